@@ -1,0 +1,37 @@
+"""framesrv: the newest raw frame of every camera in shared memory.
+
+>>> from framesrv import FrameReader
+>>> with FrameReader("cam01") as camera, camera.latest(max_age=1.0, timeout=2.0) as frame:
+...     picture = frame.bgr(width=640)
+"""
+
+from framesrv.errors import (
+    ConfigError,
+    FramesrvError,
+    FrameUnavailableError,
+    SegmentBusyError,
+    SegmentError,
+    SegmentFormatError,
+    SegmentSpaceError,
+    SourceError,
+)
+from framesrv.frame import Frame, Stamp
+from framesrv.reader import FrameReader
+from framesrv.writer import FrameWriter, Slot
+
+__all__ = [
+    "ConfigError",
+    "Frame",
+    "FrameReader",
+    "FrameUnavailableError",
+    "FrameWriter",
+    "FramesrvError",
+    "SegmentBusyError",
+    "SegmentError",
+    "SegmentFormatError",
+    "SegmentSpaceError",
+    "Slot",
+    "SourceError",
+    "Stamp",
+]
+__version__ = "0.1.0"

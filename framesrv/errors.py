@@ -1,0 +1,62 @@
+"""The exceptions of this package: one tree, each with the sentence that a person needs."""
+
+from typing import Literal
+
+Reason = Literal["absent", "down", "connecting", "stalled", "stale"]
+
+
+class FramesrvError(Exception):
+    """The base of every error that framesrv raises on purpose."""
+
+
+class ConfigError(FramesrvError):
+    """The configuration is wrong.
+
+    Attributes:
+        problems: one line for each wrong or unknown key, naming the key and what was expected.
+    """
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+class SegmentError(FramesrvError):
+    """A shared-memory segment cannot be made, adopted or read."""
+
+
+class SegmentBusyError(SegmentError):
+    """The camera already has a live writer; a segment has one at a time."""
+
+
+class SegmentSpaceError(SegmentError):
+    """Shared memory is too small: the sentence names the bytes needed and free."""
+
+
+class SegmentFormatError(SegmentError):
+    """The file is no segment, or one of another layout version, or damaged."""
+
+
+class SourceError(FramesrvError):
+    """A camera's source cannot be opened or has been lost; trying again may help."""
+
+
+class SourceUsageError(SourceError):
+    """A camera's source can never work as it is written; trying again does not help."""
+
+
+class FrameUnavailableError(FramesrvError):
+    """No such camera, or no frame in time.
+
+    Attributes:
+        code: the camera's code.
+        reason: ``absent`` (no segment), ``down`` (no writer), ``connecting``, ``stalled`` (the stream stands
+            still) or ``stale`` (frames come, none fresh enough).
+        age: seconds since the newest frame arrived, None where there is none.
+    """
+
+    def __init__(self, code: str, reason: Reason, message: str, age: float | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.reason: Reason = reason
+        self.age = age

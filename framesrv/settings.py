@@ -1,0 +1,350 @@
+"""The configuration: one TOML file, overridden by the environment, checked whole before anything starts.
+
+Both command lines read it through `load`. Every section is a frozen struct whose attributes are the TOML keys
+and whose defaults are the values in force. Validation is msgspec's, a key at a time, so that every wrong key
+is reported at once; pydantic would cost each decoder process 16 MB.
+"""
+
+import os
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, cast, get_type_hints
+
+import msgspec
+from msgspec import Meta, Struct
+
+from framesrv.errors import ConfigError
+
+ENVIRONMENT_PREFIX = "FRAMESRV_"
+PLACES = (Path("framesrv.toml"), Path("/etc/framesrv/framesrv.toml"))
+MAX_SLOTS = 16
+
+Text = Annotated[str, Meta(min_length=1)]
+Seconds = Annotated[float, Meta(gt=0, le=86400)]
+Count = Annotated[int, Meta(ge=1, le=1_000_000)]
+Code = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.\-]{1,64}\Z", description="1 to 64 of A-Z a-z 0-9 _ . -")]
+Prefix = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_\-]{1,64}\Z", description="1 to 64 of A-Z a-z 0-9 _ -")]
+Decode = Annotated[
+    str,
+    Meta(
+        pattern=r"^(all|keyframes|fps:(?!0+(\.0*)?\Z)[0-9]{1,3}(\.[0-9]{1,3})?)\Z",
+        description='"all", "keyframes" or "fps:N" with N above 0',
+    ),
+]
+Mode = Annotated[str, Meta(pattern=r"^0?6[0-7]{2}\Z", description='an octal mode such as "0640"')]
+RedisUrl = Annotated[
+    str,
+    Meta(pattern=r"^(redis|rediss|unix)://", description="a redis://, rediss:// or unix:// URL"),
+]
+HttpOrigin = Annotated[
+    str,
+    Meta(pattern=r"^https?://[^/?#@\s]+\Z", description='an origin such as "https://wvp.example:18080"'),
+]
+Listen = Annotated[str, Meta(pattern=r"^(.+:[0-9]{1,5})?\Z", description='"HOST:PORT", or "" to turn it off')]
+
+
+class Section(Struct, frozen=True, kw_only=True):
+    """What every section is: immutable, and silent about its values, some of which are secrets."""
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(...)"
+
+
+class Redis(Section, frozen=True, kw_only=True):
+    """Where requests come from."""
+
+    url: RedisUrl = "redis://127.0.0.1:6379/0"
+
+
+class Stream(Section, frozen=True, kw_only=True):
+    """The request stream and this host's place on it."""
+
+    name: Text = "edge_snap_request"
+    group: Text = "edge_snap_group"
+    consumer: Text = "edge_snap_worker"
+    unknown_camera: Literal["error", "ignore"] = "error"
+    max_deliveries: Count = 5
+    dead: Text = "edge_snap_dead"
+
+
+class Snapshot(Section, frozen=True, kw_only=True):
+    """How a picture is taken; times in seconds."""
+
+    quality: Annotated[int, Meta(ge=1, le=100)] = 85
+    encoder: Literal["simplejpeg", "turbojpeg"] = "simplejpeg"
+    max_age: Seconds = 2.0
+    wait: Seconds = 2.0
+    deadline: Seconds = 60.0
+    workers: Annotated[int, Meta(ge=1, le=256)] = 8
+
+
+class Result(Section, frozen=True, kw_only=True):
+    """How the answer goes back; times in seconds."""
+
+    callback_path: Annotated[str, Meta(pattern=r"^/", description='a path that begins with "/"')] = (
+        "/api/ai/roi/snap/callback"
+    )
+    callback_timeout: Seconds = 5.0
+    allowed_callbacks: tuple[HttpOrigin, ...] = ()
+    signing_secret: str = ""
+    key_prefix: Text = "snap:result:"
+    key_ttl: Count = 60
+
+
+class Store(Section, frozen=True, kw_only=True):
+    """Where pictures go."""
+
+    kind: Literal["cos", "dir"] = "cos"
+    region: str = ""
+    bucket: str = ""
+    secret_id: str = ""
+    secret_key: str = ""
+    token: str = ""
+    scheme: Literal["https", "http"] = "https"
+    domain: str = ""
+    url_ttl: Count = 3600
+    key_prefix: str = ""
+    path: str = ""
+    base_url: str = ""
+
+    def check(self) -> None:
+        """Raises ConfigError for every key that this kind of store lacks.
+
+        Only the programs that use the store call this: a decoder is never given the store's secrets.
+        """
+        if self.kind == "dir":
+            missing = [] if self.path else ["path"]
+        else:
+            wanted = ["bucket", "secret_id", "secret_key"] + ([] if self.domain else ["region"])
+            missing = [key for key in wanted if not getattr(self, key)]
+        if missing:
+            raise ConfigError([f'store.{key}: expected a value, for kind "{self.kind}"' for key in missing])
+
+
+class Shm(Section, frozen=True, kw_only=True):
+    """How segments are named and who may read them."""
+
+    prefix: Prefix = "framesrv"
+    mode: Mode = "0640"
+    group: str = ""
+
+    @property
+    def permissions(self) -> int:
+        """The mode as a number."""
+        return int(self.mode, 8)
+
+
+class Http(Section, frozen=True, kw_only=True):
+    """The address of snapd's pages."""
+
+    listen: Listen = "127.0.0.1:8390"
+
+
+class CameraDefaults(Section, frozen=True, kw_only=True):
+    """Any camera key but code and source; ``timeout`` in seconds."""
+
+    decode: Decode = "all"
+    pixel_format: Literal["yuv420p", "bgr24"] = "yuv420p"
+    slots: Annotated[int, Meta(ge=2, le=MAX_SLOTS)] = 2
+    transport: Literal["tcp", "udp"] = "tcp"
+    timeout: Seconds = 10.0
+    hwaccel: str = ""
+
+
+class Camera(CameraDefaults, frozen=True, kw_only=True):
+    """One camera."""
+
+    code: Code
+    source: Text
+
+
+class Settings(Struct, frozen=True, kw_only=True):
+    """The whole configuration.
+
+    Attributes:
+        file: the file that was read, None if there was none.
+        cameras: in the order of the file.
+    """
+
+    file: Path | None = None
+    redis: Redis = Redis()
+    stream: Stream = Stream()
+    snapshot: Snapshot = Snapshot()
+    result: Result = Result()
+    store: Store = Store()
+    shm: Shm = Shm()
+    http: Http = Http()
+    cameras: tuple[Camera, ...] = ()
+
+    def camera(self, code: str) -> Camera | None:
+        """The camera of that code, None if there is no such camera."""
+        return next((camera for camera in self.cameras if camera.code == code), None)
+
+
+SECTIONS: dict[str, type[Section]] = {
+    "redis": Redis,
+    "stream": Stream,
+    "snapshot": Snapshot,
+    "result": Result,
+    "store": Store,
+    "shm": Shm,
+    "http": Http,
+    "camera_defaults": CameraDefaults,
+}
+
+
+def load(file: Path | None = None, environment: Mapping[str, str] = os.environ) -> Settings:
+    """The settings from `file`, or else from the first place that has one, and from the environment.
+
+    Raises:
+        ConfigError: with a line for every problem there is.
+    """
+    path = find(file, environment)
+    problems: list[str] = []
+    document = _read(path, problems)
+    problems.extend(
+        f"{name}: no such section; expected one of {', '.join([*SECTIONS, '[[camera]]'])}"
+        for name in document
+        if name not in SECTIONS and name != "camera"
+    )
+    overrides = _overrides(environment, problems)
+    sections = {
+        name: _section(name, kind, document.get(name, {}), overrides.get(name, {}), problems)
+        for name, kind in SECTIONS.items()
+    }
+    defaults = sections.pop("camera_defaults")
+    cameras = _cameras(document.get("camera", []), defaults, problems)
+    if problems:
+        raise ConfigError(problems if path is None else [_located(path, problem) for problem in problems])
+    return Settings(file=path, cameras=cameras, **{name: SECTIONS[name](**sections[name]) for name in sections})
+
+
+def find(file: Path | None, environment: Mapping[str, str] = os.environ) -> Path | None:
+    """The configuration file in force: `file`, ``$FRAMESRV_CONFIG``, or the first of `PLACES` that exists."""
+    named = file or (Path(environment["FRAMESRV_CONFIG"]) if environment.get("FRAMESRV_CONFIG") else None)
+    return named or next((place for place in PLACES if place.exists()), None)
+
+
+def _located(path: Path, problem: str) -> str:
+    return problem if problem.startswith(ENVIRONMENT_PREFIX) else f"{path}: {problem}"
+
+
+def _read(path: Path | None, problems: list[str]) -> dict[str, Any]:
+    if path is None:
+        return {}
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        problems.append(f"cannot be read: {error.strerror}")
+    except UnicodeDecodeError as error:
+        problems.append(f"not UTF-8: {error.reason} at byte {error.start}")
+    except tomllib.TOMLDecodeError as error:
+        problems.append(f"not TOML: {error}")
+    return {}
+
+
+def _overrides(environment: Mapping[str, str], problems: list[str]) -> dict[str, dict[str, str]]:
+    """``FRAMESRV_SECTION__KEY`` as {section: {key: text}}."""
+    found: dict[str, dict[str, str]] = {}
+    for variable, text in environment.items():
+        if not variable.startswith(ENVIRONMENT_PREFIX) or "__" not in variable:
+            continue
+        section, key = variable.removeprefix(ENVIRONMENT_PREFIX).lower().split("__", 1)
+        if section not in SECTIONS or key not in SECTIONS[section].__struct_fields__:
+            problems.append(f"{variable}: no such key in the environment; expected FRAMESRV_SECTION__KEY")
+        else:
+            found.setdefault(section, {})[key] = text
+    return found
+
+
+def _section(
+    name: str, kind: type[Section], table: object, overrides: dict[str, str], problems: list[str]
+) -> dict[str, Any]:
+    """The checked keys of one section; those of the environment win."""
+    if not isinstance(table, dict):
+        problems.append(f"{name}: expected a table")
+        table = {}
+    values = dict(_checked(name, kind, table, problems, strict=True))
+    values.update(
+        _checked(
+            f"{ENVIRONMENT_PREFIX}{name}__".upper(),
+            kind,
+            {key: _listed(kind, key, text) for key, text in overrides.items()},
+            problems,
+            strict=False,
+        )
+    )
+    return values
+
+
+def _listed(kind: type[Section], key: str, text: str) -> str | list[str]:
+    """A list stands in a variable as its items, separated by commas."""
+    is_list = isinstance(getattr(kind(), key), tuple)
+    return [item.strip() for item in text.split(",") if item.strip()] if is_list else text
+
+
+def _cameras(tables: object, defaults: dict[str, Any], problems: list[str]) -> tuple[Camera, ...]:
+    if not isinstance(tables, list):
+        problems.append("camera: expected [[camera]] tables")
+        return ()
+    cameras: list[Camera] = []
+    first: dict[str, int] = {}
+    for index, table in enumerate(tables):
+        name = f"camera[{index}]"
+        if not isinstance(table, dict):
+            problems.append(f"{name}: expected a table")
+            continue
+        values = defaults | dict(_checked(name, Camera, table, problems, strict=True))
+        missing = [key for key in ("code", "source") if key not in table]
+        problems.extend(f"{name}.{key}: expected a value" for key in missing)
+        if "code" in values:
+            code = values["code"]
+            if code in first:
+                problems.append(f"{name}.code: {code} is also that of camera[{first[code]}]; expected another")
+            first.setdefault(code, index)
+        if "code" in values and "source" in values:
+            cameras.append(Camera(**values))
+    return tuple(cameras)
+
+
+Kind = TypeVar("Kind", bound=Section)
+
+
+def _checked(
+    name: str, kind: type[Kind], table: Mapping[str, object], problems: list[str], *, strict: bool
+) -> Iterator[tuple[str, Any]]:
+    """Every key of `table` whose value is as `kind` says; a problem for every other."""
+    types = get_type_hints(kind, include_extras=True)
+    for key, value in table.items():
+        full = f"{name}.{key}" if strict else f"{name}{key.upper()}"
+        if key not in types:
+            problems.append(f"{full}: no such key; expected one of {', '.join(kind.__struct_fields__)}")
+            continue
+        try:
+            yield key, msgspec.convert(value, types[key], strict=strict)
+        except msgspec.ValidationError:
+            problems.append(f"{full}: expected {_expected(types[key])}")
+
+
+def _expected(kind: Any) -> str:
+    """The type of a key in words. Values are not repeated: they may be secret."""
+    info = msgspec.inspect.type_info(kind)
+    if isinstance(info, msgspec.inspect.Metadata):
+        described = (info.extra_json_schema or {}).get("description")
+        if described:
+            return str(described)
+        info = info.type
+    match info:
+        case msgspec.inspect.LiteralType(values=values):
+            return "one of " + ", ".join(f'"{value}"' for value in values)
+        case msgspec.inspect.IntType(ge=low, le=high):
+            return f"a whole number from {low} to {high}"
+        case msgspec.inspect.FloatType(gt=low, le=high):
+            return f"a number above {low}, at most {high}"
+        case msgspec.inspect.StrType(min_length=1):
+            return "a text that is not empty"
+        case msgspec.inspect.VarTupleType():
+            return "a list, each " + _expected(HttpOrigin)
+        case _:
+            return "a text"
