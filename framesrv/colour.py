@@ -10,7 +10,7 @@ import av
 import numpy as np
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 
-from framesrv.layout import MAX_SIDE, Matrix
+from framesrv.layout import MAX_SIDE, Matrix, PixelFormat
 
 if TYPE_CHECKING:
     from framesrv.frame import Frame, Pixels
@@ -38,9 +38,38 @@ def to_bgr(frame: "Frame", width: int | None = None, height: int | None = None) 
         interpolation="AREA" if width < frame.width else "BICUBIC",
         threads=1,
     )
-    plane = converted.planes[0]
-    rows = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)[:height, : width * 3]
-    return np.ascontiguousarray(rows).reshape(height, width, 3)
+    return np.ascontiguousarray(planes(converted)[0])
+
+
+def convert(source: av.VideoFrame, pixel_format: PixelFormat, matrix: Matrix, *, full_range: bool) -> av.VideoFrame:
+    """A decoded frame in another pixel format.
+
+    Towards yuv420p matrix and range stay as they are (an RGB source becomes limited range of that matrix); bgr24 is
+    full range.
+    """
+    own = ColorRange.JPEG if full_range or source.format.is_rgb else ColorRange.MPEG
+    keep = pixel_format == "yuv420p" and not source.format.is_rgb
+    return reformatter().reformat(
+        source,
+        format=pixel_format,
+        src_colorspace=COLORSPACES[matrix],
+        dst_colorspace=COLORSPACES[matrix],
+        src_color_range=own,
+        dst_color_range=own if keep else ColorRange.MPEG if pixel_format == "yuv420p" else ColorRange.JPEG,
+        threads=1,
+    )
+
+
+def planes(source: av.VideoFrame) -> "tuple[Pixels, ...]":
+    """The planes of a yuv420p or bgr24 frame of PyAV's as arrays over its memory, shaped as those of `Frame`."""
+    channels = 3 if source.format.name == "bgr24" else 1
+    views = []
+    for plane in source.planes:
+        rows = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)
+        views.append(rows[: plane.height, : plane.width * channels])
+    if channels == 3:
+        return (views[0].reshape(source.height, source.width, 3),)
+    return tuple(views)
 
 
 def reformatter() -> VideoReformatter:
@@ -79,7 +108,6 @@ def video_frame(frame: "Frame") -> av.VideoFrame:
         whole = np.lib.stride_tricks.as_strided(luma, (rows, luma.strides[0]), (luma.strides[0], 1), writeable=False)
         return av.VideoFrame.from_numpy_buffer(whole, "yuv420p", frame.width)
     copy = av.VideoFrame(frame.width, frame.height, "yuv420p")
-    for plane, pixels in zip(copy.planes, frame.planes, strict=True):
-        target = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)
-        target[: pixels.shape[0], : pixels.shape[1]] = pixels
+    for target, pixels in zip(planes(copy), frame.planes, strict=True):
+        target[:] = pixels
     return copy

@@ -4,6 +4,7 @@
 outlive the reader that gave them, and the memory goes when the last of them does.
 """
 
+import contextlib
 import errno
 import mmap
 import os
@@ -235,6 +236,16 @@ class Segment:
         os.close(self.fd)
 
 
+def remove(prefix: str, code: str) -> None:
+    """Removes the segment of a camera whose writer was killed; one with a live writer stays."""
+    path = f"{SHM}/{layout.segment_name(prefix, code)}"
+    with contextlib.suppress(SegmentBusyError):
+        segment = Segment.adopt(path)
+        if segment is not None:
+            segment.retire(path)
+            segment.close()
+
+
 def same_file(fd: int, path: str) -> bool:
     """Whether the open file is the one that has the name now."""
     try:
@@ -262,14 +273,7 @@ def _views(slot: np.ndarray, geometry: Geometry) -> tuple[np.ndarray, ...]:
         rows = slot[plane.offset : plane.offset + plane.stride * plane.rows].reshape(plane.rows, plane.stride)
         views.append(rows[:, : plane.used])
     if geometry.pixel_format == "bgr24":
-        return (
-            np.lib.stride_tricks.as_strided(
-                views[0],
-                (geometry.height, geometry.width, 3),
-                (views[0].strides[0], 3, 1),
-                writeable=views[0].flags.writeable,
-            ),
-        )
+        return (views[0].reshape(geometry.height, geometry.width, 3),)
     return tuple(views)
 
 

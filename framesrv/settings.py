@@ -217,7 +217,8 @@ def load(file: Path | None = None, environment: Mapping[str, str] = os.environ) 
     cameras = _cameras(document.get("camera", []), defaults, problems)
     if problems:
         raise ConfigError(problems if path is None else [_located(path, problem) for problem in problems])
-    return Settings(file=path, cameras=cameras, **{name: SECTIONS[name](**sections[name]) for name in sections})
+    made = {name: SECTIONS[name](**values) for name, values in sections.items()}
+    return Settings(file=path, cameras=cameras, **cast("dict[str, Any]", made))
 
 
 def find(file: Path | None, environment: Mapping[str, str] = os.environ) -> Path | None:

@@ -114,31 +114,38 @@ class FrameWriter:
         """Size and form of the frames; its `slots` are 0 while they are unknown."""
         return self._segment.geometry
 
+    @property
+    def frames(self) -> int:
+        """Frames published."""
+        return self._segment.longs[_FRAMES]
+
     def connecting(self) -> None:
         """Tells readers that the source is not there (yet, or any more); the next frame tells them that it is."""
         self._segment.words[_STATE] = layout.CONNECTING
 
-    def resize(self, width: int, height: int, pixel_format: PixelFormat) -> None:
-        """Makes the segment one for frames of this form; does nothing if it is already.
+    def resize(self, width: int, height: int, pixel_format: PixelFormat) -> bool:
+        """Makes the segment one for frames of this form; False if it is already.
 
-        A segment of another form is retired and a new one made, which goes on with its counters and numbers; readers
-        attach to it by themselves.
+        A segment of another form is retired and a new one made, which goes on with its counters and numbers;
+        readers attach to it by themselves.
 
         Raises:
             SegmentSpaceError: shared memory is too small; there is then no segment for readers.
             ValueError: a size out of range.
         """
-        wanted = Geometry(width, height, pixel_format, self._slots)
+        wanted = (width, height, pixel_format, self._slots)
+        if wanted == self._form:
+            return False
+        geometry = Geometry(*wanted)
         old = self._segment
-        if wanted == old.geometry:
-            return
         status = old.header.copy()
         old.retire(self._path)
-        segment = Segment.make(self._path, wanted, self._mode, self._gid)
+        segment = Segment.make(self._path, geometry, self._mode, self._gid)
         old.close()
         for field in _STATUS:
             segment.header[field] = status[field]
         self._use(segment)
+        return True
 
     @contextmanager
     def next(self) -> Iterator[Slot | None]:
@@ -211,6 +218,8 @@ class FrameWriter:
 
     def _use(self, segment: Segment) -> None:
         self._segment = segment
+        geometry = segment.geometry
+        self._form = (geometry.width, geometry.height, geometry.pixel_format, geometry.slots)
         self._seq = int(segment.header["seq"][0])
         self._order = list(range(segment.geometry.slots))
         if segment.newest < segment.geometry.slots:
@@ -267,8 +276,9 @@ class FrameWriter:
 
 def _index(field: str) -> int:
     """Where a field of the header stands in the segment's words or longs."""
-    kind, offset = (layout.HEADER.fields or {})[field][:2]
-    return int(offset) // kind.itemsize
+    fields = layout.HEADER.fields
+    assert fields is not None  # noqa: S101  it is a structure
+    return int(fields[field][1]) // fields[field][0].itemsize
 
 
 def _seq_index(slot: int) -> int:

@@ -1,0 +1,94 @@
+"""Child processes that are kept alive, and that end with us however we end.
+
+Every child is told by the kernel (prctl(2), PR_SET_PDEATHSIG) when its parent dies, so that nothing is left behind
+even by SIGKILL. It is tied to the thread that starts the child: start them from the main thread.
+"""
+
+import asyncio
+import contextlib
+import ctypes
+import logging
+import os
+import random
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+
+GRACE = 5.0  # s from SIGTERM to SIGKILL
+FIRST_DELAY, LONGEST_DELAY = 0.5, 10.0  # s before a child that died is started again
+SETTLED = 30.0  # s a child must live for its next death to count as the first
+USAGE = 2  # the exit status of a wrong configuration, which starting again does not mend
+
+_PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None, use_errno=True)
+
+logger = logging.getLogger(__name__)
+
+
+def module(name: str, *arguments: str) -> list[str]:
+    """The command that runs a module of ours with this interpreter."""
+    return [sys.executable, "-m", name, *arguments]
+
+
+async def spawn(command: Sequence[str], environment: Mapping[str, str] | None = None) -> asyncio.subprocess.Process:
+    """Starts a child in a session of its own (Ctrl-C reaches only us), which gets SIGTERM when we die."""
+    parent = os.getpid()
+
+    def follow() -> None:
+        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:  # it died before the kernel was told
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    return await asyncio.create_subprocess_exec(
+        *command,
+        stdin=asyncio.subprocess.DEVNULL,
+        env=None if environment is None else {**os.environ, **environment},
+        preexec_fn=follow,
+        start_new_session=True,
+    )
+
+
+async def keep(name: str, command: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
+    """Runs a child and starts it again when it dies, until this task is cancelled; then ends it.
+
+    A child that ends with status 2 says that its configuration is wrong, and stays down.
+    """
+    loop = asyncio.get_running_loop()
+    deaths = 0
+    while True:
+        began = loop.time()
+        child = await spawn(command, environment)
+        try:
+            status = await child.wait()
+        except asyncio.CancelledError:
+            await end(name, child)
+            raise
+        if status == USAGE:
+            logger.error("wrong configuration, not started again child=%s status=%d", name, status)
+            return
+        deaths = 1 if loop.time() - began > SETTLED else deaths + 1
+        delay = min(LONGEST_DELAY, FIRST_DELAY * 2 ** min(deaths - 1, 16)) * random.uniform(0.5, 1)  # noqa: S311
+        logger.warning("child died child=%s status=%d deaths=%d next_in=%.1fs", name, status, deaths, delay)
+        await asyncio.sleep(delay)
+
+
+async def end(name: str, child: asyncio.subprocess.Process) -> None:
+    """SIGTERM, and SIGKILL for one that does not heed it."""
+    with contextlib.suppress(ProcessLookupError):
+        child.terminate()
+    try:
+        await asyncio.wait_for(child.wait(), GRACE)
+    except TimeoutError:
+        logger.warning("child did not end, killed child=%s", name)
+        with contextlib.suppress(ProcessLookupError):
+            child.kill()
+        await child.wait()
+
+
+async def stop_signal() -> None:
+    """Waits for SIGTERM or SIGINT."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    await stop.wait()

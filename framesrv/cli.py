@@ -1,0 +1,142 @@
+"""The command line ``framesrv``. What a command needs is imported when it runs: a decoder stays small."""
+
+import json
+from pathlib import Path
+
+import click
+
+from framesrv import __version__, log, settings
+from framesrv.command import Group, config_option
+from framesrv.errors import ConfigError
+
+STATE_COLOURS = {"live": "green", "stalled": "yellow", "connecting": "yellow", "down": "red"}
+
+
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__)
+def main() -> None:
+    """The newest raw frame of every camera in shared memory.
+
+    Try `framesrv demo`: it needs no camera, no Redis and no configuration.
+
+    Exit status: 0 done, 1 could not, 2 wrong usage or configuration.
+    """
+
+
+@main.command()
+@click.argument("code")
+@config_option
+def decode(code: str, config: Path | None) -> None:
+    """Run one camera's decoder in the foreground, until SIGTERM or Ctrl-C.
+
+    CODE is that of a [[camera]] in the configuration. The newest frame is then in /dev/shm/framesrv.CODE.
+
+    Example: framesrv decode 34020000001320000001
+    """
+    loaded = settings.load(config)
+    camera = loaded.camera(code)
+    if camera is None:
+        known = ", ".join(one.code for one in loaded.cameras) or "none"
+        raise ConfigError([f"camera {code} is not in {loaded.file or 'any configuration file'}; configured: {known}"])
+    log.setup(f"camera={code}")
+    from framesrv import decoder
+
+    decoder.decode(camera, loaded)
+
+
+@main.command()
+@config_option
+def up(config: Path | None) -> None:
+    """Run every camera and snapd as child processes, until SIGTERM or Ctrl-C.
+
+    A child that dies is started again. For one host without systemd, or to try a configuration out.
+
+    Example: framesrv up --config framesrv.toml
+    """
+    loaded = settings.load(config)
+    if not loaded.cameras:
+        raise ConfigError([f"{loaded.file or 'no configuration file'}: expected at least one [[camera]]"])
+    loaded.store.check()
+    log.setup()
+    from framesrv import supervisor
+
+    supervisor.up(loaded)
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="A JSON list, for scripts.")
+@config_option
+def ls(as_json: bool, config: Path | None) -> None:
+    """Show every camera's state, once.
+
+    live: frames come. stalled: the decoder runs, nothing comes. connecting: no picture yet. down: no decoder.
+
+    Example: framesrv ls --json | jq '.[] | select(.state != "live")'
+    """
+    from framesrv import status
+
+    cameras = status.cameras(settings.load(config))
+    if as_json:
+        click.echo(json.dumps([camera.to_json() for camera in cameras]))
+        return
+    if not cameras:
+        click.echo("no cameras: none configured, none running")
+        return
+    width = max(len("CODE"), *(len(camera.code) for camera in cameras))
+    click.echo(
+        f"{'CODE':{width}}  {'STATE':10}  {'SIZE':9}  {'FPS':>5}  {'AGE':>7}  {'DROPS':>5}  {'LOST':>4}  ERROR"
+    )
+    for camera in cameras:
+        size = f"{camera.width}x{camera.height}" if camera.width else "-"
+        age = "-" if camera.age_s is None else f"{camera.age_s:.2f} s"
+        state = click.style(f"{camera.state:10}", fg=STATE_COLOURS[camera.state])
+        error = "" if camera.state == "live" else log.mask(camera.error)
+        click.echo(
+            f"{camera.code:{width}}  {state}  {size:9}  {camera.fps:5.1f}  {age:>7}  "
+            f"{camera.dropped:5}  {camera.reconnects:4}  {error}".rstrip()
+        )
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="A JSON list, for scripts.")
+@config_option
+def check(as_json: bool, config: Path | None) -> None:
+    """Say what is wrong: configuration, shared memory, Redis, store. Exit status 1 if anything is.
+
+    Nothing is changed, and no secret is shown. Run it before you start or restart anything.
+
+    Example: framesrv check --config framesrv.toml
+    """
+    from framesrv import checks
+
+    findings = checks.run(settings.load(config))
+    if as_json:
+        click.echo(json.dumps([finding.to_json() for finding in findings]))
+    else:
+        for finding in findings:
+            mark = click.style("ok   ", fg="green") if finding.ok else click.style("WRONG", fg="red")
+            click.echo(f"{mark}  {finding.name}: {log.mask(finding.message)}")
+    if not all(finding.ok for finding in findings):
+        raise SystemExit(1)
+
+
+@main.command()
+@click.option("--source", "sources", multiple=True, metavar="URL", help="Your camera; several allowed.")
+@click.option("--seconds", type=click.FloatRange(min=0, min_open=True), help="End by itself after so long.")
+@click.option(
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Where the pictures go. Default: a new directory below the system's temporary one.",
+)
+def demo(sources: tuple[str, ...], seconds: float | None, output: Path | None) -> None:
+    """Show the whole way on this machine: a camera, Redis, snapd, and a cloud that asks for pictures.
+
+    Needs nothing: Redis is embedded, the camera is a test picture (or yours, with --source), pictures go to files.
+    A request goes out every second; a line tells what came of it. Ctrl-C ends it.
+
+    Example: framesrv demo --source rtsp://user:pass@192.0.2.11/stream1 --seconds 30
+    """
+    log.setup()
+    from framesrv import demonstration
+
+    demonstration.run(list(sources), seconds, output)

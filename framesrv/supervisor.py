@@ -1,0 +1,32 @@
+"""``framesrv up``: every camera's decoder and snapd as children of one process in the foreground."""
+
+import asyncio
+import logging
+
+from framesrv import children, segment
+from framesrv.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+
+def up(settings: Settings) -> None:
+    """Keeps a decoder for every camera, and snapd, until SIGTERM or SIGINT; then nothing of them is left."""
+    asyncio.run(_up(settings))
+
+
+async def _up(settings: Settings) -> None:
+    config = [] if settings.file is None else ["--config", str(settings.file)]
+    commands = {
+        camera.code: children.module("framesrv", "decode", camera.code, *config) for camera in settings.cameras
+    } | {"snapd": children.module("snapd", "run", *config)}
+    tasks = [asyncio.create_task(children.keep(name, command)) for name, command in commands.items()]
+    logger.info("started cameras=%d", len(settings.cameras))
+    try:
+        await children.stop_signal()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for camera in settings.cameras:
+            segment.remove(settings.shm.prefix, camera.code)  # one that had to be killed left it
+        logger.info("ended")
