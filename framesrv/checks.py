@@ -49,7 +49,7 @@ def _sources(settings: Settings) -> list[Finding]:
     wrong = []
     for camera in settings.cameras:
         try:
-            open_source(camera, Policy(camera.decode), _Nobody())
+            open_source(camera, Policy(camera.decode))
         except SourceUsageError as error:
             wrong.append(Finding(f"camera {camera.code}", False, str(error)))
     return wrong
@@ -89,13 +89,3 @@ def _snapd(settings: Settings) -> list[Finding]:
         return [Finding("snapd", False, f"its checks took longer than {PATIENCE:g} s")]
     except (ValueError, TypeError):
         return [Finding("snapd", False, done.stderr.strip() or f"its checks ended with status {done.returncode}")]
-
-
-class _Nobody:
-    """Observes a source that is never played."""
-
-    def count(self, counter: str, number: int = 1) -> None:
-        pass
-
-    def active(self) -> None:
-        pass

@@ -7,7 +7,7 @@ import click
 
 from framesrv import __version__, log, settings
 from framesrv.command import Group, config_option
-from framesrv.errors import ConfigError
+from framesrv.errors import ConfigError, SourceUsageError
 
 STATE_COLOURS = {"live": "green", "stalled": "yellow", "connecting": "yellow", "down": "red"}
 
@@ -41,7 +41,10 @@ def decode(code: str, config: Path | None) -> None:
     log.setup(f"camera={code}")
     from framesrv import decoder
 
-    decoder.decode(camera, loaded)
+    try:
+        decoder.decode(camera, loaded)
+    except SourceUsageError as error:
+        raise ConfigError([f"camera {code}: {error}"]) from error
 
 
 @main.command()

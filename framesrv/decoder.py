@@ -29,6 +29,7 @@ def decode(camera: Camera, settings: Settings) -> None:
         SegmentError: the segment cannot be made, another decoder has it, or shared memory is too small.
         SourceUsageError: the source string is none that can work.
     """
+    source = open_source(camera, Policy(camera.decode))
     with FrameWriter(
         camera.code,
         0,
@@ -40,7 +41,6 @@ def decode(camera: Camera, settings: Settings) -> None:
         group=settings.shm.group,
     ) as writer:
         writer.describe(decode=camera.decode, error="")
-        source = open_source(camera, Policy(camera.decode), writer)
         Decoder(camera, source, writer).run()
 
 
@@ -112,7 +112,7 @@ class Decoder:
 
     def _play(self) -> None:
         first = True
-        for picture in self._source.pictures():
+        for picture in self._source.pictures(self._writer):
             if self._stopping.is_set():
                 return
             if self._writer.resize(picture.width, picture.height, picture.pixel_format):

@@ -56,8 +56,8 @@ drops them when their holder dies::
 
 To read: remember `sequence`; take `newest`; pin that slot; take `newest` again, and begin anew if it has changed;
 a record whose seq is 0 is no frame. Slot and record are constant while the pin is held. To wait: FUTEX_WAIT
-(futex(2), not private) on `sequence` with the remembered value. To write: lock the slot; seq = 0; planes; record;
-seq; newest; unlock; sequence + 1; FUTEX_WAKE. The lock calls order memory on every CPU: a reader that has
+(futex(2), not private) on `sequence` with the remembered value. To write: lock the slot; record's seq = 0; planes;
+record; header's seq; record's seq; newest; unlock; sequence + 1; FUTEX_WAKE. The lock calls order memory on every CPU: a reader that has
 pinned a slot sees all that was stored before the writer unlocked it.
 """
 

@@ -23,5 +23,6 @@ class Policy:
         if arrived + self._interval * SLACK < self._due:
             return False
         # counted from when it was due, so that the rate holds over time; from now, after a pause
-        self._due = max(self._due, arrived - self._interval) + self._interval
+        late = arrived - self._due
+        self._due = (arrived if late > self._interval else self._due) + self._interval
         return True

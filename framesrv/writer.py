@@ -81,18 +81,18 @@ class FrameWriter:
         self._closed = False
         wanted = Geometry(width, height, pixel_format, slots) if width or height else None
         self._use(self._claim(wanted or layout.UNKNOWN))
-        self._segment.admit(self._mode, self._gid)
-        self._segment.header["pid"] = os.getpid()
-        self._segment.header["started"] = time.time_ns()
-        self._segment.header["interval"] = 0
         self._previous = 0
-        self.connecting()
-        if wanted is not None:
-            try:
+        try:
+            self._segment.admit(self._mode, self._gid)
+            self._segment.header["pid"] = os.getpid()
+            self._segment.header["started"] = time.time_ns()
+            self._segment.header["interval"] = 0
+            self.connecting()
+            if wanted is not None:
                 self.resize(width, height, pixel_format)
-            except BaseException:
-                self._segment.close()
-                raise
+        except BaseException:
+            self._segment.close()
+            raise
 
     def __enter__(self) -> Self:
         return self
@@ -253,8 +253,9 @@ class FrameWriter:
             stamp.key_frame,
             layout.CLOCKS.index(stamp.clock),
         )
-        segment.longs[_seq_index(slot)] = self._seq
+        # first: were this writer killed between the two, the next one would use the number again
         segment.longs[_SEQ] = self._seq
+        segment.longs[_seq_index(slot)] = self._seq
         segment.words[layout.NEWEST_OFFSET // 4] = slot
         locks.unlock(segment.fd, layout.SLOT_BYTE + slot)
         self._order.remove(slot)

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-import simplejpeg  # type: ignore[import-untyped]
+import simplejpeg
 
 from snapd.capture import Captures
 from snapd.directory import DirectoryStore

@@ -41,15 +41,15 @@ class Observer(Protocol):
 class Source(Protocol):
     """Yields pictures until the source is lost."""
 
-    def pictures(self) -> Iterator[Picture]:
-        """Opens the source and yields what the camera's policy wants.
+    def pictures(self, observer: Observer) -> Iterator[Picture]:
+        """Opens the source and yields what the camera's policy wants; tells `observer` how it does.
 
         Raises:
             SourceError: it cannot be opened, or has been lost.
         """
 
 
-def open_source(camera: Camera, policy: Policy, observer: Observer) -> Source:
+def open_source(camera: Camera, policy: Policy) -> Source:
     """The source of a camera; it is opened when its pictures are asked for.
 
     Raises:
@@ -59,11 +59,11 @@ def open_source(camera: Camera, policy: Policy, observer: Observer) -> Source:
     if kind == "test":
         from framesrv.sources.pattern import Pattern
 
-        return Pattern(rest, camera.pixel_format, policy, observer)
+        return Pattern(rest, camera.pixel_format, policy)
     if kind == "opencv":
         from framesrv.sources.opencv import OpenCV
 
-        return OpenCV(rest, camera, policy, observer)
+        return OpenCV(rest, camera, policy)
     from framesrv.sources.ffmpeg import FFmpeg
 
-    return FFmpeg(camera, policy, observer)
+    return FFmpeg(camera, policy)

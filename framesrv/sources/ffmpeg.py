@@ -30,35 +30,34 @@ Arrival = tuple[int, int]  # monotonic and Unix nanoseconds
 class FFmpeg:
     """A stream or file that FFmpeg opens."""
 
-    def __init__(self, camera: Camera, policy: Policy, observer: Observer) -> None:
+    def __init__(self, camera: Camera, policy: Policy) -> None:
         self._camera = camera
         self._policy = policy
-        self._observer = observer
         self._intact = False  # whether the decoder's reference frames are
 
-    def pictures(self) -> Iterator[Picture]:
+    def pictures(self, observer: Observer) -> Iterator[Picture]:
         """See `Source.pictures`."""
-        try:
-            container = self._open()
-        except (av.error.FFmpegError, OSError, ValueError) as error:
-            raise SourceError(f"cannot be opened: {_sentence(error)}") from error
-        with container:
-            if not container.streams.video:
-                raise SourceError("there is no video in it")
-            stream = container.streams.video[0]
-            stream.codec_context.thread_count = 1  # threads hold frames back
-            if self._policy.keyframes:
-                stream.codec_context.skip_frame = "NONKEY"
-            pace = Pace() if _is_recording(container) else None
-            while True:
-                yield from self._play(container, stream, pace)
-                if pace is None:
-                    raise SourceError("the camera ended the stream")
-                if not pace.began:
-                    raise SourceError("there is no picture in it")
-                container.seek(0)
-                stream.codec_context.flush_buffers()
-                pace = Pace()
+        with self._open() as container:
+            yield from self._loop(container, observer)
+
+    def _loop(self, container: av.container.InputContainer, observer: Observer) -> Iterator[Picture]:
+        """The pictures of a stream until it is lost, or of a recording over and over."""
+        if not container.streams.video:
+            raise SourceError("there is no video in it")
+        stream = container.streams.video[0]
+        stream.codec_context.thread_count = 1  # threads hold frames back
+        if self._policy.keyframes:
+            stream.codec_context.skip_frame = "NONKEY"
+        recorded = _is_recording(container)
+        while True:
+            pace = Pace() if recorded else None
+            yield from self._play(container, stream, pace, observer)
+            if pace is None:
+                raise SourceError("the camera ended the stream")
+            if not pace.began:
+                raise SourceError("there is no picture in it")
+            container.seek(0)
+            stream.codec_context.flush_buffers()
 
     def _open(self) -> av.container.InputContainer:
         camera = self._camera
@@ -72,10 +71,16 @@ class FFmpeg:
         if not camera.source.startswith(("rtsp:", "rtsps:")):
             options = {"analyzeduration": "1000000", "probesize": "2000000"}
         # the socket's own time-out comes first for RTSP; PyAV's ends whatever else hangs
-        return av.open(camera.source, "r", options=options, timeout=(camera.timeout, camera.timeout))
+        began = time.monotonic()
+        try:
+            return av.open(camera.source, "r", options=options, timeout=(camera.timeout, camera.timeout))
+        except (av.error.FFmpegError, OSError, ValueError) as error:
+            if time.monotonic() - began >= camera.timeout:  # FFmpeg has other words for it
+                raise SourceError(f"cannot be opened: no answer for {camera.timeout:g} s") from error
+            raise SourceError(f"cannot be opened: {_sentence(error)}") from error
 
     def _play(
-        self, container: av.container.InputContainer, stream: av.VideoStream, pace: "Pace | None"
+        self, container: av.container.InputContainer, stream: av.VideoStream, pace: "Pace | None", observer: Observer
     ) -> Iterator[Picture]:
         """The pictures up to the end of the stream."""
         self._intact = False
@@ -86,37 +91,39 @@ class FFmpeg:
             except StopIteration:
                 return
             except (av.error.FFmpegError, OSError) as error:
-                raise SourceError(f"lost: {_sentence(error, self._camera.timeout)}") from error
+                silent = isinstance(error, av.error.ExitError | TimeoutError)
+                reason = f"no packet for {self._camera.timeout:g} s" if silent else _sentence(error)
+                raise SourceError(f"lost: {reason}") from error
             arrival = (time.monotonic_ns(), time.time_ns())
             if packet.size:
-                self._observer.active()
-                self._observer.count("bytes", packet.size)
-            for frame in self._decode(packet):
+                observer.active()
+                observer.count("bytes", packet.size)
+            for frame in self._decode(packet, observer):
                 if pace is not None:
                     pace.wait(frame.time)
                     arrival = (time.monotonic_ns(), time.time_ns())
                 if self._policy.wants(arrival[0]):
                     yield self._picture(frame, arrival)
 
-    def _decode(self, packet: Any) -> list[av.VideoFrame]:
+    def _decode(self, packet: Any, observer: Observer) -> list[av.VideoFrame]:
         """The intact frames that this packet completes."""
         began = time.perf_counter_ns()
         try:
             frames = packet.decode()
         except (av.error.FFmpegError, OSError, ValueError):
             self._intact = False
-            self._observer.count("corrupt")
+            observer.count("corrupt")
             return []
-        self._observer.count("decode", time.perf_counter_ns() - began)
-        return [frame for frame in frames if self._is_intact(frame)]
+        observer.count("decode", time.perf_counter_ns() - began)
+        return [frame for frame in frames if self._is_intact(frame, observer)]
 
-    def _is_intact(self, frame: av.VideoFrame) -> bool:
+    def _is_intact(self, frame: av.VideoFrame, observer: Observer) -> bool:
         if frame.is_corrupt:
             self._intact = False
         elif frame.key_frame:
             self._intact = True
         if not self._intact:
-            self._observer.count("corrupt")
+            observer.count("corrupt")
         return self._intact
 
     def _picture(self, frame: av.VideoFrame, arrival: Arrival) -> Picture:
@@ -171,8 +178,5 @@ def _is_recording(container: av.container.InputContainer) -> bool:
     return container.duration is not None and not container.format.name.startswith("rtsp")
 
 
-def _sentence(error: Exception, timeout: float | None = None) -> str:
-    if isinstance(error, av.error.ExitError | TimeoutError):
-        return "no packet in time" if timeout is None else f"no packet for {timeout:g} s"
-    text = getattr(error, "strerror", None) or str(error)
-    return str(text)
+def _sentence(error: Exception) -> str:
+    return str(getattr(error, "strerror", None) or error)

@@ -26,15 +26,14 @@ STALL_SHARE = 3  # a stall blocks read() for three times the time-out that OpenC
 class OpenCV:
     """A device, pipeline, file or URL as OpenCV reads it: BGR frames without times or colour tags."""
 
-    def __init__(self, argument: str, camera: Camera, policy: Policy, observer: Observer) -> None:
+    def __init__(self, argument: str, camera: Camera, policy: Policy) -> None:
         if not argument:
             raise SourceUsageError("opencv: expects an index, a pipeline or a URL after the colon")
         self._argument = int(argument) if argument.isdigit() else argument
         self._camera = camera
         self._policy = policy
-        self._observer = observer
 
-    def pictures(self) -> Iterator[Picture]:
+    def pictures(self, observer: Observer) -> Iterator[Picture]:
         """See `Source.pictures`."""
         limit = max(1, int(self._camera.timeout * 1000 / STALL_SHARE))
         limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, limit, cv2.CAP_PROP_READ_TIMEOUT_MSEC, limit]
@@ -53,8 +52,8 @@ class OpenCV:
                 if not done:
                     raise SourceError("OpenCV reads no further frame")
                 arrived, captured = time.monotonic_ns(), time.time_ns()
-                self._observer.active()
-                self._observer.count("decode", time.perf_counter_ns() - began)
+                observer.active()
+                observer.count("decode", time.perf_counter_ns() - began)
                 if self._policy.wants(arrived):
                     yield self._picture(bgr, arrived, captured)
                 due += interval

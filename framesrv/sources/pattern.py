@@ -30,7 +30,7 @@ _SPECIFICATION = re.compile(r"(\d{1,5})x(\d{1,5})@(\d{1,3}(?:\.\d{1,3})?)\Z")
 class Pattern:
     """A test picture of any size and rate, limited range, of the matrix usual for its height."""
 
-    def __init__(self, specification: str, pixel_format: PixelFormat, policy: Policy, observer: Observer) -> None:
+    def __init__(self, specification: str, pixel_format: PixelFormat, policy: Policy) -> None:
         match = _SPECIFICATION.match(specification)
         width, height, fps = (int(match[1]), int(match[2]), float(match[3])) if match else (0, 0, 0.0)
         if not (1 <= width <= MAX_SIDE and 1 <= height <= MAX_SIDE and fps > 0):
@@ -40,16 +40,15 @@ class Pattern:
         self._width, self._height, self._fps = width, height, fps
         self._pixel_format: PixelFormat = pixel_format
         self._policy = policy
-        self._observer = observer
 
-    def pictures(self) -> Iterator[Picture]:
+    def pictures(self, observer: Observer) -> Iterator[Picture]:
         """See `Source.pictures`."""
         still = self._bars()
         moving = tuple(plane.copy() for plane in still)
         origin, number = time.monotonic(), 0
         while True:
             arrived, captured = time.monotonic_ns(), time.time_ns()
-            self._observer.active()
+            observer.active()
             if self._policy.wants(arrived):
                 self._draw(moving[0], still[0], number, captured / 1e9)
                 stamp = Stamp.now(self._height, key_frame=True)

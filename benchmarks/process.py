@@ -1,0 +1,104 @@
+"""Child processes of a benchmark: they end with it, however it ends; and what they cost."""
+
+import multiprocessing
+import os
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tests.rtsp import die_with_parent
+
+ROOT = Path(__file__).resolve().parent.parent
+GRACE = 10.0  # s from SIGTERM to SIGKILL
+
+# spawned, not forked: readers and writers of a segment do not survive a fork
+SPAWN = multiprocessing.get_context("spawn")
+
+
+class BenchmarkError(Exception):
+    """Something did not work, so that there is nothing to measure."""
+
+
+@contextmanager
+def child(target: Callable[..., None], *arguments: Any) -> Iterator[None]:
+    """Runs a function in a process of its own, which is ended with the block."""
+    process = SPAWN.Process(target=_run, args=(target, *arguments), daemon=True)
+    process.start()
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.join(GRACE)
+        process.kill()
+
+
+def _run(target: Callable[..., None], *arguments: Any) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's
+    die_with_parent()
+    target(*arguments)
+
+
+@contextmanager
+def command(arguments: Sequence[str], log: Path, **environment: str) -> Iterator[int]:
+    """Runs a command from the project's root, its output to `log`, and gives its process number.
+
+    No setting of the user's own environment reaches it.
+    """
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("FRAMESRV_")}
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            arguments,
+            cwd=ROOT,
+            env=inherited | environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+            preexec_fn=die_with_parent,  # noqa: PLW1509
+        )
+    try:
+        yield process.pid
+    except Exception as error:
+        if process.poll() is None:
+            raise
+        said = log.read_text(errors="replace")[-1000:]
+        raise BenchmarkError(f"{' '.join(arguments)} ended with status {process.returncode}: {said}") from error
+    finally:
+        process.terminate()
+        try:
+            process.wait(GRACE)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def wait_until(condition: Callable[[], object], what: str, timeout: float = 20.0) -> None:
+    """Returns when `condition` holds; BenchmarkError after `timeout` seconds."""
+    deadline = time.monotonic() + timeout
+    while not condition():
+        if time.monotonic() > deadline:
+            raise BenchmarkError(f"{what}: not within {timeout:g} s")
+        time.sleep(0.02)
+
+
+def cpu_seconds(pid: int) -> float:
+    """CPU time that a process has used; to the nanosecond, where /proc/PID/stat counts in hundredths."""
+    # the clock id of another process's CPU time, as clock_getcpuclockid(3) makes it
+    return time.clock_gettime_ns((~pid << 3) | 2) / 1e9
+
+
+def private_megabytes(pid: int) -> float:
+    """Memory that a process shares with nobody, in MB of 10^6 bytes."""
+    rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    kilobytes = re.findall(r"^Private_(?:Clean|Dirty): +(\d+)", rollup, re.MULTILINE)
+    return sum(map(int, kilobytes)) * 1.024e-3
+
+
+def has_mapped(pid: int, name: str) -> bool:
+    """Whether a file whose path contains `name` is mapped into a process."""
+    return name in Path(f"/proc/{pid}/maps").read_text()

@@ -1,0 +1,64 @@
+"""What framesrv and snapd cost, measured on this machine: ``python benchmarks/run.py all``.
+
+Every figure stands beside another way of doing the same, measured in the same run and in turns with it, so that noise
+falls on both. Targets are printed, not enforced: the exit status says only whether the measuring worked.
+"""
+
+import importlib
+import json
+import sys
+from pathlib import Path
+
+import click
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # from a checkout, installed or not
+
+from benchmarks import machine, table
+from benchmarks.process import BenchmarkError
+
+# modules of this package, each with a function run(seconds) that gives a table.Report
+BENCHMARKS = ("segment", "snapshot", "memory")
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("name", type=click.Choice([*BENCHMARKS, "all"]))
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
+@click.option(
+    "--seconds",
+    type=click.FloatRange(1, 600),
+    default=10.0,
+    show_default=True,
+    help="How long each thing is measured.",
+)
+def main(name: str, as_json: bool, seconds: float) -> None:
+    r"""Measure framesrv and snapd beside other ways of doing the same.
+
+    \b
+    segment   taking, waking and writing through shared memory, beside bare system calls and copies
+    snapshot  from a request to its callback, beside the same steps in a row; requests a second
+    memory    a decoder process, beside a bare PyAV loop on the same stream
+
+    Needs Linux and the packages of framesrv[test]. Everything runs on this machine, on free ports.
+
+    Example: python benchmarks/run.py segment --seconds 5
+    """
+    names = BENCHMARKS if name == "all" else (name,)
+    try:
+        reports = [importlib.import_module(f"benchmarks.{one}").run(seconds) for one in names]
+    except BenchmarkError as error:
+        raise click.ClickException(str(error)) from error
+    if as_json:
+        click.echo(
+            json.dumps(
+                {"machine": machine.describe(), "reports": [report.to_json() for report in reports]},
+                ensure_ascii=False,
+                indent=2,
+            )
+        )
+    else:
+        click.echo(machine.sentence() + "\n")
+        click.echo(table.render(reports))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,26 @@
+"""The footage that is played: real pictures, 1920x1080 at 25/s, H.264 at 4 Mb/s, a key frame every two seconds."""
+
+from itertools import islice
+from pathlib import Path
+
+import av
+
+from framesrv import colour
+from framesrv.frame import Pixels
+from tests.footage import footage
+
+WIDTH, HEIGHT, FPS, GOP = 1920, 1080, 25, 50
+
+
+def path() -> Path:
+    """The file; made at the first use on a machine, which takes a while."""
+    return footage("h264", WIDTH, HEIGHT, FPS, frames=5 * GOP, gop=GOP)
+
+
+def pictures(count: int) -> list[tuple[Pixels, ...]]:
+    """The planes of its first frames."""
+    with av.open(str(path())) as container:
+        return [
+            tuple(plane.copy() for plane in colour.planes(frame))
+            for frame in islice(container.decode(video=0), count)
+        ]

@@ -1,0 +1,5 @@
+"""`python -m snapd`."""
+
+from snapd.cli import main
+
+main(prog_name="snapd")

@@ -1,0 +1,82 @@
+"""What snapd needs outside itself, tried one thing after the other and told in words."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import redis
+
+from framesrv import ConfigError
+from framesrv.settings import Settings
+from snapd.encoder import Encoder
+from snapd.errors import EncoderError, StoreError
+from snapd.store import open_store
+from snapd.stream import MIN_VERSION, open_client
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that was tried. `status` is what the command would exit with for it alone."""
+
+    name: str
+    status: int
+    message: str
+
+    @property
+    def ok(self) -> bool:
+        """Whether it is as it must be."""
+        return self.status == 0
+
+
+def checks(settings: Settings) -> list[Check]:
+    """Every check there is, in the order in which one would mend things."""
+    return [_encoder(settings), *_redis(settings), *_store(settings)]
+
+
+def _encoder(settings: Settings) -> Check:
+    try:
+        Encoder(settings.snapshot.encoder)
+    except EncoderError as error:
+        return Check("encoder", 1, str(error))
+    return Check("encoder", 0, f"{settings.snapshot.encoder}, quality {settings.snapshot.quality}")
+
+
+def _redis(settings: Settings) -> list[Check]:
+    client = open_client(settings.redis.url)
+    try:
+        server: Any = client.info("server")
+        version = tuple(int(part) for part in server["redis_version"].split(".")[:2])
+        if version < MIN_VERSION:
+            needed = ".".join(map(str, MIN_VERSION))
+            return [Check("redis", 1, f"version {server['redis_version']} is too old, {needed} or newer is needed")]
+        reached = Check("redis", 0, f"{settings.redis.url} answers, version {server['redis_version']}")
+        return [reached, _group(settings, client)]
+    except (redis.RedisError, OSError) as error:
+        return [Check("redis", 1, f"{settings.redis.url} cannot be reached: {error}")]
+    finally:
+        client.close()
+
+
+def _group(settings: Settings, client: redis.Redis) -> Check:
+    stream = settings.stream
+    try:
+        groups: Any = client.xinfo_groups(stream.name)
+    except redis.ResponseError as error:
+        if "no such key" in str(error):
+            return Check("group", 0, f"stream {stream.name} does not exist yet; snapd will make it")
+        return Check("group", 1, f"stream {stream.name}: {error}")
+    for group in groups:
+        if group["name"] == stream.group.encode():
+            return Check("group", 0, f"{stream.group} on {stream.name}, {group['pending']} pending")
+    return Check("group", 0, f"{stream.group} on {stream.name} does not exist yet; snapd will make it")
+
+
+def _store(settings: Settings) -> list[Check]:
+    try:
+        store = open_store(settings.store, connections=1)
+    except ConfigError as error:
+        return [Check("store settings", 2, problem) for problem in error.problems]
+    complete = Check("store settings", 0, f'complete for kind "{settings.store.kind}"')
+    try:
+        return [complete, Check("store", 0, store.check())]
+    except StoreError as error:
+        return [complete, Check("store", 1, str(error))]

@@ -1,0 +1,229 @@
+"""The command line of snapd. What a command needs is imported when it runs."""
+
+import logging
+import os
+import re
+import signal
+import sys
+import tempfile
+import threading
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from framesrv import log, settings
+from framesrv.command import Group, config_option
+
+if TYPE_CHECKING:
+    from snapd.worker import Service
+
+logger = logging.getLogger("snapd")
+
+
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
+def main() -> None:
+    """Answers snapshot requests with pictures of this host's cameras.
+
+    The cameras' newest frames lie in shared memory, where `framesrv` keeps them. Requests come by a Redis
+    Stream; the pictures go to an object store, the results to the sender.
+
+    \b
+    Exit status: 0 done, 1 could not, 2 wrong usage or configuration.
+    """  # noqa: D301  click wants the character
+
+
+@main.command()
+@config_option
+@click.option("-v", "--verbose", is_flag=True, help="Log every answered request with the time of each stage.")
+def run(config: Path | None, verbose: bool) -> None:
+    """Take requests and answer them.
+
+    Until SIGTERM or Ctrl-C: then it takes no more requests, finishes those in hand and exits with 0;
+    what it could not finish stays in Redis for the next start.
+
+    \b
+    Example:
+        snapd run --config /etc/framesrv/framesrv.toml
+    """  # noqa: D301  click wants the character
+    log.setup(level=logging.DEBUG if verbose else logging.INFO)
+    for library in ("urllib3", "redis"):
+        logging.getLogger(library).setLevel(logging.WARNING)
+    loaded = settings.load(config)
+
+    from snapd.worker import Service
+
+    service = Service.open(loaded)
+    _stop_at_signal(service)
+    logger.info(
+        "Started stream=%s group=%s consumer=%s cameras=%d workers=%d store=%s",
+        loaded.stream.name,
+        loaded.stream.group,
+        loaded.stream.consumer,
+        len(loaded.cameras),
+        loaded.snapshot.workers,
+        loaded.store.kind,
+    )
+    service.run()
+    logger.info("Stopped")
+
+
+def _stop_at_signal(service: "Service") -> None:
+    """Drains at the first signal, ends at once at the second.
+
+    The handlers do nothing, because the main thread may sleep in a read or hold any lock. What counts is the
+    byte that the interpreter writes for each signal, whichever thread it came to, and a thread that reads it.
+    """
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    signal.set_wakeup_fd(writing)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
+
+    def next_signal() -> str:
+        return signal.Signals(os.read(reading, 1)[0]).name
+
+    def watch() -> None:
+        logger.info("Stopping signal=%s", next_signal())
+        service.stop()
+        logger.warning("Ended before all was done signal=%s", next_signal())
+        os._exit(1)
+
+    threading.Thread(target=watch, name="signals", daemon=True).start()
+
+
+@main.command()
+@config_option
+@click.argument("code")
+@click.option("-o", "--output", metavar="FILE", required=True, help='Where the JPEG goes; "-" is standard output.')
+@click.option("--quality", type=click.IntRange(1, 100), help="JPEG quality. Default: [snapshot] quality.")
+@click.option("--width", type=click.IntRange(1, 16384), help="Pixels. Default: the camera's own width.")
+@click.option(
+    "--max-age",
+    type=click.FloatRange(0, min_open=True),
+    help="Seconds; an older frame is not taken. Default: [snapshot] max_age.",
+)
+def grab(
+    config: Path | None, code: str, output: str, quality: int | None, width: int | None, max_age: float | None
+) -> None:
+    """Save a camera's newest frame as a JPEG.
+
+    Needs neither Redis nor a store. Waits a little for a frame that is fresh enough. The file appears whole
+    or not at all.
+
+    \b
+    Example:
+        snapd grab 34020000001320000001 -o now.jpg --width 640
+    """  # noqa: D301  click wants the character
+    if not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", code):
+        raise click.BadParameter("expected 1 to 64 of A-Z a-z 0-9 _ . -", param_hint="CODE")
+    loaded = settings.load(config)
+
+    from framesrv import FrameReader
+    from snapd.encoder import Encoder
+
+    encoder = Encoder(loaded.snapshot.encoder, quality or loaded.snapshot.quality)
+    with FrameReader(code, prefix=loaded.shm.prefix) as camera:
+        frame = camera.latest(max_age=max_age or loaded.snapshot.max_age, timeout=loaded.snapshot.wait)
+        picture = encoder.picture(frame, width)
+    if output == "-":
+        sys.stdout.buffer.write(picture.jpeg)
+        sys.stdout.buffer.flush()
+        return
+    try:
+        _write(Path(output), picture.jpeg)
+    except OSError as error:
+        raise click.ClickException(f"{output} cannot be written: {error.strerror}") from error
+    click.echo(f"{output}: {picture.width}x{picture.height}, {len(picture.jpeg)} bytes")
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Writes a file that appears whole or not at all."""
+    descriptor, name = tempfile.mkstemp(prefix=".snapd-", dir=path.parent)
+    temporary = Path(name)
+    try:
+        with open(descriptor, "wb") as file:
+            file.write(content)
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    except BaseException:
+        with suppress(FileNotFoundError):
+            temporary.unlink()
+        raise
+
+
+@main.command()
+@config_option
+@click.argument("code")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(0, min_open=True),
+    default=10.0,
+    show_default=True,
+    help="Seconds to wait for the result.",
+)
+@click.option("--callback-url", default="", metavar="URL", help="Where the result is to be posted. Default: not.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as it is on the wire.")
+def request(config: Path | None, code: str, timeout: float, callback_url: str, as_json: bool) -> None:
+    """Ask for a picture as the cloud would.
+
+    Sends a request for camera CODE through Redis, waits for its result and prints it.
+    Without a callback URL the result comes by its key in Redis. The picture is stored under
+    snapd-request/DATE/. A result that is an error, and none in time, exit with 1.
+
+    \b
+    Example:
+        snapd request 34020000001320000001 --timeout 5
+    """  # noqa: D301  click wants the character
+    loaded = settings.load(config)
+
+    import redis
+
+    from snapd.client import Client
+
+    try:
+        result = Client(loaded).request(code, callback_url, timeout)
+    except redis.RedisError as error:
+        raise click.ClickException(log.mask(f"{loaded.redis.url} cannot be reached: {error}")) from error
+    if result is None:
+        click.echo(f"the result went to {log.mask(callback_url)}", err=as_json)
+        return
+    if as_json:
+        click.echo(result.to_json().decode())
+    else:
+        click.echo(f"{result.status} {result.url or result.message}")
+    if result.status != "ok":
+        sys.exit(1)
+
+
+@main.command()
+@config_option
+@click.option("--json", "as_json", is_flag=True, help='Print a list of {"name", "ok", "message"}.')
+def check(config: Path | None, as_json: bool) -> None:
+    """Try what snapd needs; say what is wrong.
+
+    That is the encoder, Redis, the stream and the store. Nothing is changed, but for a file made and removed
+    in a directory store.
+
+    \b
+    Example:
+        snapd check && systemctl start snapd
+    """  # noqa: D301  click wants the character
+    loaded = settings.load(config)
+
+    import orjson
+
+    from snapd.check import checks
+
+    found = checks(loaded)
+    if as_json:
+        click.echo(
+            orjson.dumps(
+                [{"name": one.name, "ok": one.ok, "message": log.mask(one.message)} for one in found],
+            )
+        )
+    else:
+        for one in found:
+            click.echo(f"{'ok' if one.ok else 'WRONG':5}  {one.name}: {log.mask(one.message)}")
+    sys.exit(max(one.status for one in found))

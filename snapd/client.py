@@ -1,0 +1,81 @@
+"""The cloud's side of the stream: sends a request and waits for its result. For trying things out."""
+
+import time
+import uuid
+from datetime import UTC, datetime
+from typing import Any
+
+import redis
+
+from framesrv.settings import Settings
+from snapd.errors import RequestTimeoutError
+from snapd.result import Result
+from snapd.stream import open_client
+
+LOOK = 0.02  # s between looks at the key: Redis has no blocking read of one
+
+
+class Client:
+    """Sends requests as the cloud does.
+
+    Args:
+        settings: the worker's own configuration.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._stream = settings.stream
+        self._result = settings.result
+        self._key_prefix = settings.store.key_prefix.removeprefix("/")
+        self._redis = open_client(settings.redis.url)
+
+    def request(self, code: str, callback_url: str = "", timeout: float = 10.0) -> Result | None:
+        """Asks for a picture of `code` and waits for the result.
+
+        Returns:
+            The result; None if it went to `callback_url`.
+
+        Raises:
+            RequestTimeoutError: nobody answered for `timeout` seconds.
+            redis.RedisError: Redis cannot be reached.
+        """
+        request_id = uuid.uuid4().hex
+        fields: dict[Any, Any] = {
+            "request_id": request_id,
+            "camera_code": code,
+            "cos_path": f"{self._key_prefix}snapd-request/{datetime.now(UTC):%Y-%m-%d}/{request_id}.jpg",
+        }
+        if callback_url:
+            fields["callback_url"] = callback_url
+        deadline = time.monotonic() + timeout
+        entry_id: Any = self._redis.xadd(self._stream.name, fields)
+        while True:
+            done = bool(callback_url) and self._is_acknowledged(entry_id)
+            content: Any = self._redis.get(self._result.key_prefix + request_id)
+            if content is not None:
+                return Result.parse(content)
+            if done:
+                return None
+            if time.monotonic() > deadline:
+                raise RequestTimeoutError(
+                    f"no result for request {request_id} in {timeout:g} s: "
+                    f"is `snapd run` reading the stream {self._stream.name}?"
+                )
+            time.sleep(LOOK)
+
+    def _is_acknowledged(self, entry_id: bytes) -> bool:
+        """Whether the group has taken the entry and is done with it."""
+        try:
+            groups: Any = self._redis.xinfo_groups(self._stream.name)
+            group = next(group for group in groups if group["name"] == self._stream.group.encode())
+        except (redis.ResponseError, StopIteration):
+            return False
+        if _order(group["last-delivered-id"]) < _order(entry_id):
+            return False
+        pending: Any = self._redis.xpending_range(
+            self._stream.name, self._stream.group, min=entry_id, max=entry_id, count=1
+        )
+        return not pending
+
+
+def _order(entry_id: bytes) -> tuple[int, ...]:
+    return tuple(int(part) for part in entry_id.split(b"-"))

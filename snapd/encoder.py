@@ -1,0 +1,108 @@
+"""JPEG of a frame, by libjpeg-turbo: quality, 4:2:0, without holding the interpreter's lock.
+
+`Encoder` is the one way from a pinned frame to bytes. It keeps the pin as short as it can: a ``yuv420p``
+frame is converted under it and encoded after it; a ``bgr24`` frame is encoded where it lies.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import simplejpeg
+
+from framesrv import Frame
+from snapd.errors import EncoderError
+
+Encode = Callable[[Any, int], bytes]  # (H x W x 3 BGR uint8, quality)
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A JPEG and what it shows; `converted` and `encoded` are the seconds that took."""
+
+    jpeg: bytes
+    width: int
+    height: int
+    captured_at: float
+    converted: float
+    encoded: float
+
+
+class Encoder:
+    """Encodes frames; may be used by several threads at once.
+
+    Args:
+        name: ``simplejpeg`` or ``turbojpeg``, as in the configuration.
+        quality: 1 to 100.
+
+    Raises:
+        EncoderError: that encoder is not on this host.
+    """
+
+    def __init__(self, name: str = "simplejpeg", quality: int = 85) -> None:
+        self.quality = quality
+        self._encode = _turbojpeg() if name == "turbojpeg" else _simplejpeg
+        self._count = 0
+        self._lock = threading.Lock()
+
+    @property
+    def count(self) -> int:
+        """How many pictures were encoded."""
+        return self._count
+
+    def picture(self, frame: Frame, width: int | None = None) -> Picture:
+        """The picture of `frame`, which is released.
+
+        Args:
+            frame: pinned.
+            width: in pixels, to scale it to; its own if None.
+        """
+        began = time.perf_counter()
+        captured_at = frame.captured_at
+        with frame:
+            if frame.pixel_format == "bgr24" and width in {None, frame.width}:
+                jpeg = self._encode(frame.planes[0], self.quality)
+                spent = time.perf_counter() - began
+                return self._counted(Picture(jpeg, frame.width, frame.height, captured_at, 0.0, spent))
+            bgr = frame.bgr(width=width)
+        converted = time.perf_counter()
+        jpeg = self._encode(bgr, self.quality)
+        encoded = time.perf_counter()
+        height, wide = bgr.shape[:2]
+        return self._counted(Picture(jpeg, wide, height, captured_at, converted - began, encoded - converted))
+
+    def _counted(self, picture: Picture) -> Picture:
+        with self._lock:
+            self._count += 1
+        return picture
+
+
+def _simplejpeg(bgr: Any, quality: int) -> bytes:
+    jpeg: bytes = simplejpeg.encode_jpeg(bgr, quality, "BGR", "420")
+    return jpeg
+
+
+def _turbojpeg() -> Encode:
+    try:
+        import turbojpeg
+    except ImportError as error:
+        raise EncoderError(
+            'snapshot.encoder = "turbojpeg" needs PyTurboJPEG: pip install "framesrv[turbojpeg]"'
+        ) from error
+    try:
+        library = turbojpeg.TurboJPEG()
+    except (RuntimeError, OSError) as error:  # not found, or (PyTurboJPEG 2) older than libjpeg-turbo 3
+        reason = str(error).partition("\n")[0]
+        raise EncoderError(
+            f'snapshot.encoder = "turbojpeg" finds no libturbojpeg that it can use: {reason}'
+        ) from error
+
+    def encode(bgr: Any, quality: int) -> bytes:
+        jpeg: bytes = library.encode(
+            bgr, quality=quality, pixel_format=turbojpeg.TJPF_BGR, jpeg_subsample=turbojpeg.TJSAMP_420
+        )
+        return jpeg
+
+    return encode

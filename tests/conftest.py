@@ -1,0 +1,25 @@
+"""What several test modules share: names for segments that nobody else uses, and nothing left behind."""
+
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+SHM = Path("/dev/shm")  # noqa: S108  where segments are
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "leaves_segment: the test may leave a segment behind; it is removed")
+
+
+@pytest.fixture
+def prefix(request: pytest.FixtureRequest) -> Iterator[str]:
+    """A prefix of segment names for this test alone; a segment left behind fails the test."""
+    unique = f"t{uuid.uuid4().hex[:12]}"
+    yield unique
+    left = sorted(SHM.glob(f"{unique}.*"))
+    for path in left:
+        path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
+    if left and request.node.get_closest_marker("leaves_segment") is None:
+        pytest.fail(f"left behind: {', '.join(map(str, left))}")
