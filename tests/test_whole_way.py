@@ -1,0 +1,82 @@
+"""The main job, whole: cameras over RTSP, ``framesrv up``, Redis, COS, callbacks, and pictures that are fresh."""
+
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import requests
+import simplejpeg
+
+from framesrv.status import camera
+from tests.cos import CosServer
+from tests.footage import footage, read_code
+from tests.processes import Program, wait_for, write_config
+from tests.redis_server import RedisServer
+from tests.rtsp import RtspServer, Sent
+from tests.wvp import WvpServer
+
+CAMERAS = {f"3402000000132000000{number}": "hevc" if number == 5 else "h264" for number in range(1, 6)}
+REQUESTS, RATE = 100, 10
+FRESH = 1.0  # s before the request
+
+
+def on_the_wire(sent: list[Sent], code: str, index: int, before: float) -> float:
+    """When the camera last sent that frame before the moment `before`."""
+    return max(one.time for one in sent if (one.name, one.index) == (code, index) and one.time <= before)
+
+
+def test_a_hundred_requests_get_a_hundred_fresh_pictures(tmp_path: Path, prefix: str) -> None:
+    videos = {code: footage(codec=codec, number=int(code[-1])) for code, codec in CAMERAS.items()}  # type: ignore[arg-type]
+    with (
+        RtspServer(videos, tmp_path) as rtsp,
+        RedisServer(tmp_path / "redis") as redis,
+        CosServer() as cos,
+        WvpServer() as wvp,
+    ):
+        store = {"region": "ap-guangzhou", "bucket": cos.bucket, "secret_id": cos.secret_id}
+        store |= {"secret_key": cos.secret_key, "domain": cos.domain, "scheme": "http"}
+        sections = {"shm": {"prefix": prefix}, "redis": {"url": redis.url}, "store": store, "http": {"listen": ""}}
+        cameras = [{"code": code, "source": rtsp.url(code)} for code in CAMERAS]
+        config = write_config(tmp_path / "framesrv.toml", sections, cameras)
+        with Program("framesrv", "up", "--config", config, log=tmp_path / "up.log") as up:
+            client = redis.client()
+            wait_for(lambda: all(camera(prefix, code).state == "live" for code in CAMERAS), "all cameras are live")
+            wait_for(lambda: client.exists("edge_snap_request"), "snapd has joined")
+            asked = {}
+            codes = list(CAMERAS)
+            due = time.monotonic()
+            for number in range(REQUESTS):
+                request, code = f"request-{number}", codes[number % len(codes)]
+                fields: dict[Any, Any] = {
+                    "request_id": request,
+                    "camera_code": code,
+                    "cos_path": f"snap/{code}/{number}.jpg",
+                }
+                asked[request] = (code, time.time())
+                client.xadd("edge_snap_request", {**fields, "callback_url": wvp.url})
+                due += 1 / RATE
+                time.sleep(max(0.0, due - time.monotonic()))
+            wvp.wait(REQUESTS, timeout=30)
+            # answered, and so acknowledged: nothing is left that could be answered twice
+            wait_for(
+                lambda: client.xpending("edge_snap_request", "edge_snap_group")["pending"] == 0, "all acknowledged"
+            )
+            assert up.stop() == 0
+
+        assert wvp.bad == []
+        assert Counter(result.request_id for result in wvp.results) == Counter(asked.keys())
+        assert {result.status for result in wvp.results} == {"ok"}
+        assert all(put.ok for put in cos.puts)
+        sent = rtsp.sent()
+        for result in wvp.results:
+            code, at = asked[result.request_id]
+            assert result.camera_code == code
+            fetched = requests.get(result.url or "", timeout=10)
+            assert (fetched.status_code, fetched.headers["Content-Type"]) == (200, "image/jpeg")
+            picture = simplejpeg.decode_jpeg(fetched.content, "BGR")
+            assert picture.shape == (1080, 1920, 3)
+            shown = read_code(picture)
+            assert shown is not None
+            assert shown[0] == int(code[-1])
+            assert on_the_wire(sent, code, shown[1], result.time) > at - FRESH
