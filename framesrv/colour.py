@@ -27,6 +27,8 @@ _local = threading.local()
 def to_bgr(frame: "Frame", width: int | None = None, height: int | None = None) -> "Pixels":
     """The picture as a C-contiguous H x W x 3 array of blue, green, red; see `Frame.bgr`."""
     width, height = scaled(frame.width, frame.height, width, height)
+    if (frame.pixel_format, frame.width, frame.height) == ("bgr24", width, height):
+        return frame.planes[0].copy()  # PyAV would hand shared memory itself back
     converted = reformatter().reformat(
         video_frame(frame),
         width,

@@ -30,6 +30,7 @@ def decode(camera: Camera, settings: Settings) -> None:
         SourceUsageError: the source string is none that can work.
     """
     source = open_source(camera, Policy(camera.decode))
+    alarm = Alarm()
     with FrameWriter(
         camera.code,
         0,
@@ -41,7 +42,28 @@ def decode(camera: Camera, settings: Settings) -> None:
         group=settings.shm.group,
     ) as writer:
         writer.describe(decode=camera.decode, error="")
-        Decoder(camera, source, writer).run()
+        ended = Decoder(camera, source, writer).run(alarm)
+    if not ended:
+        os._exit(0)  # the thread hangs in a library, which must not be taken down around it
+
+
+class Alarm:
+    """What the main thread sleeps on: SIGTERM, SIGINT, or another thread's call. Made before there is a segment."""
+
+    def __init__(self) -> None:
+        self._end, self._wake = os.pipe()
+        os.set_blocking(self._wake, False)
+        signal.set_wakeup_fd(self._wake)  # written to whichever thread the signal hits
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: None)
+
+    def ring(self) -> None:
+        """Wakes the main thread."""
+        os.write(self._wake, b"\0")
+
+    def wait(self) -> None:
+        """Sleeps until a signal has come or `ring` was called."""
+        os.read(self._end, 1)
 
 
 class Decoder:
@@ -52,31 +74,31 @@ class Decoder:
         self._source = source
         self._writer = writer
         self._stopping = threading.Event()
-        self._failure: BaseException | None = None
+        self._failure: Exception | None = None
 
-    def run(self) -> None:
-        """Decodes until a signal comes or something happens that trying again does not mend, which is raised."""
-        end, wake = os.pipe()
-        os.set_blocking(wake, False)
-        signal.set_wakeup_fd(wake)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: None)
-        thread = threading.Thread(target=self._work, args=(wake,), name="decode", daemon=True)
+    def run(self, alarm: Alarm) -> bool:
+        """Decodes until the alarm rings; False if the decoding thread did not end.
+
+        Raises:
+            Exception: what ended the thread, where trying again does not mend it.
+        """
+        thread = threading.Thread(target=self._work, args=(alarm,), name="decode", daemon=True)
         thread.start()
-        os.read(end, 1)
+        alarm.wait()
         self._stopping.set()
         thread.join(GRACE)
         if self._failure is not None:
             raise self._failure
         logger.info("decoder ended frames=%d", self._writer.frames)
+        return not thread.is_alive()
 
-    def _work(self, wake: int) -> None:
+    def _work(self, alarm: Alarm) -> None:
         try:
             self._follow()
         except Exception as error:  # noqa: BLE001  the thread's outermost: the main thread raises it
             self._failure = error
         finally:
-            os.write(wake, b"\0")
+            alarm.ring()
 
     def _follow(self) -> None:
         """Plays the source, and opens it again whenever it is lost."""

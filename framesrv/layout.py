@@ -56,9 +56,9 @@ drops them when their holder dies::
 
 To read: remember `sequence`; take `newest`; pin that slot; take `newest` again, and begin anew if it has changed;
 a record whose seq is 0 is no frame. Slot and record are constant while the pin is held. To wait: FUTEX_WAIT
-(futex(2), not private) on `sequence` with the remembered value. To write: lock the slot; record's seq = 0; planes;
-record; header's seq; record's seq; newest; unlock; sequence + 1; FUTEX_WAKE. The lock calls order memory on every CPU: a reader that has
-pinned a slot sees all that was stored before the writer unlocked it.
+(futex(2), not private) on `sequence` with the remembered value. To write: lock the slot; the record's seq = 0;
+planes; record; the header's seq; the record's seq; newest; unlock; sequence + 1; FUTEX_WAKE. The lock calls order
+memory on every CPU: a reader that has pinned a slot sees all that was stored before the writer unlocked it.
 """
 
 import re
@@ -182,8 +182,9 @@ class Geometry:
             raise ValueError(f"pixel format {self.pixel_format!r}: expected yuv420p or bgr24")
         if self.slots and not (2 <= self.slots <= MAX_SLOTS):
             raise ValueError(f"{self.slots} slots: expected 2 to {MAX_SLOTS}")
-        if self.slots and not (1 <= self.width <= MAX_SIDE and 1 <= self.height <= MAX_SIDE):
-            raise ValueError(f"{self.width}x{self.height} pixels: expected 1 to {MAX_SIDE} each way")
+        least = 1 if self.slots else 0
+        if not (least <= self.width <= MAX_SIDE and least <= self.height <= MAX_SIDE):
+            raise ValueError(f"{self.width}x{self.height} pixels: expected {least} to {MAX_SIDE} each way")
 
     @property
     def planes(self) -> tuple[Plane, ...]:

@@ -16,7 +16,7 @@ from typing import Self
 from framesrv import layout, locks
 from framesrv.errors import FrameUnavailableError, Reason, SegmentFormatError
 from framesrv.frame import Frame, Stamp
-from framesrv.segment import SHM, HalfMadeError, Segment, same_file
+from framesrv.segment import SHM, HalfMadeError, Segment, State, same_file
 from framesrv.watch import Watch
 
 LIVENESS = 0.5  # s between looks at what cannot wake a waiter: a writer killed, a file removed by hand
@@ -31,8 +31,9 @@ class Attachment:
     takes the lock of its slot, the last gives it back.
     """
 
-    def __init__(self, segment: Segment) -> None:
+    def __init__(self, segment: Segment, path: str) -> None:
         self.segment = segment
+        self._path = path
         self._pins = [0] * segment.geometry.slots
         self._mutex = threading.RLock()  # a frame may be finalised, and unpinned, at any point
         self._closing = False
@@ -45,7 +46,7 @@ class Attachment:
             if slot == layout.NO_SLOT or segment.retired:
                 return None
             if slot >= len(self._pins):
-                raise SegmentFormatError(f"damaged: its newest slot is {slot} of {len(self._pins)}")
+                raise SegmentFormatError(f"{self._path}: damaged: its newest slot is {slot} of {len(self._pins)}")
             if not self._pin(slot):
                 if segment.newest == slot:
                     return None
@@ -67,6 +68,12 @@ class Attachment:
                 locks.unlock(self.segment.fd, layout.SLOT_BYTE + slot)
                 if self._closing and not any(self._pins):
                     self.segment.close()
+
+    @property
+    def state(self) -> State:
+        """How the camera does; ``down`` once this is closed, perhaps by another thread."""
+        with self._mutex:
+            return "down" if self._closing else self.segment.state
 
     def close(self) -> None:
         """Closes the segment's file as soon as no frame of it is pinned."""
@@ -92,7 +99,7 @@ class Attachment:
             self.unpin(slot)
             return None
         if matrix not in layout.MATRICES or clock >= len(layout.CLOCKS):
-            raise SegmentFormatError(f"damaged: frame {seq} has matrix {matrix} and clock {clock}")
+            raise SegmentFormatError(f"{self._path}: damaged: frame {seq} has matrix {matrix}, clock {clock}")
         geometry = self.segment.geometry
         stamp = Stamp(
             None if pts == layout.NO_PTS else pts,
@@ -180,6 +187,9 @@ class FrameReader:
             if newest is not None:
                 with newest:
                     last = newest.seq
+        return self._frames(timeout, attachment, last)
+
+    def _frames(self, timeout: float, attachment: Attachment | None, last: int) -> Iterator[Frame]:
         while True:
             frame, attachment = self._next(time.monotonic() + timeout, None, attachment, last)
             with frame:
@@ -213,7 +223,7 @@ class FrameReader:
                         return frame, attachment
                     frame.release()
                 if remaining <= 0:
-                    raise self._unavailable(_reason(attachment.segment, age), age, attachment, max_age)
+                    raise self._unavailable(_reason(attachment, age), age, attachment, max_age)
                 if not attachment.segment.wait(sequence, min(LIVENESS, remaining)):
                     self._look_for_another(attachment)
 
@@ -232,7 +242,7 @@ class FrameReader:
                 if segment.retired:  # its writer is between marking and unlinking it
                     segment.close()
                     return None
-                self._attachment = Attachment(segment)
+                self._attachment = Attachment(segment, self._path)
             return self._attachment
 
     def _look_for_another(self, attachment: Attachment) -> None:
@@ -259,13 +269,13 @@ class FrameReader:
             "down": "its decoder is not running",
             "connecting": "its decoder has no picture yet",
             "stalled": "its stream stands still",
-            "stale": f"no frame came in time that is younger than {max_age} s",
+            "stale": f"no {'new frame' if max_age is None else f'frame younger than {max_age} s'} came in time",
         }[reason]
         newest = "" if age is None else f"; the newest frame is {age:.1f} s old"
         because = f" ({error})" if error else ""
         return FrameUnavailableError(self.code, reason, f"camera {self.code}: {sentence}{because}{newest}", age)
 
 
-def _reason(segment: Segment, age: float | None) -> Reason:
-    state = segment.state
+def _reason(attachment: Attachment, age: float | None) -> Reason:
+    state = attachment.state
     return ("connecting" if age is None else "stale") if state == "live" else state

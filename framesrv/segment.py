@@ -46,8 +46,9 @@ class Segment:
         access = mmap.PROT_READ | (mmap.PROT_WRITE if writable else 0)
         self.fd = fd
         self.memory = mmap.mmap(fd, nbytes, mmap.MAP_SHARED, access)
-        self.words = memoryview(self.memory).cast("I")
-        self.longs = memoryview(self.memory).cast("Q")
+        page = memoryview(self.memory)[:PAGE]  # a damaged file need not be a whole number of words
+        self.words = page.cast("I")
+        self.longs = page.cast("Q")
         everything = np.frombuffer(self.memory, np.uint8)
         self.header = everything[:PAGE].view(HEADER)
         self._address = everything.ctypes.data
@@ -135,7 +136,8 @@ class Segment:
             SegmentError: this user may not read it.
         """
         try:
-            fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+            # without O_NONBLOCK a named pipe in the segment's place would hold this reader for ever
+            fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         except FileNotFoundError:
             raise
         except OSError as error:
