@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Self
 
 from benchmarks import video
-from benchmarks.process import BenchmarkError, command
+from benchmarks.process import BenchmarkError, command, shielded
 from framesrv import FrameReader, FrameUnavailableError, segment
 from tests.rtsp import RtspServer
 
@@ -36,7 +36,8 @@ class Host:
         self._sections: Sections = {"shm": {"prefix": self.prefix}, "http": {"listen": ""}} | dict(sections or {})
 
     def __enter__(self) -> Self:
-        self._rtsp.start()
+        with shielded():
+            self._rtsp.start()
         self._config.write_text(self._toml())
         return self
 

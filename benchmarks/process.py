@@ -44,6 +44,16 @@ def _run(target: Callable[..., None], *arguments: Any) -> None:
 
 
 @contextmanager
+def shielded() -> Iterator[None]:
+    """Processes started in this block do not hear Ctrl-C: they end when the benchmark ends them."""
+    former = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, former)
+
+
+@contextmanager
 def command(arguments: Sequence[str], log: Path, **environment: str) -> Iterator[int]:
     """Runs a command from the project's root, its output to `log`, and gives its process number.
 

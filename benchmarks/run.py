@@ -6,6 +6,7 @@ falls on both. Targets are printed, not enforced: the exit status says only whet
 
 import importlib
 import json
+import signal
 import sys
 from pathlib import Path
 
@@ -42,6 +43,7 @@ def main(name: str, as_json: bool, seconds: float) -> None:
 
     Example: python benchmarks/run.py segment --seconds 5
     """
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # so that everything is cleaned up
     names = BENCHMARKS if name == "all" else (name,)
     try:
         reports = [importlib.import_module(f"benchmarks.{one}").run(seconds) for one in names]

@@ -256,14 +256,15 @@ class FrameWriter:
         # first: were this writer killed between the two, the next one would use the number again
         segment.longs[_SEQ] = self._seq
         segment.longs[_seq_index(slot)] = self._seq
+        segment.longs[_SEQ] = self._seq
+        segment.words[_STATE] = layout.LIVE
         segment.words[layout.NEWEST_OFFSET // 4] = slot
         locks.unlock(segment.fd, layout.SLOT_BYTE + slot)
+        segment.announce()  # before the rest: somebody waits
         self._order.remove(slot)
         self._order.append(slot)
         segment.longs[_FRAMES] += 1
-        segment.words[_STATE] = layout.LIVE
         self._pace(stamp.arrived_ns)
-        segment.announce()
 
     def _pace(self, arrived: int) -> None:
         """Keeps the mean time between frames, over about the last sixteen."""

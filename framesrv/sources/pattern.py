@@ -66,22 +66,27 @@ class Pattern:
         rgb = np.array(BARS, float)[np.arange(self._width) * len(BARS) // self._width]
         if self._pixel_format == "bgr24":
             row = (rgb[:, ::-1] * 255).astype(np.uint8)
-            return (np.repeat(row[None], self._height, axis=0),)
+            picture = np.repeat(row[None], self._height, axis=0)
+            picture[: self._height // 4] = BLACK
+            return (picture,)
         red, blue = LUMA[Stamp.now(self._height).matrix]
         luma = rgb @ (red, 1 - red - blue, blue)
         cb, cr = (rgb[:, 2] - luma) / 2 / (1 - blue), (rgb[:, 0] - luma) / 2 / (1 - red)
         rows = [BLACK + 219 * luma, (128 + 224 * cb)[::2], (128 + 224 * cr)[::2]]
         heights = [self._height, (self._height + 1) // 2, (self._height + 1) // 2]
-        return tuple(
+        planes = tuple(
             np.repeat(row.round().astype(np.uint8)[None], height, axis=0)
             for row, height in zip(rows, heights, strict=True)
         )
+        for plane, height, dark in zip(planes, heights, (BLACK, 128, 128), strict=True):
+            plane[: height // 4] = dark
+        return planes
 
     def _draw(self, picture: Pixels, still: Pixels, number: int, now: float) -> None:
         """Puts figures and line into luma, or into all of blue, green, red."""
         band = max(1, self._height // 4)
         picture[:band], picture[-band:] = still[:band], still[-band:]
-        scale = max(1, self._width // 160)
+        scale = max(1, self._width // 96)
         clock = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(now)) + f".{int(now * 10) % 10}"
         _text(picture[scale:], f"{number:08d}", scale)
         _text(picture[scale * 7 :], clock, scale)
