@@ -23,8 +23,8 @@ class Ping(Protocol):
 
     def send(self, number: int) -> None: ...
 
-    def receive(self) -> tuple[int, int]:
-        """The number sent and how many nanoseconds it took."""
+    def receive(self, number: int) -> int | None:
+        """Waits for that number: how many nanoseconds it took, None where it had come before this was called."""
 
 
 class FutexPing:
@@ -37,20 +37,19 @@ class FutexPing:
         self._words = memoryview(memory).cast("I")
         self._longs = memoryview(memory).cast("q")
         self._address = np.frombuffer(memory, np.uint8).ctypes.data
-        self._seen = self._words[0]
 
     def send(self, number: int) -> None:
         self._longs[1] = time.monotonic_ns()
         self._words[0] = number
         futex.wake(self._address)
 
-    def receive(self) -> tuple[int, int]:
+    def receive(self, number: int) -> int | None:
+        if self._words[0] >= number:
+            return None
         deadline = time.monotonic() + TIMEOUT
-        while self._words[0] == self._seen and time.monotonic() < deadline:
-            futex.wait(self._address, self._seen, TIMEOUT)
-        spent = time.monotonic_ns() - self._longs[1]
-        self._seen = self._words[0]
-        return self._seen, spent
+        while (seen := self._words[0]) < number and time.monotonic() < deadline:
+            futex.wait(self._address, seen, TIMEOUT)
+        return time.monotonic_ns() - int(self._longs[1])
 
 
 class PipePing:
@@ -62,8 +61,11 @@ class PipePing:
     def send(self, number: int) -> None:
         os.write(self._end.fileno(), _MESSAGE.pack(number, time.monotonic_ns()))
 
-    def receive(self) -> tuple[int, int]:
-        content = os.read(self._end.fileno(), _MESSAGE.size)
-        now = time.monotonic_ns()
-        number, left = _MESSAGE.unpack(content)
-        return number, now - left
+    def receive(self, number: int) -> int | None:
+        waited = not self._end.poll()
+        came = 0
+        while came < number:
+            content = os.read(self._end.fileno(), _MESSAGE.size)
+            now = time.monotonic_ns()
+            came, left = _MESSAGE.unpack(content)
+        return now - left if waited else None

@@ -123,10 +123,9 @@ def _wake(prefix: str, rate: int, seconds: float) -> list[Figure]:
                 woken = time.monotonic_ns() - frame.stamp.arrived_ns
                 ours.add(woken)
                 for ping, times in pings:
-                    number, spent = ping.receive()
-                    while number < (frame.stamp.pts or 0):  # of frames that came before this process was ready
-                        number, spent = ping.receive()
-                    times.add(spent)
+                    spent = ping.receive(frame.stamp.pts or 0)
+                    if spent is not None:
+                        times.add(spent)
         except FrameUnavailableError as error:
             raise BenchmarkError(str(error)) from error
     segment.remove(prefix, CODE)
