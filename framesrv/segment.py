@@ -24,6 +24,7 @@ SHM = "/dev/shm"  # noqa: S108  this is where shm_open(3) keeps them
 
 
 STALL = 3.0  # s
+COUNTABLE = 2**62  # no camera has published so many frames: a header that says so is damaged
 
 State = Literal["live", "stalled", "connecting", "down"]
 
@@ -112,7 +113,7 @@ class Segment:
                 os.close(fd)
                 return cls.adopt(path)
             segment = cls(fd, _size(fd), writable=True)
-            if not segment.retired:
+            if not segment.retired and max(segment.header["seq"][0], segment.header["frames"][0]) < COUNTABLE:
                 return segment
             os.unlink(path)
             segment.close()

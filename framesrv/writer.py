@@ -140,7 +140,10 @@ class FrameWriter:
         old = self._segment
         status = old.header.copy()
         old.retire(self._path)
-        segment = Segment.make(self._path, geometry, self._mode, self._gid)
+        try:
+            segment = Segment.make(self._path, geometry, self._mode, self._gid)
+        except FileExistsError:
+            raise SegmentBusyError(f"{self._path}: another writer has taken the camera") from None
         old.close()
         for field in _STATUS:
             segment.header[field] = status[field]

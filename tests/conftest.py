@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-SHM = Path("/dev/shm")  # noqa: S108  where segments are
+SHM = Path("/dev/shm")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -272,7 +272,7 @@ def read_as(pipe: Connection, prefix: str, code: str, user: int, groups: list[in
 
 
 def give_to_group(pipe: Connection, prefix: str, code: str, user: int, group: str) -> None:
-    """As another user, adopts the segment of a writer that died, for a group that is not its to give; then without."""
+    """As another user, adopts a dead writer's segment, for a group that is not its to give; then without one."""
     os.setgroups([])
     os.setgid(user)
     os.setuid(user)

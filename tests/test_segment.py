@@ -34,6 +34,7 @@ from framesrv.layout import HEADER, PAGE, Geometry, PixelFormat
 from framesrv.segment import Segment
 from framesrv.settings import Settings, Shm
 from framesrv.status import cameras
+from tests.conftest import SHM
 from tests.segment_programs import HEIGHT, WIDTH, header, paint, path_of, pinned, put, shows, whole
 
 
@@ -87,6 +88,13 @@ def in_thread(work: Callable[[], object]) -> Iterator[list[Any]]:
         assert not thread.is_alive(), "the thread hangs"
 
 
+def fail_half_way(writer: FrameWriter) -> None:
+    with writer.next() as slot:
+        assert slot is not None
+        slot.planes[0][:] = 99
+        raise ZeroDivisionError
+
+
 def damage(prefix: str, offset: int, value: bytes) -> None:
     fd = os.open(path_of(prefix, "cam"), os.O_RDWR)
     try:
@@ -120,7 +128,8 @@ def test_frame_carries_what_its_writer_gave_it(writer: FrameWriter, camera: Fram
     with camera.latest() as frame:
         assert frame.stamp == stamp
         assert (frame.seq, frame.width, frame.height, frame.pixel_format) == (1, 128, 96, "yuv420p")
-        assert (frame.pts, frame.captured_at, frame.key_frame) == (-1.5, 1_700_000_000.25, True)
+        assert (frame.pts, frame.key_frame) == (-1.5, True)
+        assert frame.captured_at == pytest.approx(1_700_000_000.25, abs=1e-6)
         assert 0 <= frame.age < 60
         for plane, expected in zip(frame.planes, planes, strict=True):
             assert np.array_equal(plane, expected)
@@ -209,6 +218,23 @@ def test_newest_frame_stays_readable_while_the_next_is_written(writer: FrameWrit
             plane[:] = 99
         assert newest(camera) == (2, 2)
         slot.stamp = None
+
+
+def test_reader_that_is_overtaken_while_it_pins_takes_the_newer_frame(
+    writer: FrameWriter, camera: FrameReader, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(writer, 1)
+    lock, waiting = locks.lock_shared, [2, 3, 4]
+
+    def overtaken(fd: int, byte: int) -> bool:
+        if waiting:
+            put(writer, waiting.pop(0))
+        return lock(fd, byte)
+
+    monkeypatch.setattr(locks, "lock_shared", overtaken)
+    with camera.latest() as frame:
+        assert numbers(frame) == (4, 4)
+        assert len(pinned(prefix, "cam")) == 1
 
 
 def test_frame_is_dropped_and_counted_only_when_every_slot_is_pinned(
@@ -331,10 +357,8 @@ def test_exception_while_a_slot_is_filled_publishes_nothing(
 ) -> None:
     put(writer, 1)
     for _ in range(3):
-        with pytest.raises(ZeroDivisionError), writer.next() as slot:
-            assert slot is not None
-            slot.planes[0][:] = 99
-            1 / 0  # noqa: B018  what goes wrong
+        with pytest.raises(ZeroDivisionError):
+            fail_half_way(writer)
         assert newest(camera) == (1, 1)
         assert pinned(prefix, "cam") == []
     assert writer.frames == 1
@@ -348,10 +372,8 @@ def test_exception_while_the_newest_slot_is_overwritten_shows_no_half_written_fr
     put(writer, 1)
     with camera.latest():
         put(writer, 2)
-        with pytest.raises(ZeroDivisionError), writer.next() as slot:
-            assert slot is not None
-            slot.planes[0][:] = 99
-            1 / 0  # noqa: B018  what goes wrong
+        with pytest.raises(ZeroDivisionError):
+            fail_half_way(writer)
         with pytest.raises(FrameUnavailableError):
             camera.latest(max_age=None, timeout=0)
         put(writer, 3)
@@ -493,6 +515,17 @@ def test_new_writer_goes_on_where_the_former_one_was_killed(prefix: str, camera:
         assert writer.frames == 2
 
 
+def test_new_writer_leaves_the_newest_frame_of_the_former_one_alone(prefix: str, camera: FrameReader) -> None:
+    leave(prefix)
+    with FrameWriter("cam", WIDTH, HEIGHT, "yuv420p", prefix=prefix) as writer:
+        with writer.next() as slot:
+            assert slot is not None
+            assert newest(camera) == (1, 1)
+            paint(slot.planes, 2)
+            slot.stamp = Stamp.now(HEIGHT)._replace(pts=2)
+        assert newest(camera) == (2, 2)
+
+
 @pytest.mark.parametrize(("width", "slots"), [(WIDTH * 2, 2), (WIDTH, 4)])
 def test_new_writer_of_another_form_replaces_the_segment_and_goes_on_counting(
     prefix: str, camera: FrameReader, width: int, slots: int
@@ -528,18 +561,26 @@ def test_segment_removed_by_hand_is_replaced_by_the_next_writer(prefix: str, cam
             assert Path(path_of(prefix, "cam")).exists()
 
 
-def test_second_writer_is_refused_by_the_name_of_the_first(writer: FrameWriter, camera: FrameReader) -> None:
+def test_second_writer_is_refused_by_the_pid_of_the_first(
+    writer: FrameWriter, camera: FrameReader, prefix: str
+) -> None:
     put(writer, 1)
     for width in (WIDTH, WIDTH * 2, 0):
         with pytest.raises(SegmentBusyError, match=rf"cam already has a live writer \(pid {os.getpid()}\)"):
-            FrameWriter("cam", width, HEIGHT if width else 0, "yuv420p", prefix=writer._path[9:].split(".")[0])
+            FrameWriter("cam", width, HEIGHT if width else 0, "yuv420p", prefix=prefix)
     assert newest(camera) == (1, 1)
 
 
 @pytest.mark.parametrize(
     ("width", "height", "pixel_format", "slots"),
-    [(0, 5, "yuv420p", 2), (5, -1, "yuv420p", 2), (16385, 5, "yuv420p", 2), (8, 8, "nv12", 2), (8, 8, "bgr24", 1)]
-    + [(8, 8, "bgr24", 17)],
+    [
+        (0, 5, "yuv420p", 2),
+        (5, -1, "yuv420p", 2),
+        (16385, 5, "yuv420p", 2),
+        (8, 8, "nv12", 2),
+        (8, 8, "bgr24", 1),
+        (8, 8, "bgr24", 17),
+    ],
 )
 def test_arguments_out_of_range_make_no_segment(
     prefix: str, width: int, height: int, pixel_format: str, slots: int
@@ -611,6 +652,24 @@ def test_camera_whose_writer_died_is_down(prefix: str, camera: FrameReader) -> N
         assert unavailable(camera, 0, 0).reason == "connecting"
 
 
+def test_every_write_wakes_who_waits(writer: FrameWriter, prefix: str) -> None:
+    """Not the look at the sequence that waiters take now and then, but the wake-up itself."""
+    segment = Segment.attach(path_of(prefix, "cam"))
+    for number in range(1, 21):
+        sequence, about_to_wait = segment.sequence, threading.Event()
+
+        def wait(sequence: int = sequence, about_to_wait: threading.Event = about_to_wait) -> bool:
+            about_to_wait.set()
+            return segment.wait(sequence, 10)
+
+        with in_thread(wait) as woken:
+            about_to_wait.wait()
+            time.sleep(0.005)  # so that most of the twenty do wait; those that do not return at once
+            put(writer, number)
+        assert woken == [True]
+    segment.close()
+
+
 def test_waiting_reader_gets_the_next_frame_that_is_fresh(writer: FrameWriter, camera: FrameReader) -> None:
     with writer.next() as slot:
         assert slot is not None
@@ -632,7 +691,7 @@ def test_frames_come_once_each_and_in_order(writer: FrameWriter, camera: FrameRe
     for number in range(1, 51):
         put(writer, number)
         assert numbers(next(frames)) == (number, number)
-    with pytest.raises(FrameUnavailableError):
+    with pytest.raises(FrameUnavailableError, match="no new frame came in time"):
         next(frames)
     frames = camera.frames(timeout=5)
     put(writer, 51)
@@ -693,9 +752,7 @@ def test_magic_number_of_a_new_segment_is_there_with_its_name(prefix: str, camer
 
 
 @pytest.mark.parametrize("length", [0, 1, 7, 4095])
-def test_file_shorter_than_a_header_is_one_that_is_being_made(
-    prefix: str, camera: FrameReader, length: int
-) -> None:
+def test_file_shorter_than_a_header_is_one_that_is_being_made(prefix: str, camera: FrameReader, length: int) -> None:
     Path(path_of(prefix, "cam")).write_bytes(b"x" * length)
     assert unavailable(camera, None, 0).reason == "absent"
     with FrameWriter("cam", WIDTH, HEIGHT, "yuv420p", prefix=prefix) as writer:
@@ -703,7 +760,7 @@ def test_file_shorter_than_a_header_is_one_that_is_being_made(
         assert newest(camera) == (1, 1)
 
 
-@pytest.mark.parametrize("length", [4096, 5000, 100_000])
+@pytest.mark.parametrize("length", [4096, 5001, 100_000])
 def test_garbage_is_refused_by_readers_and_replaced_by_a_writer(
     prefix: str, camera: FrameReader, length: int
 ) -> None:
@@ -723,12 +780,14 @@ def test_segment_of_another_version_is_refused_and_a_writer_retires_it(prefix: s
     with pytest.raises(SegmentFormatError, match="layout is version 99, this framesrv reads version 1"):
         camera.latest()
     sequence = theirs.sequence
-    with in_thread(lambda: theirs.wait(sequence, 20)) as woken:
-        with FrameWriter("cam", WIDTH, HEIGHT, "yuv420p", prefix=prefix) as writer:
-            put(writer, 1)
-            assert theirs.retired
-            assert theirs.sequence != sequence
-            assert newest(camera) == (1, 1)
+    with (
+        in_thread(lambda: theirs.wait(sequence, 20)) as woken,
+        FrameWriter("cam", WIDTH, HEIGHT, "yuv420p", prefix=prefix) as writer,
+    ):
+        put(writer, 1)
+        assert theirs.retired
+        assert theirs.sequence != sequence
+        assert newest(camera) == (1, 1)
     assert woken == [True]
     theirs.close()
 
@@ -772,19 +831,17 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize(
-    ("field", "value"), [(field, value) for field, values in WRONG.items() for value in values]
-)
+@pytest.mark.parametrize(("field", "value"), [(field, value) for field, values in WRONG.items() for value in values])
 def test_damaged_field_is_refused_by_readers_and_replaced_by_a_writer(
     prefix: str, camera: FrameReader, field: str, value: int
 ) -> None:
     leave(prefix, **{field: value})
-    with pytest.raises(SegmentFormatError, match=rf"{prefix}\.cam: damaged"):
+    with pytest.raises(SegmentFormatError, match=rf"^{path_of(prefix, 'cam')}: damaged"):
         camera.latest()
     assert cameras(Settings(shm=Shm(prefix=prefix)))[0].state == "down"
     with FrameWriter("cam", WIDTH, HEIGHT, "yuv420p", prefix=prefix) as writer:
         put(writer, 1)
-        assert newest(camera) == (1, 1)
+        assert newest(camera)[1] == 1
 
 
 @pytest.mark.parametrize("width", [1 << 31, (1 << 32) - 1])
@@ -814,7 +871,7 @@ def test_damaged_newest_is_refused_until_a_writer_mends_it(prefix: str, camera: 
     leave(prefix)
     assert newest(camera) == (1, 1)
     damage(prefix, offset_of("newest"), value.to_bytes(4, "little"))
-    with pytest.raises(SegmentFormatError, match=f"newest slot is {value} of 2"):
+    with pytest.raises(SegmentFormatError, match=rf"\.cam: damaged: its newest slot is {value} of 2"):
         camera.latest()
     assert cameras(Settings(shm=Shm(prefix=prefix)))[0].age_s is None
     with FrameWriter("cam", WIDTH, HEIGHT, "yuv420p", prefix=prefix) as writer:
@@ -828,13 +885,13 @@ def test_damaged_record_is_refused_and_its_pin_given_back(
 ) -> None:
     leave(prefix)
     damage(prefix, 2048 + word, value.to_bytes(4, "little"))
-    with pytest.raises(SegmentFormatError, match="frame 1 has matrix"):
+    with pytest.raises(SegmentFormatError, match=r"\.cam: damaged: frame 1 has matrix"):
         camera.latest(max_age=None)
     assert pinned(prefix, "cam") == []
     os.unlink(path_of(prefix, "cam"))
 
 
-@pytest.mark.parametrize("length", [PAGE, PAGE + 1, Geometry(WIDTH, HEIGHT, "yuv420p", 2).nbytes - 1])
+@pytest.mark.parametrize("length", [PAGE, PAGE + 1, PAGE + 4, Geometry(WIDTH, HEIGHT, "yuv420p", 2).nbytes - 1])
 def test_truncated_segment_is_refused_and_replaced(prefix: str, camera: FrameReader, length: int) -> None:
     leave(prefix)
     os.truncate(path_of(prefix, "cam"), length)
@@ -919,3 +976,33 @@ def test_status_tells_what_the_header_has(writer: FrameWriter, prefix: str) -> N
     assert (status.seq, status.fps, status.corrupt, status.reconnects) == (3, 25.0, 4, 5)
     assert (status.pid, status.decode, status.error) == (os.getpid(), "all", "an error")
     assert "error" not in status.to_json()
+
+
+@pytest.mark.parametrize("field", ["seq", "frames"])
+def test_damaged_counter_that_no_writer_could_go_on_from_is_started_anew(prefix: str, field: str) -> None:
+    with FrameWriter("cam", 64, 48, "yuv420p", prefix=prefix) as first:
+        first._segment.header[field] = 2**64 - 1
+        first._segment.close()  # as if it had been killed
+        with FrameWriter("cam", 64, 48, "yuv420p", prefix=prefix) as second:
+            assert second.write([np.zeros(view.shape, np.uint8) for view in second._segment.planes[0]])
+            assert second.frames == 1
+        first._closed = True
+
+
+def test_resize_whose_name_another_writer_has_taken_is_refused(prefix: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    make = Segment.make
+
+    def taken(*arguments: Any) -> Segment:
+        rival = make(*arguments)
+        monkeypatch.setattr(Segment, "make", make)
+        rivals.append(rival)
+        return make(*arguments)
+
+    rivals: list[Segment] = []
+    writer = FrameWriter("cam", 64, 48, "yuv420p", prefix=prefix)
+    monkeypatch.setattr(Segment, "make", taken)
+    with pytest.raises(SegmentBusyError, match="another writer has taken the camera"):
+        writer.resize(32, 24, "yuv420p")
+    writer.close()
+    assert (SHM / f"{prefix}.cam").exists()  # the rival's
+    rivals[0].retire(str(SHM / f"{prefix}.cam"))

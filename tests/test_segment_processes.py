@@ -73,7 +73,7 @@ def newest(reader: FrameReader) -> tuple[int, int | None] | None:
 
 
 def _at_full_speed(start: Callable[..., Process], prefix: str, slots: int, enough: int) -> tuple[int, int]:
-    """A writer and four readers, none of whom may see a torn frame. Returns how many frames were published, dropped."""
+    """A writer and four readers, none of whom may see a torn frame; how many were published, and dropped."""
     readers = [start(programs.look, prefix, "cam", seed) for seed in range(4)]
     for reader in readers:
         assert reader.answer() == "ready"

@@ -1,0 +1,399 @@
+"""The configuration: defaults, overrides, and every mistake reported at once."""
+
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from framesrv import ConfigError, settings
+from framesrv.settings import SECTIONS, Camera, Settings
+
+# The example of the documentation, to the letter
+EXAMPLE = """
+[redis]
+url = "redis://127.0.0.1:6379/0"     # rediss:// for TLS
+
+[stream]
+name = "edge_snap_request"
+group = "edge_snap_group"
+consumer = "edge_snap_worker"
+unknown_camera = "error"             # "ignore": another host's camera on a shared stream
+max_deliveries = 5
+dead = "edge_snap_dead"
+
+[snapshot]
+quality = 85
+encoder = "simplejpeg"               # "turbojpeg": PyTurboJPEG over the host's own libturbojpeg
+max_age = 2.0                        # s; an older frame is not served
+wait = 2.0                           # s to wait for a fresh one
+deadline = 60.0                      # s from XADD; later requests are answered with an error
+workers = 8
+
+[result]
+callback_path = "/api/ai/roi/snap/callback"
+callback_timeout = 5.0
+allowed_callbacks = []               # origins, "https://wvp.example:18080"; empty: any http(s) but link-local
+signing_secret = ""
+key_prefix = "snap:result:"
+key_ttl = 60
+
+[store]
+kind = "cos"                         # "dir": files below `path`, URLs below `base_url`
+region = ""
+bucket = ""
+secret_id = ""
+secret_key = ""
+token = ""
+scheme = "https"
+domain = ""                          # host[:port] instead of bucket.cos.region.myqcloud.com
+url_ttl = 3600
+key_prefix = ""                      # every cos_path must begin with it
+path = ""
+base_url = ""
+
+[shm]
+prefix = "framesrv"
+mode = "0640"
+group = ""
+
+[http]
+listen = "127.0.0.1:8390"            # "" turns it off
+
+[camera_defaults]                    # any camera key but code and source
+[[camera]]
+code = "34020000001320000001"        # [A-Za-z0-9_.-]{1,64}
+source = "rtsp://user:pass@192.0.2.11/stream1"
+decode = "all"
+pixel_format = "yuv420p"
+slots = 2
+transport = "tcp"
+timeout = 10.0
+hwaccel = ""                         # "vaapi", "cuda", ... with software fall-back
+"""
+DOCUMENT = tomllib.loads(EXAMPLE)
+CAMERA = '[[camera]]\ncode = "cam"\nsource = "test:320x240@5"\n'
+
+
+@pytest.fixture
+def load(tmp_path: Path) -> Callable[..., Settings]:
+    """Loads a configuration of this text, and of these variables alone."""
+
+    def from_text(text: str, **environment: str) -> Settings:
+        file = tmp_path / "framesrv.toml"
+        file.write_text(text, "utf-8")
+        return settings.load(file, environment)
+
+    return from_text
+
+
+@pytest.fixture
+def problems(load: Callable[..., Settings], tmp_path: Path) -> Callable[..., list[str]]:
+    """The lines that a wrong configuration gives, without the file's name."""
+
+    def of_text(text: str, **environment: str) -> list[str]:
+        with pytest.raises(ConfigError) as caught:
+            load(text, **environment)
+        assert str(caught.value).splitlines() == caught.value.problems
+        return [line.removeprefix(f"{tmp_path}/framesrv.toml: ") for line in caught.value.problems]
+
+    return of_text
+
+
+# Defaults
+
+
+def test_defaults_are_those_of_the_example(load: Callable[..., Settings]) -> None:
+    example, nothing = load(EXAMPLE), load("")
+    for name in SECTIONS:
+        if name == "camera_defaults":
+            continue
+        section = getattr(nothing, name)
+        values = {key: getattr(section, key) for key in section.__struct_fields__}
+        documented = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in DOCUMENT[name].items()
+        }
+        assert values == documented, name
+        assert {key: type(value) for key, value in values.items()} == {
+            key: type(value) for key, value in documented.items()
+        }
+        assert getattr(example, name) == section
+    assert nothing.cameras == ()
+
+
+def test_cameras_defaults_are_those_of_the_example(load: Callable[..., Settings]) -> None:
+    (table,) = DOCUMENT["camera"]
+    (bare,) = load(f'[[camera]]\ncode = "{table["code"]}"\nsource = "{table["source"]}"\n').cameras
+    assert {key: getattr(bare, key) for key in Camera.__struct_fields__} == table
+    assert load(EXAMPLE).cameras == (bare,)
+    assert load(EXAMPLE).camera(table["code"]) == bare
+    assert load(EXAMPLE).camera("another") is None
+
+
+def test_camera_takes_what_it_does_not_say_from_the_defaults(load: Callable[..., Settings]) -> None:
+    text = '[camera_defaults]\nslots = 4\ntransport = "udp"\n' + CAMERA + "slots = 3\n"
+    (camera,) = load(text).cameras
+    assert (camera.slots, camera.transport, camera.decode) == (3, "udp", "all")
+
+
+def test_whole_number_will_do_for_seconds(load: Callable[..., Settings]) -> None:
+    assert load("[snapshot]\nwait = 3\n").snapshot.wait == 3.0
+
+
+@pytest.mark.parametrize("decode", ["all", "keyframes", "fps:1", "fps:12.5", "fps:0.2"])
+def test_decode_policies_that_exist_are_taken(load: Callable[..., Settings], decode: str) -> None:
+    assert load(CAMERA + f'decode = "{decode}"\n').cameras[0].decode == decode
+
+
+def test_mode_is_octal(load: Callable[..., Settings]) -> None:
+    assert load("").shm.permissions == 0o640
+    assert load('[shm]\nmode = "0666"\n').shm.permissions == 0o666
+
+
+# Mistakes
+
+
+def test_every_mistake_is_reported_at_once(problems: Callable[..., list[str]]) -> None:
+    lines = problems(
+        """
+        camera = [ {code = "a/b", source = ""}, {code = "x"}, {code = "x", source = "y", slot = 3}, 5 ]
+        [redis]
+        url = "http://127.0.0.1"
+        [stream]
+        name = ""
+        unknown_camera = "maybe"
+        [snapshot]
+        quality = 101
+        workers = "8"
+        wait = 0
+        [result]
+        allowed_callbacks = ["https://wvp.example:18080", "ftp://x"]
+        key_ttl = 0.5
+        [stores]
+        kind = "cos"
+        [shm]
+        mode = "0777"
+        prefix = "a.b"
+        [http]
+        listen = "8390"
+        [camera_defaults]
+        decode = "fps:0"
+        slots = 1
+        code = "all"
+        """
+    )
+    assert [line.split(":")[0] for line in lines] == [
+        *("stores", "redis.url", "stream.name", "stream.unknown_camera", "snapshot.quality", "snapshot.workers"),
+        *("snapshot.wait", "result.allowed_callbacks", "result.key_ttl", "shm.mode", "shm.prefix", "http.listen"),
+        *("camera_defaults.decode", "camera_defaults.slots", "camera_defaults.code"),
+        *("camera[0].code", "camera[0].source", "camera[1].source", "camera[2].slot", "camera[2].code", "camera[3]"),
+    ]
+    assert all("expected" in line for line in lines), [line for line in lines if "expected" not in line]
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("[snapshot]\nquality = 0\n", "snapshot.quality: expected a whole number from 1 to 100"),
+        ("[snapshot]\nquality = true\n", "snapshot.quality: expected a whole number from 1 to 100"),
+        ("[snapshot]\nencoder = 'pil'\n", 'snapshot.encoder: expected one of "simplejpeg", "turbojpeg"'),
+        ("[snapshot]\ndeadline = -1.0\n", "snapshot.deadline: expected a number above 0"),
+        ("[snapshot]\ndeadline = inf\n", "snapshot.deadline: expected a number above 0"),
+        ("[snapshot]\ndeadline = nan\n", "snapshot.deadline: expected a number above 0"),
+        ("[stream]\nname = ''\n", "stream.name: expected a text that is not empty"),
+        ("[stream]\nname = 5\n", "stream.name: expected a text that is not empty"),
+        ("[store]\nbucket = 5\n", "store.bucket: expected a text"),
+        ("[result]\nallowed_callbacks = 'https://a'\n", "result.allowed_callbacks: expected a list, each an origin"),
+        ("[result]\nallowed_callbacks = ['https://a/path']\n", "result.allowed_callbacks: expected a list"),
+        ("[result]\ncallback_path = 'api'\n", 'result.callback_path: expected a path that begins with "/"'),
+        ("[http]\nlisten = ':'\n", 'http.listen: expected "HOST:PORT", or "" to turn it off'),
+        ("[shm]\nmode = 416\n", 'shm.mode: expected an octal mode such as "0640"'),
+        ("[shm]\nprefix = 'a/b'\n", "shm.prefix: expected 1 to 64 of A-Z a-z 0-9 _ -"),
+        ("redis = 'redis://'\n", "redis: expected a table"),
+        ("camera = 5\n", "camera: expected [[camera]] tables"),
+        ("[camera]\ncode = 'cam'\n", "camera: expected [[camera]] tables"),
+        ("nonsense = 1\n", "nonsense: no such section; expected one of redis, stream,"),
+        ("[snapshot]\nqualty = 85\n", "snapshot.qualty: no such key; expected one of quality, encoder,"),
+        (CAMERA + "pixel_format = 'nv12'\n", 'camera[0].pixel_format: expected one of "bgr24", "yuv420p"'),
+        (CAMERA + "decode = 'fps:'\n", 'camera[0].decode: expected "all", "keyframes" or "fps:N" with N above 0'),
+        (CAMERA + "decode = 'fps:0.0'\n", "camera[0].decode: expected"),
+        (CAMERA + "slots = 17\n", "camera[0].slots: expected a whole number from 2 to 16"),
+        ("[[camera]]\nsource = 'x'\n", "camera[0].code: expected a value"),
+        ("[[camera]]\ncode = 'x'\n", "camera[0].source: expected a value"),
+        (CAMERA + CAMERA, "camera[1].code: cam is also that of camera[0]; expected another"),
+    ],
+)
+def test_mistake_is_one_line_that_names_the_key_and_what_was_expected(
+    problems: Callable[..., list[str]], text: str, line: str
+) -> None:
+    (found,) = problems(text)
+    assert found.startswith(line)
+
+
+@pytest.mark.parametrize("code", ["", "a/b", "../cam", "a b", "x" * 65, "cam\\n", "摄像头", "a\\u0000"])
+def test_ill_formed_code_is_reported(problems: Callable[..., list[str]], code: str) -> None:
+    (line,) = problems(f'[[camera]]\ncode = "{code}"\nsource = "test:320x240@5"\n')
+    assert line == "camera[0].code: expected 1 to 64 of A-Z a-z 0-9 _ . -"
+
+
+def test_what_is_no_toml_is_reported_with_its_place(problems: Callable[..., list[str]]) -> None:
+    (line,) = problems("[redis]\nurl = redis\n")
+    assert line.startswith("not TOML: ")
+    assert "line 2" in line
+
+
+def test_file_that_is_no_utf8_is_reported(tmp_path: Path) -> None:
+    file = tmp_path / "framesrv.toml"
+    file.write_bytes(b'[redis]\nurl = "\xff"\n')
+    with pytest.raises(ConfigError, match=r"not UTF-8: .* at byte 15"):
+        settings.load(file, {})
+
+
+def test_file_that_cannot_be_read_is_reported(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"nothing\.toml: cannot be read: No such file or directory"):
+        settings.load(tmp_path / "nothing.toml", {})
+    with pytest.raises(ConfigError, match="cannot be read: Is a directory"):
+        settings.load(tmp_path, {})
+    with pytest.raises(ConfigError, match=r"nothing\.toml: cannot be read"):
+        settings.load(None, {"FRAMESRV_CONFIG": str(tmp_path / "nothing.toml")})
+
+
+def test_store_that_lacks_keys_names_them(load: Callable[..., Settings]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load("").store.check()
+    assert [line.split(":")[0] for line in caught.value.problems] == [
+        f"store.{key}" for key in ("bucket", "secret_id", "secret_key", "region")
+    ]
+    with pytest.raises(ConfigError, match=r"store\.path: expected a value"):
+        load('[store]\nkind = "dir"\n').store.check()
+    load('[store]\nkind = "dir"\npath = "/srv/pictures"\n').store.check()
+
+
+# Places
+
+
+def test_file_is_found_by_option_then_variable_then_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, quality in (("option", 1), ("variable", 2), ("framesrv", 3)):
+        (tmp_path / f"{name}.toml").write_text(f"[snapshot]\nquality = {quality}\n", "utf-8")
+    environment = {"FRAMESRV_CONFIG": str(tmp_path / "variable.toml")}
+    assert settings.load(tmp_path / "option.toml", environment).snapshot.quality == 1
+    assert settings.load(None, environment).snapshot.quality == 2
+    assert settings.load(None, {}).snapshot.quality == 3
+
+
+def test_settings_know_their_file(load: Callable[..., Settings], tmp_path: Path) -> None:
+    assert load("").file == tmp_path / "framesrv.toml"
+
+
+# The environment
+
+
+def test_environment_overrides_the_file(load: Callable[..., Settings]) -> None:
+    loaded = load(
+        '[snapshot]\nquality = 50\nworkers = 3\n[store]\nsecret_key = "from the file"\n' + CAMERA,
+        FRAMESRV_SNAPSHOT__QUALITY="95",
+        FRAMESRV_SNAPSHOT__WAIT="0.5",
+        FRAMESRV_STORE__SECRET_KEY="12345",
+        FRAMESRV_STORE__TOKEN="null",
+        FRAMESRV_REDIS__URL="rediss://:hunter2@redis.example:6380/1",
+        FRAMESRV_RESULT__ALLOWED_CALLBACKS="https://a.example:18080, http://b.example,",
+        FRAMESRV_CAMERA_DEFAULTS__DECODE="keyframes",
+        FRAMESRV_CAMERA_DEFAULTS__SLOTS="5",
+        FRAMESRV_HTTP__LISTEN="",
+        FRAMESRV_CONFIG="elsewhere",
+        PATH="/bin",
+    )
+    assert (loaded.snapshot.quality, loaded.snapshot.wait, loaded.snapshot.workers) == (95, 0.5, 3)
+    assert (loaded.store.secret_key, loaded.store.token) == ("12345", "null")
+    assert loaded.redis.url == "rediss://:hunter2@redis.example:6380/1"
+    assert loaded.result.allowed_callbacks == ("https://a.example:18080", "http://b.example")
+    assert (loaded.cameras[0].decode, loaded.cameras[0].slots) == ("keyframes", 5)
+    assert loaded.http.listen == ""
+
+
+def test_environment_can_empty_a_list(load: Callable[..., Settings]) -> None:
+    text = '[result]\nallowed_callbacks = ["https://a.example"]\n'
+    assert load(text, FRAMESRV_RESULT__ALLOWED_CALLBACKS="").result.allowed_callbacks == ()
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "line"),
+    [
+        ("FRAMESRV_SNAPSHOT__QUALTY", "85", "no such key in the environment; expected FRAMESRV_SECTION__KEY"),
+        ("FRAMESRV_NOTHING__AT_ALL", "1", "no such key in the environment; expected FRAMESRV_SECTION__KEY"),
+        ("FRAMESRV_SNAPSHOT__QUALITY", "high", "expected a whole number from 1 to 100"),
+        ("FRAMESRV_SNAPSHOT__QUALITY", "", "expected a whole number from 1 to 100"),
+        ("FRAMESRV_SNAPSHOT__WAIT", "nan", "expected a number above 0"),
+        ("FRAMESRV_STORE__KIND", "s3", 'expected one of "cos", "dir"'),
+        ("FRAMESRV_RESULT__ALLOWED_CALLBACKS", "https://a.example,b", "expected a list, each an origin"),
+    ],
+)
+def test_wrong_variable_is_reported_by_its_name(
+    problems: Callable[..., list[str]], variable: str, value: str, line: str
+) -> None:
+    (found,) = problems("", **{variable: value})
+    assert found.startswith(f"{variable}: {line}")
+
+
+# Secrets
+
+
+def test_no_secret_is_shown_by_a_repr(load: Callable[..., Settings]) -> None:
+    loaded = load(
+        '[redis]\nurl = "redis://:hunter2@localhost"\n[store]\nsecret_id = "hunter2"\nsecret_key = "hunter2"\n'
+        'token = "hunter2"\n[result]\nsigning_secret = "hunter2"\n'
+        '[[camera]]\ncode = "cam"\nsource = "rtsp://user:hunter2@192.0.2.1/"\n'
+    )
+    shown = [repr(loaded), str(loaded), f"{loaded.store!r} {loaded.redis} {loaded.result}", repr(loaded.cameras)]
+    assert "hunter2" not in "".join(shown)
+    assert loaded.store.secret_key == "hunter2"
+
+
+def test_no_secret_is_shown_by_an_error(problems: Callable[..., list[str]]) -> None:
+    lines = problems(
+        '[redis]\nurl = "http://:hunter2@localhost"\n[store]\nsecret_key = ["hunter2"]\ntoken = {a = "hunter2"}\n'
+        'scheme = "hunter2"\n[result]\nsigning_secret = ["hunter2"]\nallowed_callbacks = ["hunter2"]\n'
+        '[[camera]]\ncode = "cam"\nsource = ["rtsp://user:hunter2@192.0.2.1/"]\n',
+        FRAMESRV_REDIS__URL="hunter2",
+        FRAMESRV_STORE__SECRET="hunter2",
+    )
+    assert len(lines) == 9
+    assert "hunter2" not in "".join(lines)
+
+
+def test_settings_cannot_be_changed(load: Callable[..., Settings]) -> None:
+    for section in msgspec.structs.asdict(load("")).values():
+        if isinstance(section, settings.Section):
+            with pytest.raises(AttributeError):
+                setattr(section, section.__struct_fields__[0], "changed")
+
+
+# The command line
+
+
+@pytest.mark.parametrize("command", [["framesrv", "ls"], ["framesrv", "decode", "cam"]])
+def test_command_ends_with_two_and_a_line_for_each_mistake(tmp_path: Path, command: list[str]) -> None:
+    file = tmp_path / "bad.toml"
+    file.write_text(
+        '[snapshot]\nquality = 0\nqualty = 85\n[[camera]]\ncode = "a/b"\nsource = ["rtsp://u:hunter2@x/"]\n', "utf-8"
+    )
+    run = subprocess.run(
+        [sys.executable, "-m", *command, "--config", str(file)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert run.returncode == 2
+    assert run.stdout == ""
+    lines = run.stderr.splitlines()
+    keys = ("snapshot.quality", "snapshot.qualty", "camera[0].code", "camera[0].source")
+    assert len(lines) == len(keys)
+    for line, key in zip(lines, keys, strict=True):
+        assert line.startswith(f"framesrv: {file}: {key}: ")
+        assert "expected" in line
+    assert "hunter2" not in run.stderr
