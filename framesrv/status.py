@@ -59,7 +59,7 @@ class CameraStatus:
 def cameras(settings: Settings) -> list[CameraStatus]:
     """Every configured camera in the configuration's order, then every other that has a segment."""
     prefix = settings.shm.prefix
-    configured = {camera.code: camera for camera in settings.cameras}
+    configured = {one.code: one for one in settings.cameras}
     others = sorted(name.removeprefix(f"{prefix}.") for name in os.listdir(SHM) if name.startswith(f"{prefix}."))
     codes: Iterable[str] = [*configured, *(code for code in others if code not in configured)]
     return [camera(prefix, code, configured.get(code)) for code in codes]
