@@ -35,7 +35,10 @@ Decode = Annotated[
 Mode = Annotated[str, Meta(pattern=r"^0?6[0-7]{2}\Z", description='an octal mode such as "0640"')]
 RedisUrl = Annotated[
     str,
-    Meta(pattern=r"^(redis|rediss|unix)://", description="a redis://, rediss:// or unix:// URL"),
+    Meta(
+        pattern=r"^(rediss?|unix|rediss?\+sentinel)://",
+        description="a redis://, rediss://, unix:// or redis+sentinel:// URL",
+    ),
 ]
 HttpOrigin = Annotated[
     str,
@@ -101,6 +104,7 @@ class Store(Section, frozen=True, kw_only=True):
     secret_id: str = ""
     secret_key: str = ""
     token: str = ""
+    credentials_file: str = ""
     scheme: Literal["https", "http"] = "https"
     domain: str = ""
     url_ttl: Count = 3600
@@ -116,7 +120,8 @@ class Store(Section, frozen=True, kw_only=True):
         if self.kind == "dir":
             missing = [] if self.path else ["path"]
         else:
-            wanted = ["bucket", "secret_id", "secret_key"] + ([] if self.domain else ["region"])
+            secrets = [] if self.credentials_file else ["secret_id", "secret_key"]
+            wanted = ["bucket", *secrets] + ([] if self.domain else ["region"])
             missing = [key for key in wanted if not getattr(self, key)]
         if missing:
             raise ConfigError([f'store.{key}: expected a value, for kind "{self.kind}"' for key in missing])

@@ -1,10 +1,16 @@
-"""Hands a result over: by a callback, or else under a key in Redis that the sender looks at."""
+"""Hands a result over: by a callback, or else under a key in Redis that the sender looks at.
+
+Who is called is said by whoever can write to the stream. So nothing is called that is not meant to be (see
+`snapd.address`), redirects are not followed, and a reply is neither waited for nor read for long.
+"""
 
 import logging
+import random
 import threading
 import time
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
-from urllib.parse import urlsplit
 
 import redis
 import requests
@@ -12,17 +18,31 @@ from urllib3.exceptions import HTTPError
 
 from framesrv import ConfigError
 from framesrv.settings import Result as ResultSettings
+from snapd.address import Resolver, Target, refusal
+from snapd.deadline import DeadlineSession, deadline, is_timeout, reason
+from snapd.errors import AddressRefusedError
 from snapd.request import Request
 from snapd.result import Result
+from snapd.signature import Signer
 
 logger = logging.getLogger(__name__)
 
 MAX_REPLY = 4096  # bytes of the callback's reply that are read, to keep its connection
 SUCCESS = range(200, 300)
-PORTS = {"http": 80, "https": 443}
+SERVER_ERROR = 500
+ATTEMPTS = 2
+PAUSE = (0.3, 0.4)  # s between them
+SHOWN = 200  # characters of a URL in the log
 
 Via = Literal["callback", "key"]
-Origin = tuple[str, str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """Why a callback failed, and whether another try may succeed."""
+
+    reason: str
+    passing: bool = False
 
 
 class Delivery:
@@ -33,29 +53,35 @@ class Delivery:
         client: writes the keys; a result may be written twice.
 
     Raises:
-        ConfigError: an allowed origin is none.
+        ConfigError: an allowed origin is none, or the secret has no key in it.
     """
 
     def __init__(self, settings: ResultSettings, client: redis.Redis) -> None:
         self._settings = settings
         self._client = client
         try:
-            self._allowed = {_origin(url) for url in settings.allowed_callbacks}
+            self._allowed = {Target.parse(url).origin for url in settings.allowed_callbacks}
         except ValueError as error:
             raise ConfigError([f"result.allowed_callbacks: {error}"]) from error
+        try:
+            self._signer = Signer(settings.signing_secret) if settings.signing_secret else None
+        except ValueError as error:
+            raise ConfigError([f"result.signing_secret: {error}"]) from error
+        # Whom the configuration allows may be called wherever they are.
+        self._resolve = Resolver() if self._allowed else Resolver(refusal)
         self._local = threading.local()
 
     def deliver(self, request: Request, result: Result) -> Via | None:
         """Hands `result` over and says how; None if it could not be."""
         content = result.to_json()
         if request.callback_url:
-            failure = self._call_back(request.callback_url, content)
+            failure = self._call_back(request, content)
             if not failure:
                 return "callback"
             logger.warning(
                 "Callback failed, result goes to its key request_id=%r url=%r reason=%r",
                 request.request_id,
-                request.callback_url,
+                request.callback_url[:SHOWN],
                 failure,
             )
         try:
@@ -65,59 +91,66 @@ class Delivery:
             return None
         return "key"
 
-    def _call_back(self, base: str, content: bytes) -> str:
-        """Posts `content`; the reason if that failed, else an empty text."""
-        refusal = self._refusal(base)
-        if refusal:
-            return refusal
-        url = base.rstrip("/") + self._settings.callback_path
-        deadline = time.monotonic() + self._settings.callback_timeout
+    def _call_back(self, request: Request, content: bytes) -> str:
+        """Posts `content`, twice if what the first try met may pass; gives the reason if that failed, else ``""``."""
         try:
-            response = self._session.post(
-                url,
-                content,
-                headers={"Content-Type": "application/json"},
-                timeout=self._settings.callback_timeout,
-                allow_redirects=False,
-                stream=True,
-            )
-        except (requests.RequestException, ValueError, OSError) as error:  # ValueError: an impossible URL
-            return str(error) or type(error).__name__
-        _finish(response, deadline)
-        return "" if response.status_code in SUCCESS else f"status {response.status_code}"
-
-    def _refusal(self, url: str) -> str:
-        """Why `url` is not to be called; empty if it may be."""
-        try:
-            origin = _origin(url)
+            target = _target(request.callback_url)
         except ValueError as error:
-            return f"not a URL: {error}"
-        if origin[0] not in PORTS or not origin[1]:
-            return "not an http or https URL"
-        if self._allowed and origin not in self._allowed:
-            return "not in result.allowed_callbacks"
-        return ""
+            return f"refused: {error}"
+        if self._allowed and target.origin not in self._allowed:
+            return "refused: not in result.allowed_callbacks"
+        failure: _Failure | None = None
+        for attempt in range(ATTEMPTS):
+            if attempt:
+                time.sleep(random.uniform(*PAUSE))  # noqa: S311
+            failure = self._post(target.url + self._settings.callback_path, request.request_id, content)
+            if failure is None or not failure.passing:
+                break
+        return failure.reason if failure else ""
+
+    def _post(self, url: str, request_id: str, content: bytes) -> _Failure | None:
+        """One try; None if it succeeded."""
+        headers = {"Content-Type": "application/json"}
+        if self._signer:
+            headers |= self._signer.headers(request_id, content)
+        try:
+            with deadline(self._settings.callback_timeout):
+                response = self._session.post(
+                    url,
+                    content,
+                    headers=headers,
+                    timeout=self._settings.callback_timeout,
+                    allow_redirects=False,
+                    stream=True,
+                )
+                _finish(response)
+        except AddressRefusedError as error:
+            return _Failure(f"refused: {error}")
+        except (requests.RequestException, ValueError, OSError) as error:  # ValueError: an impossible URL
+            passing = isinstance(error, requests.ConnectionError) and not is_timeout(error)
+            return _Failure(reason(error), passing)
+        if response.status_code in SUCCESS:
+            return None
+        return _Failure(f"status {response.status_code}", response.status_code >= SERVER_ERROR)
 
     @property
     def _session(self) -> requests.Session:
         session: requests.Session | None = getattr(self._local, "session", None)
         if session is None:
-            session = self._local.session = requests.Session()
-            session.trust_env = False  # no proxies or .netrc from the environment
+            session = self._local.session = DeadlineSession(self._resolve)
         return session
 
 
-def _origin(url: str) -> Origin:
-    """Scheme, host and port. Raises ValueError if `url` has none that could be."""
-    parts = urlsplit(url)
-    return parts.scheme, parts.hostname or "", parts.port or PORTS.get(parts.scheme, 0)
+@lru_cache(maxsize=64)
+def _target(url: str) -> Target:
+    return Target.parse(url)
 
 
-def _finish(response: requests.Response, deadline: float) -> None:
+def _finish(response: requests.Response) -> None:
     """Reads a short reply to its end, which keeps the connection; leaves a long or slow one."""
     length = 0
     try:
-        while length < MAX_REPLY and time.monotonic() < deadline:
+        while length < MAX_REPLY:
             chunk = response.raw.read1(MAX_REPLY)
             if not chunk:
                 break

@@ -12,8 +12,28 @@ class EncoderError(SnapdError):
 
 
 class StoreError(SnapdError):
-    """A picture could not be stored, or the store not be reached."""
+    """A picture could not be stored, or the store not be reached.
+
+    Attributes:
+        told: the log has it already, once for all requests that it happens to.
+    """
+
+    def __init__(self, message: str, *, told: bool = False) -> None:
+        super().__init__(message)
+        self.told = told
+
+
+class AddressRefusedError(SnapdError):
+    """A host is reached by an address that must not be called."""
 
 
 class RequestTimeoutError(SnapdError):
     """No result came in time."""
+
+
+class RedisVersionError(SnapdError):
+    """Redis is too old."""
+
+
+class DeadLetterError(SnapdError):
+    """There is no such dead letter, or the stream for them is none."""

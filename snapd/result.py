@@ -13,7 +13,9 @@ NOT_CONNECTED = "摄像头流未连接: {code}"
 UPLOAD_FAILED = "COS 上传失败"
 BAD_ENCODING = "请求字段编码错误"
 BAD_PATH = "cos_path 不合法"
+BAD_ID = "request_id 不合法"
 INTERNAL = "内部错误"
+EXPIRED = "请求已超时"
 
 
 @dataclass(frozen=True, slots=True)

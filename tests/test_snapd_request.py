@@ -1,15 +1,13 @@
 """What a request may say, and the wire form of a result."""
 
 import json
-from pathlib import Path
 
 import pytest
 import simplejpeg
 
 from snapd.capture import Captures
-from snapd.directory import DirectoryStore
 from snapd.encoder import Encoder
-from snapd.errors import EncoderError, StoreError
+from snapd.errors import EncoderError
 from snapd.request import is_path, parse
 from snapd.result import Result
 
@@ -27,17 +25,59 @@ def test_everything_wrong_at_once_is_still_a_request() -> None:
     assert (request.request_id, request.problem) == ("", "请求字段编码错误")
 
 
-@pytest.mark.parametrize("path", ["a", "a/b.jpg", "快照/一.jpg", "a b", "...", ".a/b.", "x" * 850])
+@pytest.mark.parametrize(
+    "path", ["a", "a/b.jpg", "快照/一.jpg", "a b", "...", ".a/b.", "é", "x" * 850, "快" * 283, "📷"]
+)
 def test_paths_that_stay_below(path: str) -> None:
     assert is_path(path)
 
 
-@pytest.mark.parametrize(
-    "path",
-    ["", "/", "/a", "a/", "a//b", ".", "..", "../a", "a/..", "a/./b", "a\\b", "a\0b", "a\x7f", "a\u0085", "x" * 851],
-)
+ODD_PATHS = {
+    "climbing": ["", "/", "/a", "a/", "a//b", ".", "..", "../a", "a/..", "a/./b"],
+    "controls": ["a\\b", "a\0b", "a\x7f", "a\u0085", "a\n"],
+    "invisible": ["a\u200b", "a\u202eb", "a\ufeff", "a\u2028b", "a\u2029b", "a\u00ad"],
+    "no characters": ["a\ufdd0", "a\uffff", "a\U0001fffe", "a\ud800"],
+    "long": ["x" * 851, "快" * 284],
+    "not NFC": ["e\u0301", "\u212b", "\u1100\u1161"],
+}
+
+
+@pytest.mark.parametrize("path", [path for paths in ODD_PATHS.values() for path in paths])
 def test_paths_that_climb_or_are_odd(path: str) -> None:
     assert not is_path(path)
+
+
+@pytest.mark.parametrize("request_id", ["r1", "a b", "请求-1", "../x", "*", "x" * 128, "汉" * 128])
+def test_printable_ids_are_kept(request_id: str) -> None:
+    request = parse("1-1", FIELDS | {b"request_id": request_id.encode()})
+    assert (request.request_id, request.problem) == (request_id, "")
+
+
+@pytest.mark.parametrize(
+    "request_id", ["x" * 129, "a\nb", "a\0", "\x1b[2J", "a\u200b", "a\u202e", "\u2028", "\ufeff"]
+)
+def test_ids_that_are_no_key_are_none_and_the_problem_says_so(request_id: str) -> None:
+    request = parse("1-1", FIELDS | {b"request_id": request_id.encode()})
+    assert (request.request_id, request.problem) == ("", "request_id 不合法")
+
+
+def test_missing_id_is_told_from_an_odd_one() -> None:
+    assert parse("1-1", {}).problem == "请求字段不完整"
+
+
+@pytest.mark.parametrize("prefix", ["snap", "snap/", "/snap", "/snap/"])
+def test_prefix_is_a_folder_however_it_is_written(prefix: str) -> None:
+    def problem(path: bytes) -> str:
+        return parse("1-1", FIELDS | {b"cos_path": path}, key_prefix=prefix).problem
+
+    assert [problem(path) for path in (b"snap/a", b"/snap/a", b"/snap/a/b")] == [""] * 3
+    outside = (b"snapshot/a", b"snap", b"snap/", b"a/snap/b", b"//snap/a", b"SNAP/a", b"snap/../a")
+    assert {problem(path) for path in outside} == {"cos_path 不合法"}
+
+
+def test_code_that_no_camera_has_is_cut_off() -> None:
+    assert parse("1-1", FIELDS | {b"camera_code": b"c" * 64}).camera_code == "c" * 64
+    assert parse("1-1", FIELDS | {b"camera_code": b"c" * 1_000_000}).camera_code == "c" * 64 + "…"
 
 
 def test_result_has_its_four_fields_and_no_other() -> None:
@@ -84,33 +124,3 @@ def test_encoder_that_is_not_here_is_named() -> None:
 
         jpeg = Encoder("turbojpeg")._encode(np.zeros((48, 64, 3), np.uint8), 85)
         assert simplejpeg.decode_jpeg_header(jpeg)[:4] == (48, 64, "YCbCr", "420")
-
-
-def test_directory_store_writes_below_its_path_and_gives_urls(tmp_path: Path) -> None:
-    store = DirectoryStore(str(tmp_path / "new"), "http://host/base/")
-    assert store.put("a b/摄+?.jpg", b"1") == "http://host/base/a%20b/%E6%91%84%2B%3F.jpg"
-    assert (tmp_path / "new/a b/摄+?.jpg").read_bytes() == b"1"
-    store.put("a b/摄+?.jpg", b"2")
-    assert [file.read_bytes() for file in (tmp_path / "new").rglob("*") if file.is_file()] == [b"2"]
-    url = DirectoryStore(str(tmp_path / "new")).put("c.jpg", b"3")
-    assert url == (tmp_path / "new/c.jpg").as_uri()
-
-
-def test_directory_store_cannot_be_left_by_links_or_names(tmp_path: Path) -> None:
-    root, outside = tmp_path / "root", tmp_path / "outside"
-    root.mkdir()
-    outside.mkdir()
-    (outside / "kept").write_bytes(b"kept")
-    (root / "link").symlink_to(outside)
-    (root / "file.jpg").symlink_to(outside / "kept")
-    (root / "plain").write_bytes(b"")
-    (root / "dir").mkdir()
-    store = DirectoryStore(str(root))
-    for key in ("link/a.jpg", "link/sub/a.jpg", "../outside/a.jpg", "/etc/a", "plain/a.jpg", "dir", "x" * 300):
-        with pytest.raises(StoreError):
-            store.put(key, b"jpeg")
-    store.put("file.jpg", b"jpeg")  # replaces the link, not what it points to
-    assert [file.name for file in outside.iterdir()] == ["kept"]
-    assert (outside / "kept").read_bytes() == b"kept"
-    assert (root / "file.jpg").read_bytes() == b"jpeg"
-    assert sorted(file.name for file in root.iterdir()) == ["dir", "file.jpg", "link", "plain"]
