@@ -22,7 +22,10 @@ Message = TypeVar("Message")
 
 @dataclass(frozen=True, slots=True)
 class Callback:
-    """A result as the platform got it, at the monotonic time `answered_ns`."""
+    """A result as the platform got it, at the monotonic time `answered_ns`.
+
+    One that does not conform has the status "bad" and the reason as its message.
+    """
 
     request_id: str
     status: str
@@ -75,7 +78,7 @@ def cloud() -> Iterator[Cloud]:
         yield Cloud(ours)
 
 
-class _Bucket(CosServer):
+class Bucket(CosServer):
     """Verifies and answers as COS, and forgets what it was given."""
 
     def answer(self, request: HttpRequest) -> HttpResponse:
@@ -86,8 +89,8 @@ class _Bucket(CosServer):
         return response
 
 
-class _Platform(WvpServer):
-    """Tells the benchmark of every result."""
+class Platform(WvpServer):
+    """Tells the benchmark of every result, and of what should have been one."""
 
     def __init__(self, connection: Connection) -> None:
         super().__init__()
@@ -99,12 +102,15 @@ class _Platform(WvpServer):
         with self.changed:
             for result in self.results:
                 self._connection.send(Callback(result.request_id, result.status, result.message, now))
+            for bad in self.bad:
+                self._connection.send(Callback("", "bad", bad.reason, now))
             self.results.clear()
+            self.bad.clear()
         return response
 
 
 def _serve(connection: Connection) -> None:
-    with _Bucket() as bucket, _Platform(connection) as platform:
+    with Bucket() as bucket, Platform(connection) as platform:
         connection.send(Place(bucket.domain, bucket.bucket, bucket.secret_id, bucket.secret_key, platform.url))
         while True:
             bucket.delay, platform.delay = connection.recv()

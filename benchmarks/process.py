@@ -53,15 +53,14 @@ def shielded() -> Iterator[None]:
         signal.signal(signal.SIGINT, former)
 
 
-@contextmanager
-def command(arguments: Sequence[str], log: Path, **environment: str) -> Iterator[int]:
-    """Runs a command from the project's root, its output to `log`, and gives its process number.
+def start(arguments: Sequence[str], log: Path, **environment: str) -> subprocess.Popen[bytes]:
+    """Starts a command in the project's root and in a session of its own, its output to `log`.
 
-    No setting of the user's own environment reaches it.
+    No setting of the user's own environment reaches it. It dies with the thread that starts it.
     """
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("FRAMESRV_")}
     with log.open("ab") as output:
-        process = subprocess.Popen(
+        return subprocess.Popen(
             arguments,
             cwd=ROOT,
             env=inherited | environment,
@@ -71,6 +70,12 @@ def command(arguments: Sequence[str], log: Path, **environment: str) -> Iterator
             start_new_session=True,
             preexec_fn=die_with_parent,  # noqa: PLW1509
         )
+
+
+@contextmanager
+def command(arguments: Sequence[str], log: Path, **environment: str) -> Iterator[int]:
+    """Runs a command as `start` does, for the length of the block, and gives its process number."""
+    process = start(arguments, log, **environment)
     try:
         yield process.pid
     except Exception as error:

@@ -1,5 +1,6 @@
 """Progress bars on standard error, where that is a terminal; silence elsewhere."""
 
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -45,3 +46,10 @@ def wait(label: str, seconds: float) -> None:
     """Sleeps."""
     for _ in rounds(label, seconds):
         time.sleep(min(0.1, seconds))
+
+
+def line(text: str) -> None:
+    """Shows a line in place of the one before it."""
+    if sys.stderr.isatty():
+        width = shutil.get_terminal_size().columns - 1
+        click.echo(f"\r\x1b[K{text[:width]}", nl=False, err=True)

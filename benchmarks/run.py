@@ -32,7 +32,7 @@ BENCHMARKS = ("segment", "snapshot", "memory")
     help="How long each thing is measured.",
 )
 def main(name: str, as_json: bool, seconds: float) -> None:
-    r"""Measure framesrv and snapd beside other ways of doing the same.
+    """Measure framesrv and snapd beside other ways of doing the same.
 
     \b
     segment   taking, waking and writing through shared memory, beside bare system calls and copies
@@ -42,7 +42,7 @@ def main(name: str, as_json: bool, seconds: float) -> None:
     Needs Linux and the packages of framesrv[test]. Everything runs on this machine, on free ports.
 
     Example: python benchmarks/run.py segment --seconds 5
-    """
+    """  # noqa: D301  click wants the character
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # so that everything is cleaned up
     names = BENCHMARKS if name == "all" else (name,)
     try:

