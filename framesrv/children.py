@@ -12,7 +12,7 @@ import os
 import random
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 GRACE = 5.0  # s from SIGTERM to SIGKILL
 FIRST_DELAY, LONGEST_DELAY = 0.5, 10.0  # s before a child that died is started again
@@ -30,7 +30,7 @@ def module(name: str, *arguments: str) -> list[str]:
     return [sys.executable, "-m", name, *arguments]
 
 
-async def spawn(command: Sequence[str], environment: Mapping[str, str] | None = None) -> asyncio.subprocess.Process:
+async def spawn(command: Sequence[str]) -> asyncio.subprocess.Process:
     """Starts a child in a session of its own (Ctrl-C reaches only us), which gets SIGTERM when we die."""
     parent = os.getpid()
 
@@ -42,14 +42,13 @@ async def spawn(command: Sequence[str], environment: Mapping[str, str] | None = 
     return await asyncio.create_subprocess_exec(
         *command,
         stdin=asyncio.subprocess.DEVNULL,
-        env=None if environment is None else {**os.environ, **environment},
         preexec_fn=follow,
         start_new_session=True,
     )
 
 
-async def keep(name: str, command: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
-    """Runs a child and starts it again when it dies, until this task is cancelled; then ends it.
+async def keep(name: str, command: Sequence[str], *, grace: float = GRACE) -> None:
+    """Runs a child and starts it again when it dies, until this task is cancelled; then ends it, within `grace` s.
 
     A child that ends with status 2 says that its configuration is wrong, and stays down.
     """
@@ -57,11 +56,11 @@ async def keep(name: str, command: Sequence[str], environment: Mapping[str, str]
     deaths = 0
     while True:
         began = loop.time()
-        child = await spawn(command, environment)
+        child = await spawn(command)
         try:
             status = await child.wait()
         except asyncio.CancelledError:
-            await end(name, child)
+            await end(name, child, grace)
             raise
         if status == USAGE:
             logger.error("wrong configuration, not started again child=%s status=%d", name, status)
@@ -72,12 +71,12 @@ async def keep(name: str, command: Sequence[str], environment: Mapping[str, str]
         await asyncio.sleep(delay)
 
 
-async def end(name: str, child: asyncio.subprocess.Process) -> None:
+async def end(name: str, child: asyncio.subprocess.Process, grace: float) -> None:
     """SIGTERM, and SIGKILL for one that does not heed it."""
     with contextlib.suppress(ProcessLookupError):
         child.terminate()
     try:
-        await asyncio.wait_for(child.wait(), GRACE)
+        await asyncio.wait_for(child.wait(), grace)
     except TimeoutError:
         logger.warning("child did not end, killed child=%s", name)
         with contextlib.suppress(ProcessLookupError):

@@ -6,6 +6,8 @@ import logging
 from framesrv import children, segment
 from framesrv.settings import Settings
 
+DRAIN = 30.0  # s that snapd gets for the requests it has in hand
+
 logger = logging.getLogger(__name__)
 
 
@@ -18,8 +20,10 @@ async def _up(settings: Settings) -> None:
     config = [] if settings.file is None else ["--config", str(settings.file)]
     commands = {
         camera.code: children.module("framesrv", "decode", camera.code, *config) for camera in settings.cameras
-    } | {"snapd": children.module("snapd", "run", *config)}
+    }
     tasks = [asyncio.create_task(children.keep(name, command)) for name, command in commands.items()]
+    snapd = children.keep("snapd", children.module("snapd", "run", *config), grace=DRAIN)
+    tasks.append(asyncio.create_task(snapd))
     logger.info("started cameras=%d", len(settings.cameras))
     try:
         await children.stop_signal()

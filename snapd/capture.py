@@ -1,14 +1,21 @@
 """One picture for all the requests that arrive together.
 
 A `Capture` is a picture that will be taken when the first of its requests gets to it. Requests for the same
-camera join it until then; from then on the next one gets a capture of its own, so that nobody is given a
-frame that was pinned before his request arrived.
+camera join it until its frame is pinned; from then on the next one gets a capture of its own, so that nobody
+is given a frame that was pinned before his request arrived.
+
+A camera that gave no frame in time is not waited for again until it gives one, but for a request now and
+then: else requests for a few dead cameras would hold every worker.
 """
 
 import threading
+import time
 
 from framesrv import FrameReader, FramesrvError
 from snapd.encoder import Encoder, Picture
+
+BRIEFLY = 0.02  # s to wait for a camera that is known to fail; enough to find a new segment of it
+TRY_EVERY = 10.0  # s between requests that wait for such a camera as long as for any other
 
 
 class Capture:
@@ -28,11 +35,12 @@ class Capture:
         """
         with self._lock:
             if self._outcome is None:
-                self._captures.close_to_others(self)
                 try:
-                    self._outcome = self._captures.take(self.code)
+                    self._outcome = self._captures.take(self)
                 except FramesrvError as error:
                     self._outcome = error
+                finally:
+                    self._captures.close_to_others(self)
         if isinstance(self._outcome, Picture):
             return self._outcome
         raise self._outcome
@@ -56,9 +64,10 @@ class Captures:
         self._lock = threading.Lock()
         self._open: dict[str, Capture] = {}
         self._readers: dict[str, FrameReader] = {}
+        self._failing: dict[str, float] = {}  # the monotonic time at which to wait for that camera again
 
     def join(self, code: str) -> Capture:
-        """The capture of that camera which has not begun yet, or a new one."""
+        """The capture of that camera which has no frame yet, or a new one."""
         with self._lock:
             capture = self._open.get(code)
             if capture is None:
@@ -71,10 +80,32 @@ class Captures:
             if self._open.get(capture.code) is capture:
                 del self._open[capture.code]
 
-    def take(self, code: str) -> Picture:
+    def take(self, capture: Capture) -> Picture:
         """A picture of the camera now. Raises FrameUnavailableError or another FramesrvError."""
-        frame = self._reader(code).latest(max_age=self._max_age, timeout=self._wait)
+        code = capture.code
+        wait = self._patience(capture)
+        try:
+            frame = self._reader(code).latest(max_age=self._max_age, timeout=wait)
+        except FramesrvError:
+            with self._lock:
+                self._failing.setdefault(code, time.monotonic() + TRY_EVERY)
+            raise
+        self.close_to_others(capture)
+        with self._lock:
+            self._failing.pop(code, None)
         return self._encoder.picture(frame)
+
+    def _patience(self, capture: Capture) -> float:
+        """Seconds to wait for a frame."""
+        with self._lock:
+            again_at = self._failing.get(capture.code)
+            if again_at is None:
+                return self._wait
+            if time.monotonic() < again_at:
+                return min(BRIEFLY, self._wait)
+            self._failing[capture.code] = time.monotonic() + self._wait + TRY_EVERY
+        self.close_to_others(capture)  # of a failing camera's requests, one at a time waits
+        return self._wait
 
     def close(self) -> None:
         """Detaches from every segment."""

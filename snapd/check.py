@@ -7,10 +7,10 @@ import redis
 
 from framesrv import ConfigError
 from framesrv.settings import Settings
+from snapd.connection import check_version, open_client
 from snapd.encoder import Encoder
-from snapd.errors import EncoderError, StoreError
+from snapd.errors import EncoderError, RedisVersionError, StoreError
 from snapd.store import open_store
-from snapd.stream import MIN_VERSION, open_client
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +43,11 @@ def _encoder(settings: Settings) -> Check:
 def _redis(settings: Settings) -> list[Check]:
     client = open_client(settings.redis.url)
     try:
-        server: Any = client.info("server")
-        version = tuple(int(part) for part in server["redis_version"].split(".")[:2])
-        if version < MIN_VERSION:
-            needed = ".".join(map(str, MIN_VERSION))
-            return [Check("redis", 1, f"version {server['redis_version']} is too old, {needed} or newer is needed")]
-        reached = Check("redis", 0, f"{settings.redis.url} answers, version {server['redis_version']}")
+        version = check_version(client)
+        reached = Check("redis", 0, f"{settings.redis.url} answers, version {version or 'unknown'}")
         return [reached, _group(settings, client)]
+    except RedisVersionError as error:
+        return [Check("redis", 1, str(error))]
     except (redis.RedisError, OSError) as error:
         return [Check("redis", 1, f"{settings.redis.url} cannot be reached: {error}")]
     finally:

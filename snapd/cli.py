@@ -8,6 +8,7 @@ import sys
 import tempfile
 import threading
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -195,6 +196,82 @@ def request(config: Path | None, code: str, timeout: float, callback_url: str, a
         click.echo(f"{result.status} {result.url or result.message}")
     if result.status != "ok":
         sys.exit(1)
+
+
+@main.command("queue")
+@config_option
+@click.option("--json", "as_json", is_flag=True, help="Print one object.")
+def show_queue(config: Path | None, as_json: bool) -> None:
+    """Say how much is waiting on the request stream, and who works on it.
+
+    Lag is what no worker has taken yet, pending what was taken and not yet answered.
+
+    \b
+    Example:
+        snapd queue --json
+    """  # noqa: D301  click wants the character
+    loaded = settings.load(config)
+
+    import orjson
+    import redis
+
+    from snapd.connection import open_client
+    from snapd.queue import look
+
+    try:
+        found = look(open_client(loaded.redis.url), loaded.stream)
+    except redis.RedisError as error:
+        raise click.ClickException(log.mask(f"{loaded.redis.url} cannot be asked: {error}")) from error
+    if as_json:
+        click.echo(orjson.dumps(found))
+        return
+    click.echo(f"{found.stream}, group {found.group}")
+    click.echo(f"lag           {found.lag}")
+    oldest = "" if found.oldest_pending_s is None else f", the oldest {found.oldest_pending_s:.1f} s old"
+    click.echo(f"pending       {found.pending}{oldest}")
+    click.echo(f"dead letters  {found.dead}")
+    for consumer in found.consumers:
+        click.echo(f"consumer      {consumer.name}: {consumer.pending} pending, idle for {consumer.idle_s:.1f} s")
+
+
+@main.command()
+@config_option
+@click.option("--replay", metavar="ID", help="Put this dead letter back on the request stream.")
+@click.option("--json", "as_json", is_flag=True, help="Print a list.")
+def dead(config: Path | None, replay: str | None, as_json: bool) -> None:
+    """List the requests that nobody could answer, or try one again.
+
+    They were delivered [stream] max_deliveries times; their senders were told of an error if that was possible.
+
+    \b
+    Example:
+        snapd dead
+        snapd dead --replay 1795509322226-0
+    """  # noqa: D301  click wants the character
+    loaded = settings.load(config)
+
+    import orjson
+    import redis
+
+    from snapd.connection import open_client
+    from snapd.dead import DeadLetters
+
+    letters = DeadLetters(loaded.stream, open_client(loaded.redis.url))
+    try:
+        if replay is not None:
+            entry_id = letters.replay(replay)
+            click.echo(orjson.dumps({"id": replay, "entry": entry_id}) if as_json else f"{replay} is now {entry_id}")
+            return
+        found = letters.all()
+    except redis.RedisError as error:
+        raise click.ClickException(log.mask(f"{loaded.redis.url} cannot be asked: {error}")) from error
+    if as_json:
+        click.echo(orjson.dumps([letter.shown() for letter in found]))
+        return
+    for letter in found:
+        moved = datetime.fromtimestamp(letter.moved_at, UTC)
+        request_id, code = letter.shown_fields("request_id", "camera_code")
+        click.echo(f"{letter.id}  {moved:%Y-%m-%d %H:%M:%SZ}  request {request_id} for {code}: {letter.reason}")
 
 
 @main.command()

@@ -8,9 +8,10 @@ from typing import Any
 import redis
 
 from framesrv.settings import Settings
+from snapd.connection import open_client
 from snapd.errors import RequestTimeoutError
+from snapd.request import folder
 from snapd.result import Result
-from snapd.stream import open_client
 
 LOOK = 0.02  # s between looks at the key: Redis has no blocking read of one
 
@@ -25,7 +26,7 @@ class Client:
     def __init__(self, settings: Settings) -> None:
         self._stream = settings.stream
         self._result = settings.result
-        self._key_prefix = settings.store.key_prefix.removeprefix("/")
+        self._key_prefix = folder(settings.store.key_prefix)
         self._redis = open_client(settings.redis.url)
 
     def request(self, code: str, callback_url: str = "", timeout: float = 10.0) -> Result | None:

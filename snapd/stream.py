@@ -1,8 +1,15 @@
 """The request stream: one consumer of one group, with a connection of its own for reading.
 
 That connection is never retried blindly, because an entry delivered to a dying socket is then this
-consumer's own and pending: after every read error, as at the start, the pending entries are read first,
-without those that are in hand.
+consumer's own and pending: after every read error, as at the start, the pending entries are taken first,
+without those that are in hand. Now and then so are those of consumers that seem to be dead. Both are found
+by XPENDING, which tells how often an entry was delivered, and taken by XCLAIM, so that what is in hand does
+not count as delivered again (reading one's own pending entries by XREADGROUP would, and XAUTOCLAIM does not
+tell). The last try of an entry is made with nothing else in hand, so that one which kills the process does
+not take others with it among the dead letters.
+
+One consumer name is for one process. Two under one name lose nothing, but each takes up what the other has in
+hand when it starts or has lost its connection, and so some requests are answered twice.
 """
 
 import logging
@@ -10,46 +17,43 @@ import random
 import socket
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import redis
-from redis.backoff import ExponentialBackoff, NoBackoff
-from redis.retry import Retry
 
 from framesrv.settings import Stream as StreamSettings
+from snapd.connection import ServerClock, check_version, open_reader
+from snapd.errors import RedisVersionError
 
 logger = logging.getLogger(__name__)
 
 BLOCK = 2.0  # s that one read waits for entries
-READ_TIMEOUT = 5.0  # s, well above BLOCK
-CONNECT_TIMEOUT = 3.0
-FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0  # s between attempts to reconnect
-RETURN_AFTER = 5.0  # s after which an entry that could not be answered is read again
-MIN_VERSION = (6, 2)
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 2.0  # s between attempts to reconnect
+RETURN_AFTER = 5.0  # s after which an entry that was given back is taken again
+CLAIM_EVERY = 3.0  # s, about, between looks for entries of dead consumers
+CLOCK_EVERY = 30.0  # s between readings of the server's clock
+ALONE = 2.0  # s for which an entry's last try keeps others from being taken
+PAGE = 100  # pending entries looked at in one go
+MAX_REMEMBERED = 10_000  # entries answered but not acknowledged, and as many that wait
+
+Also = Callable[[Any], object]  # puts further commands into a pipeline
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One entry of the stream."""
+    """One entry of the stream; `deliveries` counts this one."""
 
     id: str
     fields: dict[bytes, bytes]
+    deliveries: int = 1
 
-
-def open_client(url: str) -> redis.Redis:
-    """A pooled client for short commands that may be repeated; it tries each three times."""
-    client: redis.Redis = redis.Redis.from_url(
-        url,
-        protocol=2,
-        socket_timeout=READ_TIMEOUT,
-        socket_connect_timeout=CONNECT_TIMEOUT,
-        retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), 2),
-        retry_on_error=[redis.ConnectionError, redis.TimeoutError],
-    )
-    return client
+    @property
+    def sent_at(self) -> float:
+        """Unix seconds by the clock of Redis at which it came to the stream."""
+        return int(self.id.partition("-")[0]) / 1000
 
 
 class RequestStream:
@@ -61,19 +65,30 @@ class RequestStream:
         url: of Redis.
         settings: the section ``[stream]``.
         client: for acknowledgements.
+        claim_after: seconds; an entry that another consumer has held for longer is taken from it. More than
+            it can take to answer one.
     """
 
-    def __init__(self, url: str, settings: StreamSettings, client: redis.Redis) -> None:
+    def __init__(self, url: str, settings: StreamSettings, client: redis.Redis, *, claim_after: float = 60.0) -> None:
+        self.clock = ServerClock()
         self._settings = settings
         self._client = client
         self._url = url
+        self._claim_after = claim_after
         self._connection: redis.Redis | None = None
+        self._was_connected = False
         self._stopped = threading.Event()
+        self._lock = threading.Lock()
         self._in_hand: set[str] = set()
-        self._answered: set[str] = set()  # but not yet acknowledged
+        self._answered: dict[str, Also | None] = {}  # but not yet acknowledged
+        self._waiting: set[str] = set()  # given back for no fault of theirs
         self._failures = 0
-        self._pending_from: str | None = None  # where own pending entries are read on; None: they are not
-        self._return_at: float | None = None  # monotonic time at which to read them again
+        self._reason = ""
+        self._pending_from: str | None = None  # where own pending entries are looked at; None: they are not
+        self._return_at: float | None = None  # monotonic time at which to look at them again
+        self._claim_from, self._claim_at = "-", 0.0
+        self._alone_until: float | None = None  # monotonic time until which to take nothing but what is in hand
+        self._alone_for = ""  # the entry for which that was
 
     def take(self, count: int, *, wait: bool = True) -> list[Entry]:
         """Up to `count` entries; none if none came for `BLOCK` seconds, Redis is away or `stop` was called.
@@ -81,6 +96,9 @@ class RequestStream:
         Args:
             count: at least 1.
             wait: for entries, if there are none.
+
+        Raises:
+            RedisVersionError: the first Redis it meets is too old.
         """
         if self._stopped.is_set():
             return []
@@ -90,26 +108,70 @@ class RequestStream:
         except (redis.RedisError, OSError) as error:
             self._lost(error)
             return []
-        self._failures = 0
-        self._in_hand.update(entry.id for entry in entries)
+        except RedisVersionError as error:
+            if not self._was_connected:
+                self.close()
+                raise
+            self._lost(error)
+            return []
+        self._failures, self._reason = 0, ""
         return entries
 
-    def acknowledge(self, entry_id: str) -> None:
-        """The entry has been answered and is to be forgotten."""
-        self._answered.add(entry_id)
+    def acknowledge(self, entry_id: str, also: Also | None = None) -> None:
+        """The entry has been answered and is to be forgotten.
+
+        Args:
+            entry_id: of an entry in hand.
+            also: what goes to Redis together with that.
+        """
         try:
-            self._client.xack(self._settings.name, self._settings.group, entry_id)
+            try:
+                self.forget(entry_id, also)
+            except redis.ResponseError as error:  # no memory, or not allowed: without it, then
+                logger.warning("Answer acknowledged alone entry=%s reason=%r", entry_id, str(error))
+                self.forget(entry_id)
         except redis.RedisError as error:
             logger.warning("Answer not acknowledged yet entry=%s reason=%r", entry_id, str(error))
-            self._return_at = time.monotonic() + RETURN_AFTER
-        else:
-            self._answered.discard(entry_id)
+            with self._lock:
+                self._answered[entry_id] = also
+                if len(self._answered) > MAX_REMEMBERED:
+                    del self._answered[next(iter(self._answered))]
+            self._look_again()
         self._in_hand.discard(entry_id)
 
-    def give_back(self, entry_id: str) -> None:
-        """The entry could not be answered; it stays pending and is read again later."""
+    def forget(self, entry_id: str, also: Also | None = None) -> None:
+        """Acknowledges, in one transaction with `also`. Raises RedisError; then the entry stays in hand."""
+        name, group = self._settings.name, self._settings.group
+        if also is None:
+            self._client.xack(name, group, entry_id)
+        else:
+            with self._client.pipeline(transaction=True) as pipeline:
+                also(pipeline)
+                pipeline.xack(name, group, entry_id)
+                pipeline.execute()
         self._in_hand.discard(entry_id)
-        self._return_at = time.monotonic() + RETURN_AFTER
+
+    def give_back(self, entry_id: str, *, counts: bool = True) -> None:
+        """The entry could not be answered; it stays pending and is taken again later.
+
+        Args:
+            entry_id: of an entry in hand.
+            counts: whether that is a delivery more.
+        """
+        if not counts:
+            with self._lock:
+                if len(self._waiting) >= MAX_REMEMBERED:
+                    self._waiting.clear()
+                self._waiting.add(entry_id)
+        self._in_hand.discard(entry_id)
+        self._look_again()
+
+    def is_pending(self, entry_id: str) -> bool:
+        """Whether the group has delivered the entry and not heard of it since. Raises RedisError."""
+        if entry_id in self._in_hand:
+            return True
+        settings = self._settings
+        return bool(self._client.xpending_range(settings.name, settings.group, entry_id, entry_id, 1))
 
     def stop(self) -> None:
         """Makes `take` return at once, now and from now on."""
@@ -128,16 +190,10 @@ class RequestStream:
             connection.close()
 
     def _connect(self) -> redis.Redis:
-        """Connects, makes the group if it does not exist, and plans to read own pending entries first."""
-        connection: redis.Redis = redis.Redis.from_url(
-            self._url,
-            protocol=2,
-            single_connection_client=True,
-            socket_timeout=READ_TIMEOUT,
-            socket_connect_timeout=CONNECT_TIMEOUT,
-            retry=Retry(NoBackoff(), 0),
-        )
-        self._connection = connection
+        """Connects, makes the group if it does not exist, and plans to take own pending entries first."""
+        self._connection = connection = open_reader(self._url)
+        check_version(connection)
+        self.clock.read(connection)
         name, group = self._settings.name, self._settings.group
         try:
             connection.xgroup_create(name, group, id="0", mkstream=True)
@@ -148,55 +204,161 @@ class RequestStream:
             logger.info("Made the consumer group stream=%s group=%s", name, group)
         if self._failures:
             logger.warning("Redis is back after=%d attempts", self._failures)
-        self._pending_from = "0"
+        self._was_connected = True
+        self._pending_from = "-"
         return connection
 
     def _read(self, connection: redis.Redis, count: int, wait: bool) -> list[Entry]:
-        if self._return_at is not None and time.monotonic() >= self._return_at:
-            self._return_at, self._pending_from = None, "0"
-        if self._pending_from is not None:
-            entries = self._read_pending(connection, count)
-            if entries or self._pending_from is not None:
+        if not self._may_take(wait):
+            return []
+        now = time.monotonic()
+        if self.clock.is_older_than(CLOCK_EVERY):
+            self.clock.read(connection)
+        if self._return_at is not None and now >= self._return_at:
+            self._return_at, self._pending_from = None, "-"
+        while self._pending_from is not None:
+            entries, self._pending_from = self._take_up(
+                connection, self._pending_from, count, 0, self._settings.consumer
+            )
+            if entries or self._alone_until is not None:
                 return entries
-        block = int(BLOCK * 1000) if wait else None
-        return [Entry(*entry) for entry in self._xreadgroup(connection, ">", count, block)]
+        if now >= self._claim_at:
+            entries, following = self._take_up(connection, self._claim_from, count, self._claim_after, None)
+            self._claim_from = following or "-"
+            if following is None:
+                self._claim_at = now + CLAIM_EVERY * random.uniform(0.7, 1.3)  # noqa: S311
+            if entries or self._alone_until is not None:
+                return entries
+        return self._read_new(connection, count, wait)
 
-    def _read_pending(self, connection: redis.Redis, count: int) -> list[Entry]:
-        """The next own pending entries that nobody works on."""
-        # Before the read: what is acknowledged while it is under way is then still known to be in hand.
-        in_hand = self._in_hand.copy()
-        entries = [Entry(*entry) for entry in self._xreadgroup(connection, self._pending_from or "0", count)]
-        self._pending_from = entries[-1].id if entries else None
-        fresh = []
-        for entry in entries:
-            if entry.id in in_hand:
-                continue
-            if entry.id in self._answered or not entry.fields:  # no fields: trimmed away
-                self.acknowledge(entry.id)
-                continue
-            fresh.append(entry)
-        if fresh:
-            logger.warning("Took up pending entries count=%d", len(fresh))
-        return fresh
+    def _may_take(self, wait: bool) -> bool:
+        """Whether no entry has to be alone now; waits for that for a while."""
+        while self._alone_until is not None:
+            if not self._in_hand or time.monotonic() >= self._alone_until:
+                self._alone_until = None
+            elif not wait or self._stopped.wait(0.01):
+                return False
+        return True
 
-    def _xreadgroup(
-        self, connection: redis.Redis, start: str, count: int, block: int | None = None
-    ) -> Iterable[tuple[str, dict[bytes, bytes]]]:
+    def _read_new(self, connection: redis.Redis, count: int, wait: bool) -> list[Entry]:
         settings = self._settings
+        until = BLOCK if self._return_at is None else min(BLOCK, self._return_at - time.monotonic())
+        block = max(1, int(until * 1000))  # 0 is for ever
         reply: Any = connection.xreadgroup(
-            settings.group, settings.consumer, {settings.name: start}, count=count, block=block
+            settings.group,
+            settings.consumer,
+            {settings.name: ">"},
+            count=count,
+            block=block if wait else None,
         )
-        return [(entry_id.decode(), fields or {}) for _, entries in reply or [] for entry_id, fields in entries]
+        entries = [Entry(entry_id.decode(), fields or {}) for _, found in reply or [] for entry_id, fields in found]
+        self._in_hand.update(entry.id for entry in entries)
+        return entries
+
+    def _take_up(
+        self, connection: redis.Redis, start: str, count: int, idle: float, consumer: str | None
+    ) -> tuple[list[Entry], str | None]:
+        """Pending entries that nobody works on, and where to go on; None at the end.
+
+        Args:
+            connection: to read by.
+            start: id of the first to look at, in the form of XPENDING.
+            count: at most so many are taken.
+            idle: seconds for which nobody must have heard of them.
+            consumer: whose they are; None: anybody's.
+        """
+        settings = self._settings
+        # Before the look: what is acknowledged while that is under way is then still known to be in hand.
+        in_hand = self._in_hand.copy()
+        milliseconds = int(idle * 1000)
+        page: Any = connection.xpending_range(
+            settings.name, settings.group, start, "+", PAGE, consumer, idle=milliseconds or None
+        )
+        counts: dict[str, int] = {}
+        following = f"({page[-1]['message_id'].decode()}" if len(page) == PAGE else None
+        for row in page:
+            entry_id = row["message_id"].decode()
+            if entry_id in in_hand:
+                continue
+            with self._lock:
+                was_answered = entry_id in self._answered
+                also = self._answered.pop(entry_id, None)
+            if was_answered:
+                self.acknowledge(entry_id, also)
+                continue
+            if len(counts) == count:
+                following = entry_id
+                break
+            last_try = row["times_delivered"] == settings.max_deliveries - 1 and entry_id not in self._waiting
+            if last_try and (counts or (in_hand and self._alone_for != entry_id)):
+                following = entry_id
+                if not counts:
+                    self._alone_for, self._alone_until = entry_id, time.monotonic() + ALONE
+                break
+            counts[entry_id] = row["times_delivered"]
+            if last_try:
+                following, self._alone_until = f"({entry_id}", time.monotonic() + ALONE
+                break
+        return self._claim(connection, counts, milliseconds) if counts else [], following
+
+    def _claim(self, connection: redis.Redis, counts: dict[str, int], milliseconds: int) -> list[Entry]:
+        """Makes entries this consumer's own. `counts` is how often each was delivered before."""
+        settings = self._settings
+        with self._lock:
+            waited = self._waiting.intersection(counts)
+            self._waiting -= waited
+        found: list[Any] = []
+        for ids, retrycount in [
+            ([entry_id for entry_id in counts if entry_id not in waited], None),
+            *(([entry_id], counts[entry_id]) for entry_id in waited),
+        ]:
+            if ids:
+                reply: Any = connection.xclaim(
+                    settings.name,
+                    settings.group,
+                    settings.consumer,
+                    milliseconds,
+                    ids,  # type: ignore[arg-type]
+                    retrycount=retrycount,
+                )
+                found += reply
+        claimed = [(entry_id.decode(), fields) for entry_id, fields in found if entry_id and fields]
+        entries = [
+            Entry(entry_id, fields, counts[entry_id] + (entry_id not in waited)) for entry_id, fields in claimed
+        ]
+        self._drop_trimmed(connection, counts.keys() - {entry.id for entry in entries})
+        self._in_hand.update(entry.id for entry in entries)  # last: if anything fails, they are still to be taken
+        if entries:
+            logger.warning("Took up pending entries count=%d", len(entries))
+        return entries
+
+    def _drop_trimmed(self, connection: redis.Redis, ids: Iterable[str]) -> None:
+        """Acknowledges those entries that are gone from the stream; the others were somebody else's by then."""
+        settings = self._settings
+        gone = [entry_id for entry_id in ids if not connection.xrange(settings.name, entry_id, entry_id)]
+        if gone:
+            connection.xack(settings.name, settings.group, *gone)
+            logger.warning("Acknowledged entries that were trimmed away unanswered count=%d", len(gone))
+
+    def _look_again(self) -> None:
+        """Looks at own pending entries after a while."""
+        if self._return_at is None:
+            self._return_at = time.monotonic() + RETURN_AFTER
 
     def _lost(self, error: Exception) -> None:
         """Gets ready for another attempt, after a pause that grows with every failure."""
         self.close()
         if self._stopped.is_set():
             return
-        if str(error).startswith("NOGROUP"):
+        self._failures += 1
+        reason = str(error) or type(error).__name__
+        if self._failures == 1 and reason.startswith(("NOGROUP", "UNBLOCKED")):
             logger.warning("The consumer group is gone and will be made again group=%s", self._settings.group)
             return
         pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(self._failures, 10)) * random.uniform(0.5, 1)  # noqa: S311
-        self._failures += 1
-        logger.warning("Redis cannot be read, trying again in=%.1fs reason=%r", pause, str(error))
+        if reason != self._reason or self._failures.bit_count() == 1:  # not a line a second for days
+            logger.warning(
+                "Redis cannot be read, trying again attempt=%d in=%.1fs reason=%r", self._failures, pause, reason
+            )
+        self._reason = reason
         self._stopped.wait(pause)

@@ -222,7 +222,7 @@ def test_directory_store_serves_requests(edge: Edge, tmp_path: Path) -> None:
     assert simplejpeg.decode_jpeg_header((tmp_path / "a/b.jpg").read_bytes())[:2] == (240, 320)
 
 
-@pytest.mark.parametrize("command", ["run", "grab", "request", "check"])
+@pytest.mark.parametrize("command", ["run", "grab", "request", "check", "queue", "dead"])
 def test_help_has_an_example(command: str) -> None:
     done = snapd(command, "--help")
     assert b"\\b" not in done.stdout

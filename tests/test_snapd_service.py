@@ -320,7 +320,7 @@ def test_request_without_an_id_is_acknowledged_and_nobody_is_told(
     edge.send(edge.fields(request_id=request_id))
     assert edge.ask().status == "ok"
     wait_until(lambda: edge.pending == 0)
-    assert (len(edge.wvp.results), edge.wvp.bad, edge.redis.keys("snap:*")) == (1, [], [])
+    assert (len(edge.wvp.results), edge.wvp.bad, edge.redis.keys("snap:result:*")) == (1, [], [])
 
 
 def test_camera_of_another_host_is_left_to_it_when_told_so(edge: Edge) -> None:
@@ -329,7 +329,7 @@ def test_camera_of_another_host_is_left_to_it_when_told_so(edge: Edge) -> None:
         edge.send(edge.fields("elsewhere"))
         assert edge.ask().status == "ok"
         wait_until(lambda: edge.pending == 0)
-    assert (len(edge.wvp.results), edge.redis.keys("snap:*")) == (1, [])
+    assert (len(edge.wvp.results), edge.redis.keys("snap:result:*")) == (1, [])
 
 
 def test_path_outside_the_prefix_of_the_store_is_refused(edge: Edge) -> None:
@@ -434,13 +434,24 @@ def test_request_whose_result_cannot_be_handed_over_stays_pending(
 
 def test_busy_workers_leave_requests_in_redis(edge: Edge) -> None:
     edge.camera("cam01")
-    edge.wvp.delay = 0.5
+    edge.cos.delay = 0.5
     with Running(edge.settings(snapshot={"workers": 2})):
         edge.send(*(edge.fields() for _ in range(6)))
-        wait_until(lambda: edge.wvp.requests["POST"] == 2)
+        wait_until(lambda: edge.cos.requests["PUT"] == 2)
         pending: Any = edge.redis.xpending(STREAM, GROUP)
         assert pending["pending"] == 2
         edge.wvp.wait(6, 10)
+
+
+def test_slow_platform_leaves_requests_in_redis_but_for_those_it_is_told_of(edge: Edge) -> None:
+    edge.camera("cam01")
+    edge.wvp.delay = 0.5
+    with Running(edge.settings(snapshot={"workers": 2})):
+        edge.send(*(edge.fields() for _ in range(8)))
+        wait_until(lambda: edge.wvp.requests["POST"] == 2)
+        pending: Any = edge.redis.xpending(STREAM, GROUP)
+        assert pending["pending"] <= 4  # two that are handed over, two that wait for that
+        edge.wvp.wait(8, 10)
 
 
 def test_idle_service_stops_at_once(edge: Edge) -> None:

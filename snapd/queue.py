@@ -1,0 +1,72 @@
+"""How much waits on the request stream, and who works on it."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import redis
+
+from framesrv.settings import Stream as StreamSettings
+
+PAGE = 1000  # entries counted in one go, where Redis does not know how many there are
+
+
+@dataclass(frozen=True, slots=True)
+class Consumer:
+    """One consumer of the group; `idle_s` are the seconds since it last asked for entries."""
+
+    name: str
+    pending: int
+    idle_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """The state of the stream.
+
+    Attributes:
+        length: entries in the stream, answered ones too: nobody removes those.
+        lag: entries that no consumer has taken yet.
+        pending: entries taken and not acknowledged.
+        oldest_pending_s: the age of the oldest of them in seconds, None if there are none.
+        dead: dead letters.
+    """
+
+    stream: str
+    group: str
+    length: int
+    lag: int
+    pending: int
+    oldest_pending_s: float | None
+    consumers: list[Consumer]
+    dead: int
+
+
+def look(client: redis.Redis, settings: StreamSettings) -> Queue:
+    """The state now; of a group that does not exist, everything is still to be done. Raises RedisError."""
+    redis_: Any = client
+    length, dead = redis_.xlen(settings.name), redis_.xlen(settings.dead)
+    groups = redis_.xinfo_groups(settings.name) if redis_.exists(settings.name) else []
+    group = next((one for one in groups if one["name"] == settings.group.encode()), None)
+    if group is None:
+        return Queue(settings.name, settings.group, length, length, 0, None, [], dead)
+    lag = group.get("lag")  # not before Redis 7, nor where entries were deleted amid the stream
+    if lag is None:
+        lag = _count_after(redis_, settings.name, group["last-delivered-id"].decode())
+    consumers = [
+        Consumer(one["name"].decode(errors="replace"), one["pending"], one["idle"] / 1000)
+        for one in redis_.xinfo_consumers(settings.name, settings.group)
+    ]
+    oldest = redis_.xpending(settings.name, settings.group)["min"]
+    age = None
+    if oldest is not None:
+        seconds, microseconds = redis_.time()
+        age = round(max(0.0, seconds + microseconds / 1e6 - int(oldest.partition(b"-")[0]) / 1000), 3)
+    return Queue(settings.name, settings.group, length, lag, group["pending"], age, consumers, dead)
+
+
+def _count_after(client: Any, name: str, entry_id: str) -> int:
+    count = 0
+    while page := client.xrange(name, f"({entry_id}", "+", count=PAGE):
+        count += len(page)
+        entry_id = page[-1][0].decode()
+    return count
