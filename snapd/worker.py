@@ -210,7 +210,7 @@ class Service:
 
     def _is_of_another_host(self, request: Request) -> bool:
         ignored = self._settings.stream.unknown_camera == "ignore"
-        return ignored and not request.problem and request.camera_code not in self._codes
+        return ignored and request.camera_code != "" and request.camera_code not in self._codes
 
     def _is_expired(self, request: Request) -> bool:
         return self._stream.clock.now() - request.sent_at > self._settings.snapshot.deadline

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import msgspec
 import numpy as np
 import pytest
 import requests
@@ -330,6 +331,27 @@ def test_camera_of_another_host_is_left_to_it_when_told_so(edge: Edge) -> None:
         assert edge.ask().status == "ok"
         wait_until(lambda: edge.pending == 0)
     assert (len(edge.wvp.results), edge.redis.keys("snap:result:*")) == (1, [])
+
+
+def test_hosts_with_a_group_each_on_one_stream_answer_for_their_own_cameras_alone(edge: Edge) -> None:
+    edge.camera("cam01")
+    edge.camera("cam02")
+    hosts = []
+    for number, codes in enumerate((["cam01"], ["cam02"], []), 1):
+        stream = {"unknown_camera": "ignore", "group": f"host{number}"}
+        settings_of_host = edge.settings(stream=stream)
+        cameras = tuple(camera for camera in settings_of_host.cameras if camera.code in codes)
+        hosts.append(msgspec.structs.replace(settings_of_host, cameras=cameras))
+    with Running(hosts[0]), Running(hosts[1]), Running(hosts[2]):
+        sent = [edge.fields(f"cam0{1 + number % 2}") for number in range(20)]
+        sent.append(edge.fields("cam02", cos_path=""))
+        edge.send(*sent)
+        edge.wvp.wait(len(sent), 10)
+        groups: Any = edge.redis.xinfo_groups(STREAM)
+        assert len(groups) == 3
+        wait_until(lambda: all(edge.redis.xpending(STREAM, group["name"])["pending"] == 0 for group in groups))
+    assert sorted(result.request_id for result in edge.wvp.results) == sorted(str(one["request_id"]) for one in sent)
+    assert [result.message for result in edge.wvp.results if result.status != "ok"] == ["请求字段不完整"]
 
 
 def test_path_outside_the_prefix_of_the_store_is_refused(edge: Edge) -> None:
