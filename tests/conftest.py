@@ -6,6 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.cos import CosServer
+from tests.edge import Edge
+from tests.redis_server import RedisServer
+from tests.wvp import WvpServer
+
 SHM = Path("/dev/shm")
 
 
@@ -23,3 +28,18 @@ def prefix(request: pytest.FixtureRequest) -> Iterator[str]:
         path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
     if left and request.node.get_closest_marker("leaves_segment") is None:
         pytest.fail(f"left behind: {', '.join(map(str, left))}")
+
+
+@pytest.fixture(scope="module")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """A Redis for all tests of a module."""
+    with RedisServer(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture
+def edge(redis_server: RedisServer) -> Iterator[Edge]:
+    """A host's surroundings, its Redis empty."""
+    with CosServer() as cos, WvpServer("/base") as wvp, Edge(redis_server, cos, wvp) as surroundings:
+        surroundings.redis.flushall()
+        yield surroundings

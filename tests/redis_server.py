@@ -24,7 +24,7 @@ START_TIMEOUT = 10.0
 class RedisServer:
     def __init__(self, directory: Path, port: int = 0, appendonly: bool = False) -> None:
         self.directory = directory
-        self.port = port or _free_port()
+        self.port = port or free_port()
         self.appendonly = appendonly
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -54,7 +54,7 @@ class RedisServer:
             "appendfsync": "always",
             "logfile": str(self._log.resolve()),
         }
-        command = [_binary(), *(word for name, value in options.items() for word in (f"--{name}", value))]
+        command = [binary(), *(word for name, value in options.items() for word in (f"--{name}", value))]
         self._process = subprocess.Popen(command, preexec_fn=die_with_parent)  # noqa: PLW1509
         deadline = time.monotonic() + START_TIMEOUT
         with self.client() as client:
@@ -106,7 +106,7 @@ def _answers(client: redis.Redis) -> bool:
         return False
 
 
-def _binary() -> str:
+def binary() -> str:
     installed = shutil.which("redis-server")
     if installed:
         return installed
@@ -115,7 +115,7 @@ def _binary() -> str:
     return str(get_binary_path())
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

@@ -11,25 +11,14 @@ from snapd.answered import Answered, Mark, Turn
 from snapd.connection import open_client
 from snapd.request import Request
 from snapd.result import Result
-from tests.cos import CosServer
-from tests.redis_server import RedisServer
-from tests.test_snapd_service import CONSUMER, GROUP, STREAM, Edge, Fields, Running, wait_until
-from tests.wvp import WvpServer
-
-
-@pytest.fixture(scope="module")
-def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    with RedisServer(tmp_path_factory.mktemp("redis")) as server:
-        yield server
+from tests.edge import CONSUMER, GROUP, STREAM, Edge, Fields, Running, wait_until
 
 
 @pytest.fixture
-def edge(redis_server: RedisServer) -> Iterator[Edge]:
-    with CosServer() as cos, WvpServer() as wvp, Edge(redis_server, cos, wvp) as surroundings:
-        surroundings.redis.flushall()
-        surroundings.redis.xgroup_create(STREAM, GROUP, id="0", mkstream=True)
-        surroundings.camera("cam01")
-        yield surroundings
+def edge(edge: Edge) -> Edge:
+    edge.redis.xgroup_create(STREAM, GROUP, id="0", mkstream=True)
+    edge.camera("cam01")
+    return edge
 
 
 @pytest.fixture(autouse=True)

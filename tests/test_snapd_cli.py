@@ -5,31 +5,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import simplejpeg
 
-from tests.cos import CosServer
-from tests.redis_server import RedisServer
+from tests.edge import STREAM, Edge, Running, wait_until
 from tests.rtsp import die_with_parent
-from tests.test_snapd_service import STREAM, Edge, Running, wait_until
-from tests.wvp import WvpServer
-
-
-@pytest.fixture(scope="module")
-def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    with RedisServer(tmp_path_factory.mktemp("redis")) as server:
-        yield server
-
-
-@pytest.fixture
-def edge(redis_server: RedisServer) -> Iterator[Edge]:
-    with CosServer() as cos, WvpServer() as wvp, Edge(redis_server, cos, wvp) as surroundings:
-        surroundings.redis.flushall()
-        yield surroundings
 
 
 @pytest.fixture

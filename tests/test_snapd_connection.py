@@ -14,26 +14,18 @@ import redis
 
 from snapd.connection import SentinelUrl
 from tests.cos import CosServer
+from tests.edge import GROUP, STREAM, Edge, Running, wait_until
 from tests.processes import run
-from tests.redis_server import RedisServer, _binary, _free_port
+from tests.redis_server import RedisServer, binary, free_port
 from tests.test_snapd_cli import snapd, write_config
-from tests.test_snapd_service import GROUP, STREAM, Edge, Running, wait_until
 from tests.wvp import WvpServer
 
 
-@pytest.fixture(scope="module")
-def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    with RedisServer(tmp_path_factory.mktemp("redis")) as server:
-        yield server
-
-
 @pytest.fixture
-def edge(redis_server: RedisServer) -> Iterator[Edge]:
-    with CosServer() as cos, WvpServer() as wvp, Edge(redis_server, cos, wvp) as surroundings:
-        surroundings.redis.flushall()
-        surroundings.redis.xgroup_create(STREAM, GROUP, id="0", mkstream=True)
-        surroundings.camera("cam01")
-        yield surroundings
+def edge(edge: Edge) -> Edge:
+    edge.redis.xgroup_create(STREAM, GROUP, id="0", mkstream=True)
+    edge.camera("cam01")
+    return edge
 
 
 def test_user_and_password_log_in(edge: Edge) -> None:
@@ -124,12 +116,12 @@ def test_master_is_found_through_sentinel_and_again_after_it_moved(tmp_path: Pat
 
 @contextmanager
 def sentinel(directory: Path, master: int) -> Iterator[int]:
-    port = _free_port()
+    port = free_port()
     config = directory / "sentinel.conf"
     config.write_text(
         f"port {port}\nbind 127.0.0.1\ndir {directory}\nsentinel monitor cameras 127.0.0.1 {master} 1\n"
     )
-    process = subprocess.Popen([_binary(), str(config), "--sentinel"], stdout=subprocess.DEVNULL)
+    process = subprocess.Popen([binary(), str(config), "--sentinel"], stdout=subprocess.DEVNULL)
     try:
         with redis.Redis("127.0.0.1", port) as client:
             wait_until(lambda: _knows(client))

@@ -9,27 +9,17 @@ import pytest
 from framesrv import FrameUnavailableError
 from snapd.capture import Captures
 from snapd.encoder import Encoder
-from tests.cos import CosServer
+from tests.edge import GROUP, STREAM, Edge, Running, wait_until
 from tests.http_server import Fault
-from tests.redis_server import RedisServer
-from tests.test_snapd_service import GROUP, STREAM, Edge, Running, wait_until
 from tests.wvp import WvpServer
 
 LATE = "请求已超时"
 
 
-@pytest.fixture(scope="module")
-def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    with RedisServer(tmp_path_factory.mktemp("redis")) as server:
-        yield server
-
-
 @pytest.fixture
-def edge(redis_server: RedisServer) -> Iterator[Edge]:
-    with CosServer() as cos, WvpServer() as wvp, Edge(redis_server, cos, wvp) as surroundings:
-        surroundings.redis.flushall()
-        surroundings.redis.xgroup_create(STREAM, GROUP, id="0", mkstream=True)
-        yield surroundings
+def edge(edge: Edge) -> Edge:
+    edge.redis.xgroup_create(STREAM, GROUP, id="0", mkstream=True)
+    return edge
 
 
 def test_late_request_is_answered_with_an_error_and_costs_no_picture(edge: Edge) -> None:

@@ -30,12 +30,6 @@ from tests.wvp import CALLBACK_PATH, WvpServer
 Deliver = Callable[..., Via | None]
 
 
-@pytest.fixture(scope="module")
-def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    with RedisServer(tmp_path_factory.mktemp("redis")) as server:
-        yield server
-
-
 @pytest.fixture
 def wvp() -> Iterator[WvpServer]:
     with WvpServer() as server:

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from tests.cos import CosServer
+from tests.edge import Edge, Running, wait_until
 from tests.redis_server import RedisServer
-from tests.test_snapd_service import Edge, Running, wait_until
 from tests.wvp import WvpServer
 
 DROPPED = "dropped"  # nobody is told
@@ -192,12 +192,6 @@ connected: list[Any] = []
 def _audit(event: str, arguments: tuple[Any, ...]) -> None:
     if event == "socket.connect":
         connected.append(arguments[1])
-
-
-@pytest.fixture(scope="module")
-def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    with RedisServer(tmp_path_factory.mktemp("redis")) as server:
-        yield server
 
 
 @pytest.fixture(scope="module")

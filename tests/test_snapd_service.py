@@ -1,12 +1,9 @@
 """The service, from an entry of the stream to its result: real Redis, pictures and HTTP."""
 
-import threading
 import time
-import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -14,143 +11,11 @@ import pytest
 import requests
 import simplejpeg
 
-from framesrv import FrameWriter, settings
-from framesrv.settings import Settings
-from snapd.encoder import Encoder
-from snapd.result import Result
-from snapd.worker import Service
 from tests.cos import CosServer
+from tests.edge import CONSUMER, GROUP, STREAM, Edge, Fields, Running, wait_until
 from tests.http_server import Fault
 from tests.redis_server import RedisServer
-from tests.wvp import Callback, WvpServer
-
-STREAM, GROUP, CONSUMER = "edge_snap_request", "edge_snap_group", "edge_snap_worker"
-Fields = dict[Any, Any]
-
-
-def wait_until(condition: Callable[[], object], timeout: float = 10.0) -> None:
-    deadline = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline, "the condition did not come true"
-        time.sleep(0.005)
-
-
-class Edge:
-    """A host's surroundings (Redis, COS, WVP), its cameras, whose frames never age, and its configuration."""
-
-    def __init__(self, redis_server: RedisServer, cos: CosServer, wvp: WvpServer) -> None:
-        self.redis_server, self.cos, self.wvp = redis_server, cos, wvp
-        self.redis = redis_server.client(decode_responses=False)
-        self.prefix = f"t{uuid.uuid4().hex[:8]}"
-        self.writers: dict[str, FrameWriter] = {}
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        for writer in self.writers.values():
-            writer.close()
-        self.redis.close()
-
-    def camera(self, code: str, width: int = 320, height: int = 240, pixel_format: Any = "yuv420p") -> None:
-        self.writers[code] = FrameWriter(code, width, height, pixel_format, prefix=self.prefix)
-        chroma = (-(-height // 2), -(-width // 2))
-        shapes = [(height, width), chroma, chroma] if pixel_format == "yuv420p" else [(height, width, 3)]
-        self.writers[code].write(tuple(np.full(shape, 100, np.uint8) for shape in shapes))
-
-    def settings(self, **sections: dict[str, Any]) -> Settings:
-        given: dict[str, dict[str, Any]] = {
-            "redis": {"url": self.redis_server.url},
-            "snapshot": {"max_age": 3600.0, "wait": 0.3},
-            "store": {
-                "bucket": self.cos.bucket,
-                "secret_id": self.cos.secret_id,
-                "secret_key": self.cos.secret_key,
-                "token": self.cos.token,
-                "scheme": "http",
-                "domain": self.cos.domain,
-            },
-            "shm": {"prefix": self.prefix},
-        }
-        for name, values in sections.items():
-            given[name] = given.get(name, {}) | values
-        codes = ["cam01", "cam02", "cam03", "down"]
-        return Settings(
-            cameras=tuple(settings.Camera(code=code, source="test:320x240@5") for code in codes),
-            **{name: settings.SECTIONS[name](**values) for name, values in given.items()},  # type: ignore[arg-type]
-        )
-
-    def fields(self, code: str = "cam01", **changes: Any) -> Fields:
-        fields: Fields = {
-            "request_id": uuid.uuid4().hex,
-            "camera_code": code,
-            "cos_path": f"snap/{uuid.uuid4().hex}.jpg",
-            "callback_url": self.wvp.url,
-        } | changes
-        return {name: value for name, value in fields.items() if value is not None}
-
-    def send(self, *requests: Fields) -> None:
-        """All at once: no worker sees some of them without the others."""
-        with self.redis.pipeline(transaction=True) as pipeline:
-            for fields in requests:
-                pipeline.xadd(STREAM, fields)
-            pipeline.execute()
-
-    def ask(self, **changes: Any) -> Callback:
-        """Sends one request; its result as the platform gets it."""
-        count = len(self.wvp.results)
-        self.send(self.fields(**changes))
-        return self.wvp.wait(count + 1, 10)[-1]
-
-    def result_by_key(self, fields: Fields) -> Result:
-        key = f"snap:result:{fields['request_id']}"
-        wait_until(lambda: self.redis.exists(key))
-        content: Any = self.redis.get(key)
-        assert 0 < int(self.redis.ttl(key)) <= 60
-        return Result.parse(content)
-
-    @property
-    def pending(self) -> int:
-        """Requests that are not acknowledged."""
-        groups: Any = self.redis.xinfo_groups(STREAM)
-        if not groups:
-            return int(self.redis.xlen(STREAM))
-        return int(groups[0]["pending"]) + int(groups[0]["lag"] or 0)
-
-
-class Running:
-    """snapd in threads of this process."""
-
-    def __init__(self, configuration: Settings) -> None:
-        self.encoder = Encoder(configuration.snapshot.encoder, configuration.snapshot.quality)
-        self.service = Service.open(configuration, self.encoder)
-        self.thread = threading.Thread(target=self.service.run)
-
-    def __enter__(self) -> Self:
-        self.thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.service.stop()
-        self.thread.join(20)
-        assert not self.thread.is_alive()
-
-
-@pytest.fixture(scope="module")
-def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    with RedisServer(tmp_path_factory.mktemp("redis")) as server:
-        yield server
-
-
-@pytest.fixture
-def edge(redis_server: RedisServer) -> Iterator[Edge]:
-    with CosServer() as cos, WvpServer("/base") as wvp, Edge(redis_server, cos, wvp) as surroundings:
-        surroundings.redis.flushall()
-        yield surroundings
+from tests.wvp import WvpServer
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from tests.cos import CosServer
+from tests.edge import Edge, Running
 from tests.http_server import Fault
 from tests.redis_server import RedisServer
-from tests.test_snapd_service import Edge, Running
 from tests.wvp import Callback, WvpServer
 
 CAMERAS = ("cam01", "cam02", "cam03")
