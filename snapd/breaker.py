@@ -22,6 +22,7 @@ PATIENCE = 3.5  # s of silence that a try bears
 # other try, or else a service that has become slow would never pass.
 PROBE_PATIENCE = (2.0, PATIENCE)
 PAUSE = 0.5  # s between a probe and the next
+HEADSTART = 0.3  # s from a probe's begin in which others wait for its outcome: a service that is back answers in that
 
 
 class Breaker:
@@ -35,7 +36,7 @@ class Breaker:
     def __init__(self, name: str, is_silence: Callable[[BaseException], bool]) -> None:
         self._name = name
         self._is_silence = is_silence
-        self._lock = threading.Lock()
+        self._changed = threading.Condition()
         self._failures = 0
         self._silent_since = 0.0
         self._era = 0  # counts openings and closings: a try says nothing of a later era
@@ -43,6 +44,7 @@ class Breaker:
         self._refused = 0
         self._probes = 0
         self._probing = False
+        self._probe_began = 0.0
         self._next_probe = 0.0
 
     @contextmanager
@@ -67,18 +69,22 @@ class Breaker:
         return self._opened_at is not None
 
     def _enter(self) -> tuple[int, float]:
-        with self._lock:
+        with self._changed:
+            if self._probing:
+                left = self._probe_began + HEADSTART - time.monotonic()
+                self._changed.wait_for(lambda: not self._probing, max(0.0, left))
             if self._opened_at is None:
                 return self._era, PATIENCE
             if self._probing or time.monotonic() < self._next_probe:
                 self._refused += 1
                 raise StoreError(f"{self._name} is silent and is not asked now", told=True)
             self._probing = True
+            self._probe_began = time.monotonic()
             self._probes += 1
             return self._era, PROBE_PATIENCE[(self._probes - 1) % 2]
 
     def _leave(self, began: float, era: int, silence: BaseException | None) -> None:
-        with self._lock:
+        with self._changed:
             if silence is None:
                 self._failures = 0
                 if self._opened_at is not None:
@@ -87,6 +93,7 @@ class Breaker:
                 if self._opened_at is not None:
                     self._probing = False
                     self._next_probe = time.monotonic() + PAUSE
+                    self._changed.notify_all()
                     return
                 self._silent_since = self._silent_since if self._failures else began
                 self._failures += 1
@@ -109,5 +116,6 @@ class Breaker:
     def _close(self, opened_at: float) -> None:
         self._opened_at, self._probing, self._failures = None, False, 0
         self._era += 1
+        self._changed.notify_all()
         after = time.monotonic() - opened_at
         logger.info("%s answers again after=%.1fs refused=%d", self._name, after, self._refused)
