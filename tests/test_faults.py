@@ -243,5 +243,5 @@ def test_flood_is_answered_whole_within_bounds_and_the_newest_are_served(tmp_pat
     assert all(len(found) == 1 for found in answers.values())
     assert {answers[fields["request_id"]][0].status for fields in old} == {"error"}
     assert {answers[fields["request_id"]][0].status for fields in new} == {"ok"}
-    assert max(most_pending) <= edge.workers
+    assert max(most_pending) <= 2 * edge.workers  # as many are handed over as are worked on
     assert max(most_memory) < most_memory[0] + 40

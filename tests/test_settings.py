@@ -13,67 +13,8 @@ from framesrv import ConfigError, settings
 from framesrv.settings import SECTIONS, Camera, Settings
 
 # The example of the documentation, to the letter
-EXAMPLE = """
-[redis]
-url = "redis://127.0.0.1:6379/0"     # rediss:// for TLS
-
-[stream]
-name = "edge_snap_request"
-group = "edge_snap_group"
-consumer = "edge_snap_worker"
-unknown_camera = "error"             # "ignore": another host's camera on a shared stream
-max_deliveries = 5
-dead = "edge_snap_dead"
-
-[snapshot]
-quality = 85
-encoder = "simplejpeg"               # "turbojpeg": PyTurboJPEG over the host's own libturbojpeg
-max_age = 2.0                        # s; an older frame is not served
-wait = 2.0                           # s to wait for a fresh one
-deadline = 60.0                      # s from XADD; later requests are answered with an error
-workers = 8
-
-[result]
-callback_path = "/api/ai/roi/snap/callback"
-callback_timeout = 5.0
-allowed_callbacks = []               # origins, "https://wvp.example:18080"; empty: any http(s) but link-local
-signing_secret = ""
-key_prefix = "snap:result:"
-key_ttl = 60
-
-[store]
-kind = "cos"                         # "dir": files below `path`, URLs below `base_url`
-region = ""
-bucket = ""
-secret_id = ""
-secret_key = ""
-token = ""
-scheme = "https"
-domain = ""                          # host[:port] instead of bucket.cos.region.myqcloud.com
-url_ttl = 3600
-key_prefix = ""                      # every cos_path must begin with it
-path = ""
-base_url = ""
-
-[shm]
-prefix = "framesrv"
-mode = "0640"
-group = ""
-
-[http]
-listen = "127.0.0.1:8390"            # "" turns it off
-
-[camera_defaults]                    # any camera key but code and source
-[[camera]]
-code = "34020000001320000001"        # [A-Za-z0-9_.-]{1,64}
-source = "rtsp://user:pass@192.0.2.11/stream1"
-decode = "all"
-pixel_format = "yuv420p"
-slots = 2
-transport = "tcp"
-timeout = 10.0
-hwaccel = ""                         # "vaapi", "cuda", ... with software fall-back
-"""
+README = (Path(__file__).parent.parent / "README.md").read_text("utf-8")
+EXAMPLE = README.partition("```toml\n")[2].partition("```")[0]
 DOCUMENT = tomllib.loads(EXAMPLE)
 CAMERA = '[[camera]]\ncode = "cam"\nsource = "test:320x240@5"\n'
 
