@@ -14,7 +14,8 @@ from benchmarks.unit import Unit, Usage
 
 GROUP, DEAD = "edge_snap_group", "edge_snap_dead"
 INTERVAL = 0.5  # s
-WARM = 10.0  # s after which a process counts as having grown to its size
+WORKING = 17  # threads of a snapd that has begun to work: eight workers, as many that hand over, and the main one
+WARM = 10.0  # s after that in which it grows to its size
 MOST = 10_000  # pending entries looked at
 
 
@@ -69,8 +70,8 @@ class Gauge:
             now = time.monotonic()
             for unit in self._units:
                 usage = unit.usage()
-                if usage is None:
-                    continue
+                if usage is None or usage.threads < WORKING:
+                    continue  # it starts, or was stopped while it did
                 if now - self._born.setdefault(usage.pid, now) >= WARM:
                     self._early.setdefault(usage.pid, (now, usage))
             with suppress(redis.RedisError, OSError):
