@@ -15,7 +15,8 @@ from benchmarks.unit import Unit, Usage
 GROUP, DEAD = "edge_snap_group", "edge_snap_dead"
 INTERVAL = 0.5  # s
 WORKING = 17  # threads of a snapd that has begun to work: eight workers, as many that hand over, and the main one
-WARM = 10.0  # s after that in which it grows to its size
+WARM = 10.0  # s after that in which it grows to its size,
+WORKED = 1.0  # if it used so many s of CPU time in them: one whose Redis or store is away does not grow
 MOST = 10_000  # pending entries looked at
 
 
@@ -38,7 +39,7 @@ class Gauge:
         self._client = client(redis_port)
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="gauge", daemon=True)
-        self._born: dict[int, float] = {}
+        self._born: dict[int, tuple[float, float]] = {}
         self._early: dict[int, tuple[float, Usage]] = {}
         self._deliveries: dict[str, int] = {}
         self._thread.start()
@@ -72,7 +73,8 @@ class Gauge:
                 usage = unit.usage()
                 if usage is None or usage.threads < WORKING:
                     continue  # it starts, or was stopped while it did
-                if now - self._born.setdefault(usage.pid, now) >= WARM:
+                born, spent = self._born.setdefault(usage.pid, (now, usage.cpu))
+                if now - born >= WARM and usage.cpu - spent >= WORKED:
                     self._early.setdefault(usage.pid, (now, usage))
             with suppress(redis.RedisError, OSError):
                 pending: Any = self._client.xpending_range(STREAM, GROUP, min="-", max="+", count=MOST)
