@@ -105,14 +105,13 @@ class Decoder:
         attempt = 0
         said = ""
         while not self._stopping.is_set():
-            before = self._writer.frames
             try:
                 self._play()
             except SourceError as error:
                 reason = str(error)
             else:
                 return
-            if self._writer.frames > before:
+            if self._writer.flowing:
                 attempt, said = 0, ""
                 self._writer.count("reconnects")
             self._writer.connecting()
@@ -133,13 +132,15 @@ class Decoder:
             self._stopping.wait(delay)
 
     def _play(self) -> None:
-        first = True
+        said = False
         for picture in self._source.pictures(self._writer):
             if self._stopping.is_set():
                 return
-            if self._writer.resize(picture.width, picture.height, picture.pixel_format):
-                first = True
-            self._writer.write(picture.planes, picture.stamp)
-            if first:
-                first = False
-                logger.info("live %dx%d source=%s", picture.width, picture.height, self._camera.source)
+            if picture is not None:
+                if self._writer.resize(picture.width, picture.height, picture.pixel_format):
+                    said = False
+                self._writer.write(picture.planes, picture.stamp)
+            if not said and self._writer.flowing:
+                said = True
+                geometry = self._writer.geometry
+                logger.info("live %dx%d source=%s", geometry.width, geometry.height, self._camera.source)

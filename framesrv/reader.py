@@ -35,6 +35,7 @@ class Attachment:
         self.segment = segment
         self._path = path
         self._pins = [0] * segment.geometry.slots
+        self._asking = 0
         self._mutex = threading.RLock()  # a frame may be finalised, and unpinned, at any point
         self._closing = False
 
@@ -69,6 +70,20 @@ class Attachment:
                 if self._closing and not any(self._pins):
                     self.segment.close()
 
+    def ask(self) -> None:
+        """Asks the decoder for fresher frames, until `unask`."""
+        with self._mutex:
+            if not self._asking and not self._closed:
+                locks.lock_shared(self.segment.fd, layout.DEMAND_BYTE)
+            self._asking += 1
+
+    def unask(self) -> None:
+        """Takes one `ask` back."""
+        with self._mutex:
+            self._asking -= 1
+            if not self._asking and not self._closed:
+                locks.unlock(self.segment.fd, layout.DEMAND_BYTE)
+
     @property
     def state(self) -> State:
         """How the camera does; ``down`` once this is closed, perhaps by another thread."""
@@ -81,6 +96,10 @@ class Attachment:
             if not self._closing and not any(self._pins):
                 self.segment.close()
             self._closing = True
+
+    @property
+    def _closed(self) -> bool:
+        return self._closing and not any(self._pins)
 
     def _pin(self, slot: int) -> bool:
         with self._mutex:
@@ -121,6 +140,30 @@ class Attachment:
         )
 
 
+class Demand:
+    """A reader's wish for fresher frames, on whatever segment the camera has; given up with the block."""
+
+    def __init__(self) -> None:
+        self._attachment: Attachment | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._attachment is not None:
+            self._attachment.unask()
+
+    def to(self, attachment: Attachment) -> None:
+        """Asks that segment's decoder, and no other any more."""
+        if self._attachment is not attachment:
+            attachment.ask()
+            if self._attachment is not None:
+                self._attachment.unask()
+            self._attachment = attachment
+
+
 class FrameReader:
     """Reads the frames of one camera. Several threads may use one reader at once.
 
@@ -158,8 +201,12 @@ class FrameReader:
     def latest(self, max_age: float | None = 1.0, timeout: float = 2.0) -> Frame:
         """The newest frame, pinned: use it in a ``with``, or release it.
 
+        While it waits, a decoder on demand is asked to decode. It takes the next packet for that: with a `timeout`
+        of 0 such a camera gives nothing.
+
         Args:
-            max_age: seconds; an older frame is not given but a new one waited for. None: any age will do.
+            max_age: seconds; an older frame is not given but a new one waited for. 0: one that arrives after the
+                call. None: any age will do.
             timeout: seconds to wait for such a frame; 0 does not wait.
 
         Raises:
@@ -172,7 +219,8 @@ class FrameReader:
         """Every frame from now on, the newest each time, pinned for the body of the loop.
 
         A body slower than the camera misses frames (a gap in `Frame.seq`), but never gets one twice or out of
-        order. The numbers begin anew where the camera's decoder was stopped and started again.
+        order. The numbers begin anew where the camera's decoder was stopped and started again. A decoder on demand
+        decodes every frame from the first one asked for until the iterator is closed.
 
         Args:
             timeout: seconds to wait for each.
@@ -190,16 +238,23 @@ class FrameReader:
         return self._frames(timeout, attachment, last)
 
     def _frames(self, timeout: float, attachment: Attachment | None, last: int) -> Iterator[Frame]:
-        while True:
-            frame, attachment = self._next(time.monotonic() + timeout, None, attachment, last)
-            with frame:
-                last = frame.seq
-                yield frame
+        with Demand() as demand:
+            while True:
+                frame, attachment = self._next(time.monotonic() + timeout, None, attachment, last, demand)
+                with frame:
+                    last = frame.seq
+                    yield frame
 
     def _next(
-        self, deadline: float, max_age: float | None, origin: Attachment | None, after: int
+        self,
+        deadline: float,
+        max_age: float | None,
+        origin: Attachment | None,
+        after: int,
+        demand: Demand | None = None,
     ) -> tuple[Frame, Attachment]:
         """A frame fresh enough and, if it is of the attachment `origin`, numbered above `after`."""
+        began = time.monotonic_ns()
         age: float | None = None
         with ExitStack() as stack:
             watch: Watch | None = None
@@ -219,11 +274,14 @@ class FrameReader:
                 if frame is not None:
                     age = frame.age
                     seen = attachment is origin and frame.seq <= after
-                    if not seen and (max_age is None or age <= max_age):
+                    if not seen and (max_age is None or age <= max_age or frame.stamp.arrived_ns > began):
                         return frame, attachment
                     frame.release()
                 if remaining <= 0:
                     raise self._unavailable(_reason(attachment, age), age, attachment, max_age)
+                if demand is None:
+                    demand = stack.enter_context(Demand())
+                demand.to(attachment)
                 if not attachment.segment.wait(sequence, min(LIVENESS, remaining)):
                     self._look_for_another(attachment)
 

@@ -28,8 +28,8 @@ Prefix = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_\-]{1,64}\Z", description="1 
 Decode = Annotated[
     str,
     Meta(
-        pattern=r"^(all|keyframes|fps:(?!0+(\.0*)?\Z)[0-9]{1,3}(\.[0-9]{1,3})?)\Z",
-        description='"all", "keyframes" or "fps:N" with N above 0',
+        pattern=r"^(all|keyframes|demand|fps:(?!0+(\.0*)?\Z)[0-9]{1,3}(\.[0-9]{1,3})?)\Z",
+        description='"all", "keyframes", "demand" or "fps:N" with N above 0',
     ),
 ]
 Mode = Annotated[str, Meta(pattern=r"^0?6[0-7]{2}\Z", description='an octal mode such as "0640"')]

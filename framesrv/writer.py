@@ -80,8 +80,8 @@ class FrameWriter:
         self._slots = slots
         self._closed = False
         wanted = Geometry(width, height, pixel_format, slots) if width or height else None
-        self._use(self._claim(wanted or layout.UNKNOWN))
         self._previous = 0
+        self._use(self._claim(wanted or layout.UNKNOWN))
         try:
             self._segment.admit(self._mode, self._gid)
             self._segment.header["pid"] = os.getpid()
@@ -119,9 +119,36 @@ class FrameWriter:
         """Frames published."""
         return self._segment.longs[_FRAMES]
 
+    @property
+    def demanded(self) -> bool:
+        """Whether a reader asks for a fresher frame than the newest, or looks at the newest at this moment."""
+        segment = self._segment
+        if locks.is_held(segment.fd, layout.DEMAND_BYTE, exclusively=False):
+            return True
+        newest = segment.newest
+        return newest < segment.geometry.slots and locks.is_held(
+            segment.fd, layout.SLOT_BYTE + newest, exclusively=False
+        )
+
+    @property
+    def flowing(self) -> bool:
+        """Whether the source is there, as far as this writer was told."""
+        return self._segment.words[_STATE] == layout.LIVE
+
     def connecting(self) -> None:
         """Tells readers that the source is not there (yet, or any more); the next frame tells them that it is."""
         self._segment.words[_STATE] = layout.CONNECTING
+        self._previous = 0
+
+    def idle(self, width: int, height: int, pixel_format: PixelFormat) -> None:
+        """Tells readers that the source is there and that its frames, of this form, are decoded when one asks.
+
+        Raises:
+            SegmentSpaceError: as `resize`.
+        """
+        self.resize(width, height, pixel_format)
+        self._segment.words[_STATE] = layout.LIVE
+        self._segment.longs[_INTERVAL] = self._previous = 0
 
     def resize(self, width: int, height: int, pixel_format: PixelFormat) -> bool:
         """Makes the segment one for frames of this form; False if it is already.

@@ -84,7 +84,7 @@ def test_whole_number_will_do_for_seconds(load: Callable[..., Settings]) -> None
     assert load("[snapshot]\nwait = 3\n").snapshot.wait == 3.0
 
 
-@pytest.mark.parametrize("decode", ["all", "keyframes", "fps:1", "fps:12.5", "fps:0.2"])
+@pytest.mark.parametrize("decode", ["all", "keyframes", "demand", "fps:1", "fps:12.5", "fps:0.2"])
 def test_decode_policies_that_exist_are_taken(load: Callable[..., Settings], decode: str) -> None:
     assert load(CAMERA + f'decode = "{decode}"\n').cameras[0].decode == decode
 
@@ -159,7 +159,10 @@ def test_every_mistake_is_reported_at_once(problems: Callable[..., list[str]]) -
         ("nonsense = 1\n", "nonsense: no such section; expected one of redis, stream,"),
         ("[snapshot]\nqualty = 85\n", "snapshot.qualty: no such key; expected one of quality, encoder,"),
         (CAMERA + "pixel_format = 'nv12'\n", 'camera[0].pixel_format: expected one of "bgr24", "yuv420p"'),
-        (CAMERA + "decode = 'fps:'\n", 'camera[0].decode: expected "all", "keyframes" or "fps:N" with N above 0'),
+        (
+            CAMERA + "decode = 'fps:'\n",
+            'camera[0].decode: expected "all", "keyframes", "demand" or "fps:N" with N above 0',
+        ),
         (CAMERA + "decode = 'fps:0.0'\n", "camera[0].decode: expected"),
         (CAMERA + "slots = 17\n", "camera[0].slots: expected a whole number from 2 to 16"),
         ("[[camera]]\nsource = 'x'\n", "camera[0].code: expected a value"),

@@ -17,6 +17,7 @@ import simplejpeg
 
 from framesrv import FrameReader, FrameWriter, SourceError
 from framesrv.errors import SourceUsageError
+from framesrv.layout import PixelFormat
 from framesrv.policy import Policy
 from framesrv.settings import Camera
 from framesrv.sources import Picture, open_source
@@ -30,6 +31,8 @@ class Counts:
     def __init__(self) -> None:
         self.counters: Counter[str] = Counter()
         self.packets = 0
+        self.demanded = False
+        self.idle_form: tuple[int, int, str] | None = None
 
     def count(self, counter: str, number: int = 1) -> None:
         self.counters[counter] += number
@@ -37,10 +40,17 @@ class Counts:
     def active(self) -> None:
         self.packets += 1
 
+    def idle(self, width: int, height: int, pixel_format: PixelFormat) -> None:
+        self.idle_form = (width, height, pixel_format)
 
-def pictures(source: str | Path, observer: Counts | None = None, **keys: Any) -> Iterator[Picture]:
+
+def turns(source: str | Path, observer: Counts | None = None, **keys: Any) -> Iterator[Picture | None]:
     camera = Camera(code="cam", source=str(source), **({"timeout": 5.0} | keys))
     return open_source(camera, Policy(camera.decode)).pictures(observer or Counts())
+
+
+def pictures(source: str | Path, observer: Counts | None = None, **keys: Any) -> Iterator[Picture]:
+    return (picture for picture in turns(source, observer, **keys) if picture is not None)
 
 
 def gray(picture: Picture) -> Any:

@@ -37,12 +37,21 @@ class Observer(Protocol):
     def active(self) -> None:
         """A packet of the stream has come."""
 
+    def idle(self, width: int, height: int, pixel_format: PixelFormat) -> None:
+        """The stream flows; its frames, which have this form, are not decoded until `demanded`."""
+
+    @property
+    def demanded(self) -> bool:
+        """Whether a reader asks for a fresher frame than the newest."""
+
 
 class Source(Protocol):
     """Yields pictures until the source is lost."""
 
-    def pictures(self, observer: Observer) -> Iterator[Picture]:
+    def pictures(self, observer: Observer) -> Iterator[Picture | None]:
         """Opens the source and yields what the camera's policy wants; tells `observer` how it does.
+
+        None stands for a packet that gave no picture, so that whoever follows has his turn.
 
         Raises:
             SourceError: it cannot be opened, or has been lost.

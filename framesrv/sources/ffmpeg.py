@@ -1,13 +1,14 @@
 """Anything FFmpeg opens, through PyAV: RTSP over TCP or UDP, HTTP, files (looped, at their own pace).
 
-A frame known to be damaged is not given: after an error the source is silent until the next intact key frame.
+What of it is decoded, the policy says. A frame that is damaged, or refers to one that is, is not given: after a loss
+the source is silent until the next key frame that has come whole.
 """
 
 import time
 from collections.abc import Iterator
-from typing import Any
 
 import av
+from av.container import InputContainer
 from av.video.reformatter import ColorRange
 
 from framesrv import colour
@@ -17,14 +18,15 @@ from framesrv.layout import Matrix, PixelFormat
 from framesrv.policy import Policy
 from framesrv.settings import Camera
 from framesrv.sources import Observer, Picture
-
-PACE_LIMIT = 1.0  # s: a larger step between the times of two frames is a jump of the clock, not a pause
+from framesrv.sources.arrival import Arrival
+from framesrv.sources.damage import Damage
+from framesrv.sources.decoding import Decoding
+from framesrv.sources.hardware import Hardware
+from framesrv.sources.packets import Packets, sentence
 
 # ITU-T H.273 matrix coefficients; what is not here is unspecified or rare
 MATRICES: dict[int, Matrix] = {1: "bt709", 5: "bt601", 6: "bt601", 9: "bt2020"}
 PLANAR = ("yuv420p", "yuvj420p")
-
-Arrival = tuple[int, int]  # monotonic and Unix nanoseconds
 
 
 class FFmpeg:
@@ -33,33 +35,36 @@ class FFmpeg:
     def __init__(self, camera: Camera, policy: Policy) -> None:
         self._camera = camera
         self._policy = policy
-        self._intact = False  # whether the decoder's reference frames are
+        self._hardware = Hardware(camera.hwaccel)
 
-    def pictures(self, observer: Observer) -> Iterator[Picture]:
+    def pictures(self, observer: Observer) -> Iterator[Picture | None]:
         """See `Source.pictures`."""
-        with self._open() as container:
-            yield from self._loop(container, observer)
+        opened = (time.monotonic_ns(), time.time_ns())
+        with Damage() as damage, self._open() as container:
+            if not container.streams.video:
+                raise SourceError("there is no video in it")
+            stream = container.streams.video[0]
+            self._hardware.look(stream)
+            packets = Packets(container, stream, damage, opened, self._camera.timeout)
+            decoding = Decoding(stream, self._camera.pixel_format, self._policy, damage, observer)
+            while True:
+                for packet, arrival in packets:
+                    if packet.size:
+                        observer.active()
+                        observer.count("bytes", packet.size)
+                    frames = decoding.frames(packet, arrival)
+                    for frame, its in frames:
+                        yield self._picture(frame, its)
+                    if not frames:
+                        yield None
+                if not packets.recorded:
+                    raise SourceError("the camera ended the stream")
+                if not decoding.began:
+                    raise SourceError("there is no picture in it")
+                container.seek(0)
+                decoding.restart()
 
-    def _loop(self, container: av.container.InputContainer, observer: Observer) -> Iterator[Picture]:
-        """The pictures of a stream until it is lost, or of a recording over and over."""
-        if not container.streams.video:
-            raise SourceError("there is no video in it")
-        stream = container.streams.video[0]
-        stream.codec_context.thread_count = 1  # threads hold frames back
-        if self._policy.keyframes:
-            stream.codec_context.skip_frame = "NONKEY"
-        recorded = _is_recording(container)
-        while True:
-            pace = Pace() if recorded else None
-            yield from self._play(container, stream, pace, observer)
-            if pace is None:
-                raise SourceError("the camera ended the stream")
-            if not pace.began:
-                raise SourceError("there is no picture in it")
-            container.seek(0)
-            stream.codec_context.flush_buffers()
-
-    def _open(self) -> av.container.InputContainer:
+    def _open(self) -> InputContainer:
         camera = self._camera
         options = {
             "rtsp_transport": camera.transport,
@@ -68,63 +73,19 @@ class FFmpeg:
             "probesize": "500000",
             "timeout": str(int(camera.timeout * 1e6)),
         }
+        if camera.transport == "tcp":
+            options["reorder_queue_size"] = "2"  # nothing is reordered there, but without a queue no loss is told of
         if not camera.source.startswith(("rtsp:", "rtsps:")):
             options = {"analyzeduration": "1000000", "probesize": "2000000"}
         # the socket's own time-out comes first for RTSP; PyAV's ends whatever else hangs
+        limits = (camera.timeout, camera.timeout)
         began = time.monotonic()
         try:
-            return av.open(camera.source, "r", options=options, timeout=(camera.timeout, camera.timeout))
+            return av.open(camera.source, "r", options=options, timeout=limits, hwaccel=self._hardware.accelerator())
         except (av.error.FFmpegError, OSError, ValueError) as error:
             if time.monotonic() - began >= camera.timeout:  # FFmpeg has other words for it
                 raise SourceError(f"cannot be opened: no answer for {camera.timeout:g} s") from error
-            raise SourceError(f"cannot be opened: {_sentence(error)}") from error
-
-    def _play(
-        self, container: av.container.InputContainer, stream: av.VideoStream, pace: "Pace | None", observer: Observer
-    ) -> Iterator[Picture]:
-        """The pictures up to the end of the stream."""
-        self._intact = False
-        packets = container.demux(stream)
-        while True:
-            try:
-                packet = next(packets)
-            except StopIteration:
-                return
-            except (av.error.FFmpegError, OSError) as error:
-                silent = isinstance(error, av.error.ExitError | TimeoutError)
-                reason = f"no packet for {self._camera.timeout:g} s" if silent else _sentence(error)
-                raise SourceError(f"lost: {reason}") from error
-            arrival = (time.monotonic_ns(), time.time_ns())
-            if packet.size:
-                observer.active()
-                observer.count("bytes", packet.size)
-            for frame in self._decode(packet, observer):
-                if pace is not None:
-                    pace.wait(frame.time)
-                    arrival = (time.monotonic_ns(), time.time_ns())
-                if self._policy.wants(arrival[0]):
-                    yield self._picture(frame, arrival)
-
-    def _decode(self, packet: Any, observer: Observer) -> list[av.VideoFrame]:
-        """The intact frames that this packet completes."""
-        began = time.perf_counter_ns()
-        try:
-            frames = packet.decode()
-        except (av.error.FFmpegError, OSError, ValueError):
-            self._intact = False
-            observer.count("corrupt")
-            return []
-        observer.count("decode", time.perf_counter_ns() - began)
-        return [frame for frame in frames if self._is_intact(frame, observer)]
-
-    def _is_intact(self, frame: av.VideoFrame, observer: Observer) -> bool:
-        if frame.is_corrupt:
-            self._intact = False
-        elif frame.key_frame:
-            self._intact = True
-        if not self._intact:
-            observer.count("corrupt")
-        return self._intact
+            raise SourceError(f"cannot be opened: {sentence(error)}") from error
 
     def _picture(self, frame: av.VideoFrame, arrival: Arrival) -> Picture:
         full = frame.color_range == ColorRange.JPEG or frame.format.name.startswith("yuvj")
@@ -133,50 +94,15 @@ class FFmpeg:
         matrix = MATRICES.get(frame.colorspace, guess)
         stamp = Stamp(
             pts=None if frame.pts is None or frame.time_base is None else int(frame.pts * frame.time_base * 10**9),
-            captured_ns=arrival[1],
-            arrived_ns=arrival[0],
+            captured_ns=arrival.captured or arrival.unix,
+            arrived_ns=arrival.monotonic,
             matrix=matrix,
             full_range=full_range,
             key_frame=frame.key_frame,
-            clock="arrival",
+            clock="camera" if arrival.captured else "arrival",
         )
         wanted: PixelFormat = self._camera.pixel_format
         if wanted == "yuv420p" and frame.format.name in PLANAR:
             return Picture(colour.planes(frame), frame.width, frame.height, wanted, stamp)
         converted = colour.convert(frame, wanted, matrix, full_range=full_range)
         return Picture(colour.planes(converted), frame.width, frame.height, wanted, stamp)
-
-
-class Pace:
-    """Gives out a recording's frames at the times that stand in it."""
-
-    def __init__(self) -> None:
-        self._first: float | None = None
-        self._last = 0.0
-        self._origin = 0.0
-
-    @property
-    def began(self) -> bool:
-        """Whether there was a frame."""
-        return self._first is not None
-
-    def wait(self, at: float | None) -> None:
-        """Sleeps until the frame of time `at` (seconds on the stream's clock) is due."""
-        now = time.monotonic()
-        if at is None:
-            return
-        if self._first is None or not 0 <= at - self._last <= PACE_LIMIT:
-            self._first, self._origin = at, now
-        self._last = at
-        due = self._origin + at - self._first
-        if due > now:
-            time.sleep(due - now)
-
-
-def _is_recording(container: av.container.InputContainer) -> bool:
-    """Whether it has an end and comes as fast as it is read."""
-    return container.duration is not None and not container.format.name.startswith("rtsp")
-
-
-def _sentence(error: Exception) -> str:
-    return str(getattr(error, "strerror", None) or error)

@@ -9,7 +9,7 @@ import av
 from framesrv import colour
 from framesrv.errors import SourceError, SourceUsageError
 from framesrv.frame import Stamp
-from framesrv.policy import Policy
+from framesrv.policy import Demand, Policy
 from framesrv.settings import Camera
 from framesrv.sources import Observer, Picture
 
@@ -33,7 +33,7 @@ class OpenCV:
         self._camera = camera
         self._policy = policy
 
-    def pictures(self, observer: Observer) -> Iterator[Picture]:
+    def pictures(self, observer: Observer) -> Iterator[Picture | None]:
         """See `Source.pictures`."""
         limit = max(1, int(self._camera.timeout * 1000 / STALL_SHARE))
         limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, limit, cv2.CAP_PROP_READ_TIMEOUT_MSEC, limit]
@@ -46,20 +46,33 @@ class OpenCV:
             recorded = capture.get(cv2.CAP_PROP_FRAME_COUNT) > 0
             interval = 1 / (capture.get(cv2.CAP_PROP_FPS) or 25) if recorded else 0.0
             due = time.monotonic()
+            demand = Demand(observer)
             while True:
-                began = time.perf_counter_ns()
-                done, bgr = capture.read()
-                if not done:
+                if not capture.grab():
                     raise SourceError("OpenCV reads no further frame")
                 arrived, captured = time.monotonic_ns(), time.time_ns()
                 observer.active()
-                observer.count("decode", time.perf_counter_ns() - began)
-                if self._policy.wants(arrived):
+                if self._policy.demand and not demand.stands():
+                    self._idle(capture, observer)
+                    yield None
+                elif self._policy.wants(arrived):
+                    began = time.perf_counter_ns()
+                    done, bgr = capture.retrieve()
+                    if not done:
+                        raise SourceError("OpenCV gives no picture of a frame that it has read")
+                    observer.count("decode", time.perf_counter_ns() - began)
                     yield self._picture(bgr, arrived, captured)
+                else:
+                    yield None
                 due += interval
                 time.sleep(max(0.0, due - time.monotonic()))
         finally:
             capture.release()
+
+    def _idle(self, capture: Any, observer: Observer) -> None:
+        width, height = (int(capture.get(it)) for it in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
+        if width and height:
+            observer.idle(width, height, self._camera.pixel_format)
 
     def _picture(self, bgr: Any, arrived: int, captured: int) -> Picture:
         height, width = bgr.shape[:2]

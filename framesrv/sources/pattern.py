@@ -12,7 +12,7 @@ import numpy as np
 from framesrv.errors import SourceUsageError
 from framesrv.frame import Pixels, Stamp
 from framesrv.layout import MAX_SIDE, PixelFormat
-from framesrv.policy import Policy
+from framesrv.policy import Demand, Policy
 from framesrv.sources import Observer, Picture
 
 # 100 % bars of ITU-R BT.1729: white, yellow, cyan, green, magenta, red, blue, black, as R G B
@@ -41,15 +41,21 @@ class Pattern:
         self._pixel_format: PixelFormat = pixel_format
         self._policy = policy
 
-    def pictures(self, observer: Observer) -> Iterator[Picture]:
+    def pictures(self, observer: Observer) -> Iterator[Picture | None]:
         """See `Source.pictures`."""
         still = self._bars()
         moving = tuple(plane.copy() for plane in still)
         origin, number = time.monotonic(), 0
+        demand = Demand(observer)
         while True:
             arrived, captured = time.monotonic_ns(), time.time_ns()
             observer.active()
-            if self._policy.wants(arrived):
+            if self._policy.demand and not demand.stands():
+                observer.idle(self._width, self._height, self._pixel_format)
+                yield None
+            elif not self._policy.wants(arrived):
+                yield None
+            else:
                 self._draw(moving[0], still[0], number, captured / 1e9)
                 stamp = Stamp.now(self._height, key_frame=True)
                 stamp = stamp._replace(pts=int(number / self._fps * 1e9), arrived_ns=arrived, captured_ns=captured)

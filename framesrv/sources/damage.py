@@ -1,0 +1,46 @@
+"""Damage that FFmpeg tells of in its log alone: packets that never came, references that are missing.
+
+An H.265 decoder marks no frame as damaged, and conceals what it lacks; a hole in a key frame of either codec may
+decode without an error. So the log is what says it, and the messages are FFmpeg's own (libavformat/rtpdec.c,
+libavcodec/hevc/refs.c, libavcodec/h264_slice.c).
+"""
+
+from types import TracebackType
+from typing import Self
+
+import av.logging
+
+MESSAGES = (
+    "RTP: missed",
+    "Could not find ref with POC",
+    "Error constructing the frame RPS",
+    "error while decoding MB",
+    "concealing ",
+)
+
+
+class Damage:
+    """Listens to FFmpeg in the thread that enters it, which must be the one that reads and decodes."""
+
+    def __init__(self) -> None:
+        self._capture = av.logging.Capture(local=True)
+        self._messages: list[tuple[int, str, str]] = []
+
+    def __enter__(self) -> Self:
+        av.logging.set_level(av.logging.WARNING)
+        av.logging.set_skip_repeated(False)  # else a second loss like the first would not be heard
+        self._messages = self._capture.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._capture.__exit__(None, None, None)
+
+    def noticed(self) -> bool:
+        """Whether FFmpeg told of any since this was last asked."""
+        if not self._messages:
+            return False
+        found = any(message.startswith(MESSAGES) for _, _, message in self._messages)
+        self._messages.clear()
+        return found

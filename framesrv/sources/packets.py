@@ -1,0 +1,105 @@
+"""The packets of a stream as they come: when each arrived, when it was captured, and whether it is whole."""
+
+import time
+from collections.abc import Iterator
+from typing import TypeAlias
+
+import av
+from av.container import InputContainer
+from av.video.stream import VideoStream
+
+from framesrv.errors import SourceError
+from framesrv.sources.arrival import Arrival, Packet
+from framesrv.sources.damage import Damage
+from framesrv.sources.pace import Pace
+
+LATE = ("rtsp", "rtp", "sdp", "mpegts", "h264", "hevc")  # formats whose packets a parser puts together
+BUFFERED = 5_000_000  # ns; a packet that takes less to get was there when the stream had been opened
+DOUBTFUL = 2  # packets: a loss noticed while one is put together may be of the next
+UNCERTAIN = 1_000_000_000  # ns after opening in which it is not known where a loss then was
+
+Moment: TypeAlias = tuple[int, int]  # monotonic and Unix nanoseconds
+
+
+class Packets:
+    """Iterates over the packets up to the end of the stream, each time anew; the last one is empty.
+
+    A parser gives a packet when the next one begins, so each is given one late; it arrived when the one before it was
+    given. Those read while the stream was being opened have arrived since then, so they count as old as that.
+
+    Args:
+        container: opened, with `stream` in it.
+        stream: the video.
+        damage: which listens since before `container` was opened.
+        opened: when opening began.
+        timeout: seconds without a packet after which the stream is lost, for the message that says so.
+
+    Attributes:
+        recorded: whether the stream has an end and comes as fast as it is read; it is given at its own pace.
+    """
+
+    def __init__(
+        self, container: InputContainer, stream: VideoStream, damage: Damage, opened: Moment, timeout: float
+    ) -> None:
+        self.recorded = container.duration is not None and not container.format.name.startswith("rtsp")
+        self._container = container
+        self._stream = stream
+        self._damage = damage
+        self._opened = opened
+        self._timeout = timeout
+        self._late = container.format.name in LATE
+        self._doubtful = 0
+        self._certain = time.monotonic_ns() + UNCERTAIN if damage.noticed() else 0
+
+    def __iter__(self) -> Iterator[tuple[Packet, Arrival]]:
+        """Raises SourceError where the stream is lost."""
+        pace = Pace() if self.recorded else None
+        packets = self._container.demux(self._stream)
+        buffered, before = True, self._opened
+        while True:
+            asked = time.monotonic_ns()
+            try:
+                packet = next(packets)
+            except StopIteration:
+                return
+            except (av.error.FFmpegError, OSError) as error:
+                silent = isinstance(error, av.error.ExitError | TimeoutError)
+                reason = f"no packet for {self._timeout:g} s" if silent else sentence(error)
+                raise SourceError(f"lost: {reason}") from error
+            if pace is not None:
+                pace.wait(_time_of(packet))
+            now = (time.monotonic_ns(), time.time_ns())
+            arrived = before if self._late and not self.recorded else now
+            yield packet, Arrival(*arrived, _captured(packet), self._is_whole(packet, now[0]))
+            buffered = buffered and now[0] - asked < BUFFERED
+            before = self._opened if buffered else now
+
+    def _is_whole(self, packet: Packet, now: int) -> bool:
+        if self._damage.noticed():
+            self._doubtful = DOUBTFUL
+        elif self._doubtful:
+            self._doubtful -= 1
+        return not self._doubtful and now >= self._certain and not packet.is_corrupt
+
+
+def sentence(error: Exception) -> str:
+    """What an error of FFmpeg's says."""
+    return str(getattr(error, "strerror", None) or error)
+
+
+def _time_of(packet: Packet) -> float | None:
+    """Seconds on the stream's clock at which it is to be decoded."""
+    ticks = packet.pts if packet.dts is None else packet.dts
+    return None if ticks is None or packet.time_base is None else float(ticks * packet.time_base)
+
+
+def _captured(packet: Packet) -> int | None:
+    """Unix nanoseconds of capture as the camera's RTCP sender reports tell.
+
+    FFmpeg puts it into each packet as a producer reference time, a microsecond count first (libavutil/rtcp.h,
+    libavcodec/defs.h). A sender that has no wall clock counts from zero (RFC 3550, 6.4.1), that is from 1900.
+    """
+    if not packet.has_sidedata("prft"):
+        return None
+    microseconds = int.from_bytes(bytes(packet.get_sidedata("prft"))[:8], "little", signed=True)
+    return microseconds * 1000 if microseconds > 0 else None
