@@ -278,7 +278,7 @@ class FrameReader:
                         return frame, attachment
                     frame.release()
                 if remaining <= 0:
-                    raise self._unavailable(_reason(attachment, age), age, attachment, max_age)
+                    raise self._unavailable(_reason(attachment), age, attachment, max_age)
                 if demand is None:
                     demand = stack.enter_context(Demand())
                 demand.to(attachment)
@@ -327,13 +327,13 @@ class FrameReader:
             "down": "its decoder is not running",
             "connecting": "its decoder has no picture yet",
             "stalled": "its stream stands still",
-            "stale": f"no {'new frame' if max_age is None else f'frame younger than {max_age} s'} came in time",
+            "stale": f"no {f'frame younger than {max_age} s' if max_age else 'new frame'} came in time",
         }[reason]
         newest = "" if age is None else f"; the newest frame is {age:.1f} s old"
         because = f" ({error})" if error else ""
         return FrameUnavailableError(self.code, reason, f"camera {self.code}: {sentence}{because}{newest}", age)
 
 
-def _reason(attachment: Attachment, age: float | None) -> Reason:
+def _reason(attachment: Attachment) -> Reason:
     state = attachment.state
-    return ("connecting" if age is None else "stale") if state == "live" else state
+    return "stale" if state == "live" else state

@@ -297,13 +297,17 @@ class FrameWriter:
         self._pace(stamp.arrived_ns)
 
     def _pace(self, arrived: int) -> None:
-        """Keeps the mean time between frames, over about the last sixteen."""
-        mean = self._segment.longs[_INTERVAL]
+        """Keeps the mean time between frames, over about the last sixteen.
+
+        Where the stream has B frames, a frame may have arrived before the one published last.
+        """
+        longs = self._segment.longs
+        mean = longs[_INTERVAL]
         if self._previous:
             interval = max(0, arrived - self._previous)
-            self._segment.longs[_INTERVAL] = interval if not mean else (mean * 15 + interval) // 16
-        self._segment.longs[_ACTIVITY] = arrived
-        self._previous = arrived
+            longs[_INTERVAL] = interval if not mean else (mean * 15 + interval) // 16
+        longs[_ACTIVITY] = max(longs[_ACTIVITY], arrived)
+        self._previous = max(self._previous, arrived)
 
 
 def _index(field: str) -> int:

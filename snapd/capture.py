@@ -6,12 +6,16 @@ is given a frame that was pinned before his request arrived.
 
 A camera that gave no frame in time is not waited for again until it gives one, but for a request now and
 then: else requests for a few dead cameras would hold every worker.
+
+Of a camera on demand only a frame that has arrived after the request will do: its newest one may be from the
+last time that somebody looked.
 """
 
 import threading
 import time
+from collections.abc import Collection
 
-from framesrv import FrameReader, FramesrvError
+from framesrv import Frame, FrameReader, FramesrvError, FrameUnavailableError
 from snapd.encoder import Encoder, Picture
 
 BRIEFLY = 0.02  # s to wait for a camera that is known to fail; enough to find a new segment of it
@@ -54,13 +58,17 @@ class Captures:
         prefix: of the segments' names.
         max_age: seconds; an older frame is not taken.
         wait: seconds to wait for one.
+        on_demand: the codes of cameras that decode on demand.
     """
 
-    def __init__(self, encoder: Encoder, *, prefix: str, max_age: float, wait: float) -> None:
+    def __init__(
+        self, encoder: Encoder, *, prefix: str, max_age: float, wait: float, on_demand: Collection[str] = ()
+    ) -> None:
         self._encoder = encoder
         self._prefix = prefix
         self._max_age = max_age
         self._wait = wait
+        self._on_demand = frozenset(on_demand)
         self._lock = threading.Lock()
         self._open: dict[str, Capture] = {}
         self._readers: dict[str, FrameReader] = {}
@@ -83,9 +91,8 @@ class Captures:
     def take(self, capture: Capture) -> Picture:
         """A picture of the camera now. Raises FrameUnavailableError or another FramesrvError."""
         code = capture.code
-        wait = self._patience(capture)
         try:
-            frame = self._reader(code).latest(max_age=self._max_age, timeout=wait)
+            frame = self._frame(code, self._patience(capture))
         except FramesrvError:
             with self._lock:
                 self._failing.setdefault(code, time.monotonic() + TRY_EVERY)
@@ -94,6 +101,17 @@ class Captures:
         with self._lock:
             self._failing.pop(code, None)
         return self._encoder.picture(frame)
+
+    def _frame(self, code: str, wait: float) -> Frame:
+        reader = self._reader(code)
+        if code not in self._on_demand:
+            return reader.latest(max_age=self._max_age, timeout=wait)
+        try:
+            return reader.latest(max_age=0, timeout=wait)
+        except FrameUnavailableError as error:
+            if error.reason != "stale" or wait >= self._wait:
+                raise
+        return reader.latest(max_age=0, timeout=self._wait)  # it is there again, and decoding takes its time
 
     def _patience(self, capture: Capture) -> float:
         """Seconds to wait for a frame."""

@@ -131,6 +131,7 @@ class Service:
             prefix=settings.shm.prefix,
             max_age=snapshot.max_age,
             wait=snapshot.wait,
+            on_demand=[camera.code for camera in settings.cameras if camera.decode == "demand"],
         )
         store = open_store(settings.store, connections=snapshot.workers, file=settings.file)
         return cls(settings, client, captures, store, Delivery(settings.result, client))

@@ -22,7 +22,7 @@ import numpy.typing as npt
 from av.video.reformatter import ColorRange, Colorspace
 from av.video.stream import VideoStream
 
-VERSION = 1
+VERSION = 2
 CODE_ROWS, CODE_COLUMNS = 2, 14
 BLOCKS_ACROSS, BLOCKS_DOWN = 40, 24
 DARK, BRIGHT = 90, 165  # a block's mean between these is neither 0 nor 1: the picture is damaged
@@ -48,19 +48,20 @@ def footage(
     pixel_format: str = "yuv420p",
     number: int = 0,
     noisy: bool = False,
+    bframes: int = 0,
     directory: Path | None = None,
 ) -> Path:
     """The video of these properties, made now if it is not there yet. MJPEG is always full-range yuvj."""
     folder = directory or Path(tempfile.gettempdir()) / f"framesrv-footage-{VERSION}"
-    noise = "-noisy" if noisy else ""
-    name = f"{codec}-{width}x{height}-{fps}-{frames}-{gop}-{pixel_format}-{number}{noise}"
+    kind = ("-noisy" if noisy else "") + (f"-b{bframes}" if bframes else "")
+    name = f"{codec}-{width}x{height}-{fps}-{frames}-{gop}-{pixel_format}-{number}{kind}"
     path = folder / (name + _ENCODERS[codec][1])
     if path.exists():
         return path
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         draft = Path(scratch) / path.name
-        _encode(draft, codec, width, height, fps, frames, gop, pixel_format, number, noisy)
+        _encode(draft, codec, width, height, fps, frames, gop, pixel_format, number, noisy, bframes)
         draft.replace(path)
     return path
 
@@ -126,10 +127,11 @@ def _encode(
     pixel_format: str,
     number: int,
     noisy: bool,
+    bframes: int,
 ) -> None:
     rate = int(REFERENCE_RATE * width * height * fps * (4 if noisy else 1))
     with av.open(str(path), "w") as container:
-        stream = container.add_stream(_ENCODERS[codec][0], rate=fps, options=_options(codec, gop))
+        stream = container.add_stream(_ENCODERS[codec][0], rate=fps, options=_options(codec, gop, bframes))
         assert isinstance(stream, VideoStream)
         stream.width, stream.height = width, height
         stream.pix_fmt = pixel_format.replace("yuv4", "yuvj4") if codec == "mjpeg" else pixel_format
@@ -160,12 +162,14 @@ def _encode(
         container.mux(stream.encode(None))
 
 
-def _options(codec: Codec, gop: int) -> dict[str, str]:
+def _options(codec: Codec, gop: int, bframes: int) -> dict[str, str]:
+    live = {} if bframes else {"tune": "zerolatency"}
+    reordering = f"bframes={bframes}:b-adapt=0:b-pyramid=0"
     if codec == "h264":
-        return {"preset": "veryfast", "tune": "zerolatency", "x264-params": "scenecut=0:open-gop=0"}
+        return live | {"preset": "veryfast", "x264-params": f"scenecut=0:open-gop=0:{reordering}"}
     if codec == "hevc":
-        keys = f"keyint={gop}:min-keyint={gop}:scenecut=0:open-gop=0:bframes=0"
-        return {"preset": "ultrafast", "tune": "zerolatency", "x265-params": f"log-level=none:{keys}"}
+        keys = f"keyint={gop}:min-keyint={gop}:scenecut=0:open-gop=0:{reordering}"
+        return live | {"preset": "ultrafast", "x265-params": f"log-level=none:{keys}"}
     return {}
 
 

@@ -1,6 +1,6 @@
 """Cameras for tests: an RTSP server that loops video files at their own pace, with faults to order.
 
-`python -m tests.rtsp [--rtcp] PORT CONTROL_FILE LOG_FILE name=file[,file] ...` is the server, a process of
+`python -m tests.rtsp [--rtcp CLOCK] PORT CONTROL_FILE LOG_FILE name=file[,file] ...` is the server, a process of
 its own, so that it can be killed and its timing is not the test's; `RtspServer` is a test's handle on it.
 H.264 and H.265, over TCP (interleaved) and UDP (unicast), any number of clients a path; every client starts
 with the file's first frame. Test and server share two files: JSON of path to mode one way, a line for each
@@ -35,16 +35,17 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self, TextIO
+from typing import Any, Literal, Self, TextIO, get_args
 from urllib.parse import urlsplit
 
 import av
 
 Mode = Literal["run", "switch", "stall", "drop", "lose", "silent"]
+Clock = Literal["wall", "uptime"]  # of sender reports; a camera that does not know the time counts from zero
 
 START_TIMEOUT = 15.0
 CONTROL_INTERVAL = 0.05  # s between looks at the control file
-CLOCK = 90_000  # RTP ticks a second
+TICKS = 90_000  # RTP ticks a second
 PAYLOAD = 1400  # bytes of a NAL unit in one RTP packet
 LOSS = 0.02
 UDP_BURST = 8  # packets sent without a pause: a key frame at once overruns a default receive buffer
@@ -76,7 +77,7 @@ class RtspServer:
         directory: Path,
         *,
         port: int = 0,
-        rtcp: bool = False,
+        rtcp: Clock | None = None,
     ) -> None:
         self.port = port
         self.rtcp = rtcp
@@ -110,7 +111,7 @@ class RtspServer:
         self._control.parent.mkdir(parents=True, exist_ok=True)
         self._control.write_text(json.dumps(self._modes))
         paths = [f"{name}={','.join(str(f.resolve()) for f in files)}" for name, files in self._files.items()]
-        options = ["--rtcp"] if self.rtcp else []
+        options = ["--rtcp", self.rtcp] if self.rtcp else []
         command = [sys.executable, "-m", "tests.rtsp", *options, str(self.port)]
         command += [str(self._control.resolve()), str(self._log.resolve()), *paths]
         self._process = subprocess.Popen(
@@ -180,7 +181,7 @@ class Track:
             if codec not in ("h264", "hevc") or stream.average_rate is None:
                 raise SystemExit(f"{path}: {codec} cannot be served, only h264 and hevc")
             self.hevc = codec == "hevc"
-            self.step = round(CLOCK / stream.average_rate)
+            self.step = round(TICKS / stream.average_rate)
             self.interval = float(1 / stream.average_rate)
             self.parameters: dict[int, bytes] = {}
             self.units = list(self._access_units(container, stream))
@@ -220,7 +221,7 @@ class Track:
         for packet in container.demux(stream):
             if not packet.size:
                 break
-            shift = round(((packet.pts or 0) - (packet.dts or 0)) * packet.time_base * CLOCK)
+            shift = round(((packet.pts or 0) - (packet.dts or 0)) * packet.time_base * TICKS)
             for filtered in annex_b.filter(packet):
                 nals = _split_nals(bytes(filtered))
                 kinds = [self.nal_type(nal) for nal in nals]
@@ -260,7 +261,7 @@ class Camera:
 class Server:
     cameras: dict[str, Camera]
     log: TextIO
-    rtcp: bool
+    rtcp: Clock | None
     clients_seen: int = 0
 
     async def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -380,8 +381,9 @@ class Playback:
         return packets
 
     def _sender_report(self) -> bytes:
-        """RFC 3550, 6.4.1: the wall clock now is the next unit's time stamp."""
-        seconds, fraction = divmod(time.time() + NTP_EPOCH, 1)
+        """RFC 3550, 6.4.1: the clock now is the next unit's time stamp."""
+        now = time.time() + NTP_EPOCH if self._server.rtcp == "wall" else time.monotonic()
+        seconds, fraction = divmod(now, 1)
         return struct.pack(
             ">BBHIIIIII",
             0x80,
@@ -542,7 +544,7 @@ def _camera(argument: str) -> Camera:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Serve looped video files over RTSP.")
-    parser.add_argument("--rtcp", action="store_true", help="send a sender report each second")
+    parser.add_argument("--rtcp", choices=get_args(Clock), help="send a sender report each second, by this clock")
     parser.add_argument("port", type=int, help="0 for any that is free")
     parser.add_argument("control", type=Path)
     parser.add_argument("log", type=Path)

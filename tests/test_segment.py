@@ -1006,3 +1006,16 @@ def test_resize_whose_name_another_writer_has_taken_is_refused(prefix: str, monk
     writer.close()
     assert (SHM / f"{prefix}.cam").exists()  # the rival's
     rivals[0].retire(str(SHM / f"{prefix}.cam"))
+
+
+def test_rate_is_right_where_frames_are_shown_in_another_order_than_they_came(
+    writer: FrameWriter, prefix: str
+) -> None:
+    began = time.monotonic_ns()
+    for group in range(0, 60, 3):
+        for arrival in (group, group + 2, group + 3, group + 1)[group > 0 :]:
+            with writer.next() as slot:
+                assert slot is not None
+                slot.stamp = Stamp.now(HEIGHT)._replace(arrived_ns=began + arrival * 40_000_000)
+    status = cameras(Settings(shm=Shm(prefix=prefix)))[0]
+    assert 22 < status.fps < 28

@@ -14,6 +14,7 @@ import av
 import numpy as np
 import pytest
 import simplejpeg
+from av.codec.hwaccel import HWAccel
 
 from framesrv import FrameReader, FrameWriter, SourceError
 from framesrv.errors import SourceUsageError
@@ -21,6 +22,9 @@ from framesrv.layout import PixelFormat
 from framesrv.policy import Policy
 from framesrv.settings import Camera
 from framesrv.sources import Picture, open_source
+from framesrv.sources.arrival import Arrival
+from framesrv.sources.damage import Damage
+from framesrv.sources.decoding import Decoding
 from tests.footage import draw_code, footage, read_code
 from tests.rtsp import RtspServer
 
@@ -193,16 +197,100 @@ def test_resolution_change_in_mid_stream_is_followed(tmp_path: Path) -> None:
         assert (changed.width, changed.height, read_code(gray(changed))) == (320, 240, (2, 0))
 
 
-def test_nothing_damaged_is_given_after_packets_are_lost(tmp_path: Path) -> None:
-    counts = Counts()
-    with RtspServer({"cam": footage(width=640, height=360, gop=25)}, tmp_path) as server:
-        playing = pictures(server.url("cam"), counts)
-        next(playing)
-        server.fault("lose")
-        for picture in playing:
-            assert read_code(gray(picture)) is not None
-            if counts.counters["corrupt"] > 50:
-                break
+@pytest.mark.parametrize("codec", ["h264", "hevc"])
+def test_capture_time_is_the_cameras_where_it_reports_one(codec: Any, tmp_path: Path) -> None:
+    video = footage(codec=codec, width=320, height=240, frames=100)
+    with RtspServer({"cam": video}, tmp_path, rtcp="wall") as server:
+        taken = [(p.stamp, read_code(gray(p))) for p in itertools.islice(pictures(server.url("cam")), 60)]
+        sent = {one.index: one.time for one in server.sent()}
+    assert {stamp.clock for stamp, _ in taken} == {"camera"}
+    for stamp, code in taken:
+        assert code is not None
+        # its reports, once a second, are by the wall clock, its time stamps by the frame rate
+        assert abs(stamp.captured_ns / 1e9 - sent[code[1]]) < 0.5
+
+
+def test_capture_time_is_that_of_arrival_where_the_camera_has_no_clock(tmp_path: Path) -> None:
+    with RtspServer({"cam": footage(width=320, height=240, frames=100)}, tmp_path) as server:
+        taken = [(p.stamp, read_code(gray(p))) for p in itertools.islice(pictures(server.url("cam")), 30)]
+        sent = {one.index: one.time for one in server.sent()}
+    assert {stamp.clock for stamp, _ in taken} == {"arrival"}
+    offset = time.time_ns() - time.monotonic_ns()
+    for stamp, code in taken:
+        assert code is not None
+        assert abs(stamp.captured_ns - stamp.arrived_ns - offset) < 50_000_000
+    # once what was read while opening is over: FFmpeg gives a frame when the next one has begun
+    late = [stamp.captured_ns / 1e9 - sent[code[1]] for stamp, code in taken[10:] if code is not None]
+    assert sorted(late)[len(late) // 2] < 0.03
+
+
+def test_sender_without_a_wall_clock_is_no_clock(tmp_path: Path) -> None:
+    with RtspServer({"cam": footage(width=320, height=240, frames=100)}, tmp_path, rtcp="uptime") as server:
+        taken = [picture.stamp for picture in itertools.islice(pictures(server.url("cam")), 5)]
+    assert {stamp.clock for stamp in taken} == {"arrival"}
+    assert all(abs(stamp.captured_ns - time.time_ns()) < 60e9 for stamp in taken)
+
+
+def test_decoding_without_the_device_is_in_software_and_said_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    available = [kind for kind in ("vaapi", "cuda", "vdpau") if _decodes_on(kind)]
+    assert len(available) < 3, "this host has every device: nothing can fall back"
+    missing = next(kind for kind in ("vaapi", "cuda", "vdpau") if kind not in available)
+    video = footage(width=320, height=240, frames=50, number=3)
+    with RtspServer({"cam": video}, tmp_path) as server:
+        camera = Camera(code="cam", source=server.url("cam"), hwaccel=missing, timeout=5.0)
+        source = open_source(camera, Policy("all"))
+        for _ in range(2):  # connections
+            codes = [read_code(p.planes[0]) for p in itertools.islice(source.pictures(Counts()), 5) if p is not None]
+            assert codes
+            assert all(code is not None and code[0] == 3 for code in codes)
+    said = [record.getMessage() for record in caplog.records if "in software" in record.getMessage()]
+    assert len(said) == 1
+    assert f"hwaccel={missing}" in said[0]
+
+
+def _decodes_on(kind: str) -> bool:
+    try:
+        HWAccel(kind).create(av.codec.Codec("h264", "r"))
+    except (NotImplementedError, av.error.FFmpegError):
+        return False
+    return True
+
+
+def test_unknown_kind_of_device_is_refused() -> None:
+    with pytest.raises(SourceUsageError, match=r'hwaccel "vapi": expected one of .*vaapi'):
+        next(pictures("rtsp://127.0.0.1:1/cam", hwaccel="vapi"))
+
+
+class Counted(Decoding):
+    """Counts what the codec gives, wanted or not."""
+
+    number = 0
+
+    def _decode(self, packet: Any, arrival: Arrival, *, alone: bool = False) -> Any:
+        frames = super()._decode(packet, arrival, alone=alone)
+        self.number += len(frames)
+        return frames
+
+
+def test_fps_policy_does_not_decode_what_no_frame_refers_to() -> None:
+    video = footage(width=320, height=240, frames=100, gop=50, bframes=2, number=4)
+    decoded, wanted = {}, {}
+    for policy in ("all", "fps:2"):
+        with Damage() as damage, av.open(str(video)) as container:
+            stream = container.streams.video[0]
+            counts = Counts()
+            decoding = Counted(stream, "yuv420p", Policy(policy), damage, counts)
+            arrivals = (Arrival(index * 40_000_000, 0) for index in itertools.count(1))
+            wanted[policy] = [
+                frame for packet in container.demux(stream) for frame, _ in decoding.frames(packet, next(arrivals))
+            ]
+            decoded[policy] = decoding.number
+            assert counts.counters["corrupt"] == 0
+    assert (decoded["all"], len(wanted["all"])) == (100, 100)
+    assert 8 <= len(wanted["fps:2"]) <= 9
+    assert decoded["fps:2"] < 60  # two in three frames are B frames, which nothing refers to
 
 
 def test_fps_policy_skips_frames_evenly() -> None:
