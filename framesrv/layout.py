@@ -41,7 +41,7 @@ Frame record, 128 bytes::
          0     8  seq            the frame's number, from 1; 0: the slot holds no frame
          8     8  pts            presentation time, signed; -2**63: unknown
         16     8  captured       Unix time of capture, see clock
-        24     8  arrived        monotonic time of arrival
+        24     8  arrived        monotonic time at which its first byte arrived
         32     4  matrix         of YUV, as in ITU-T H.273: 1 BT.709, 6 BT.601, 9 BT.2020
         36     4  range          1 limited, 2 full
         40     4  key_frame      1: decoded without reference to another
