@@ -7,12 +7,12 @@ so that a source that hangs in a call of its own never keeps the process from en
 import logging
 import os
 import random
-import select
 import signal
 import threading
 from collections.abc import Callable
 
 from framesrv import status
+from framesrv.alarm import Alarm
 from framesrv.errors import SourceError
 from framesrv.notify import Notifier, Progress
 from framesrv.policy import Policy
@@ -40,7 +40,7 @@ def decode(camera: Camera, settings: Settings) -> None:
         SourceUsageError: the source string is none that can work.
     """
     source = open_source(camera, Policy(camera.decode))
-    alarm, notifier = Alarm(), Notifier()
+    alarm, notifier = Alarm(signal.SIGTERM, signal.SIGINT), Notifier()  # before there is a segment
     with Writer(
         camera.code,
         0,
@@ -70,26 +70,6 @@ class Writer(FrameWriter):
         """Notes that a packet has come from the source."""
         self.went_on()
         super().active()
-
-
-class Alarm:
-    """What the main thread sleeps on: SIGTERM, SIGINT, or another thread's call. Made before there is a segment."""
-
-    def __init__(self) -> None:
-        self._end, self._wake = os.pipe()
-        os.set_blocking(self._wake, False)
-        signal.set_wakeup_fd(self._wake)  # written to whichever thread the signal hits
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: None)
-
-    def ring(self) -> None:
-        """Wakes the main thread."""
-        os.write(self._wake, b"\0")
-
-    def wait(self, timeout: float | None = None) -> int | None:
-        """Sleeps until a signal has come, and gives its number; 0 if `ring` was called, None when the time is up."""
-        ready, _, _ = select.select([self._end], [], [], timeout)
-        return os.read(self._end, 1)[0] if ready else None
 
 
 class Decoder:
