@@ -13,6 +13,7 @@ last time that somebody looked.
 
 import threading
 import time
+import weakref
 from collections.abc import Collection
 
 from framesrv import Frame, FrameReader, FramesrvError, FrameUnavailableError
@@ -51,7 +52,7 @@ class Capture:
 
 
 class Captures:
-    """The captures of all cameras, and the readers they use, which are kept.
+    """The captures of all cameras, and the readers they use, which are kept until nobody has a capture any more.
 
     Args:
         encoder: makes the pictures.
@@ -72,6 +73,7 @@ class Captures:
         self._lock = threading.Lock()
         self._open: dict[str, Capture] = {}
         self._readers: dict[str, FrameReader] = {}
+        self._finalizer = weakref.finalize(self, _detach, self._readers)
         self._failing: dict[str, float] = {}  # the monotonic time at which to wait for that camera again
 
     def join(self, code: str) -> Capture:
@@ -128,9 +130,7 @@ class Captures:
     def close(self) -> None:
         """Detaches from every segment."""
         with self._lock:
-            for reader in self._readers.values():
-                reader.close()
-            self._readers.clear()
+            self._finalizer()
 
     def _reader(self, code: str) -> FrameReader:
         with self._lock:
@@ -138,3 +138,9 @@ class Captures:
             if reader is None:
                 reader = self._readers[code] = FrameReader(code, prefix=self._prefix)
             return reader
+
+
+def _detach(readers: dict[str, FrameReader]) -> None:
+    for reader in readers.values():
+        reader.close()
+    readers.clear()
