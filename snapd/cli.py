@@ -257,7 +257,7 @@ def check(config: Path | None, as_json: bool) -> None:
 
     \b
     Example:
-        snapd check && systemctl start snapd
+        snapd check && systemctl restart framesrv-snapd
     """  # noqa: D301  click wants the character
     loaded = settings.load(config)
 
