@@ -37,6 +37,7 @@ CLAIM_EVERY = 3.0  # s, about, between looks for entries of dead consumers
 CLOCK_EVERY = 30.0  # s between readings of the server's clock
 ALONE = 2.0  # s for which an entry's last try keeps others from being taken
 PAGE = 100  # pending entries looked at in one go
+MAX_HANDED = 1000  # pending entries handed over at the end
 MAX_REMEMBERED = 10_000  # entries answered but not acknowledged, and as many that wait
 
 Also = Callable[[Any], object]  # puts further commands into a pipeline
@@ -206,6 +207,25 @@ class RequestStream:
             with suppress(OSError):
                 # Not SSLSocket's own, which is not made for another thread; what has arrived is still read.
                 socket.socket.shutdown(sock, socket.SHUT_RDWR)
+
+    def hand_over(self) -> None:
+        """Lets other consumers take what is pending here and not in hand at once, as if it had long been idle.
+
+        For the end: without it they would have to wait until this consumer can be taken for dead.
+        """
+        name, group, consumer = self._settings.name, self._settings.group, self._settings.consumer
+        try:
+            page: Any = self._client.xpending_range(name, group, "-", "+", MAX_HANDED, consumer)
+            with self._lock:
+                kept = self._in_hand | self._answered.keys()
+            left = [entry_id for row in page if (entry_id := row["message_id"].decode()) not in kept]
+            if left:
+                idle = int(self._claim_after * 1000) + 1
+                # JUSTID: this is no delivery
+                self._client.xclaim(name, group, consumer, 0, left, idle=idle, justid=True)
+                logger.info("Left pending entries to others count=%d", len(left))
+        except redis.RedisError as error:
+            logger.warning("Pending entries wait until they can be claimed reason=%r", str(error))
 
     def close(self) -> None:
         """Closes the reading connection."""

@@ -260,6 +260,7 @@ class Service:
             left += pool.join(max(0.0, deadline - time.monotonic()))
         if left:
             logger.warning("Stopped before all was done; it stays pending requests=%d", left)
+        self._stream.hand_over()
         self._stream.close()
         self._means.captures.close()
 

@@ -255,6 +255,23 @@ def test_stopped_worker_leaves_the_rest_to_another(edge: Edge, tmp_path: Path) -
     assert repeats(edge) == 0
 
 
+def test_what_a_stopped_worker_never_saw_is_taken_by_another_at_once(edge: Edge) -> None:
+    edge.wvp.delay = 1.0
+    stopping = Running(edge.settings(stream={"consumer": "one"}))
+    with stopping:
+        edge.send(edge.fields())
+        wait_until(lambda: edge.wvp.requests["POST"])  # the callback is under way
+        stopping.service.stop()
+        edge.send(*(edge.fields() for _ in range(5)))
+        # as if they had been delivered to a connection that was just being closed
+        taken: Any = edge.redis.xreadgroup(GROUP, "one", {STREAM: ">"})
+        assert sum(len(entries) for _, entries in taken) == 5
+    with Running(edge.settings(stream={"consumer": "two"})):
+        edge.wvp.wait(6, 20)  # not after the claim time, which is longer
+        wait_until(lambda: edge.pending == 0)
+    assert repeats(edge) == 0
+
+
 @contextmanager
 def own_redis(directory: Path) -> Iterator[Edge]:
     """Surroundings whose Redis may be stopped; it keeps nothing."""
