@@ -24,7 +24,7 @@ STREAM, GROUP, CONSUMER = "edge_snap_request", "edge_snap_group", "edge_snap_wor
 Fields = dict[Any, Any]
 
 
-def wait_until(condition: Callable[[], object], timeout: float = 10.0) -> None:
+def wait_until(condition: Callable[[], object], timeout: float = 30.0) -> None:
     deadline = time.monotonic() + timeout
     while not condition():
         assert time.monotonic() < deadline, "the condition did not come true"
