@@ -18,7 +18,7 @@ from benchmarks import machine, table
 from benchmarks.process import BenchmarkError
 
 # modules of this package, each with a function run(seconds) that gives a table.Report
-BENCHMARKS = ("segment", "snapshot", "memory")
+BENCHMARKS = ("segment", "decode", "snapshot", "scale")
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})

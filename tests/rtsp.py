@@ -86,6 +86,12 @@ class RtspServer:
         self._log = directory / "rtsp-sent.log"
         self._process: subprocess.Popen[str] | None = None
 
+    @property
+    def pid(self) -> int:
+        """Of the server's process, which runs."""
+        assert self._process is not None
+        return self._process.pid
+
     def url(self, name: str) -> str:
         return f"rtsp://127.0.0.1:{self.port}/{name}"
 
