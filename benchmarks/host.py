@@ -11,7 +11,6 @@ from types import TracebackType
 from typing import Self
 
 from benchmarks import video
-from benchmarks.cloud import Place
 from benchmarks.process import command, shielded, wait_until
 from framesrv import segment, status
 from tests.footage import Codec
@@ -120,13 +119,3 @@ class Host:
         with command(words, self._directory / f"{log}.log", **environment) as pid:
             yield pid
 
-
-def store_section(place: Place) -> dict[str, str]:
-    """Of the configuration: the cloud's storage."""
-    return {
-        "bucket": place.bucket,
-        "secret_id": place.secret_id,
-        "secret_key": place.secret_key,
-        "scheme": "http",
-        "domain": place.domain,
-    }

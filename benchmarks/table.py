@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from benchmarks.charts import Chart
+
 HEADINGS = ("", "measured", "beside it", "", "ratio", "target")
 
 
@@ -69,11 +71,12 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What one benchmark found; `notes` are sentences about how, and what is no figure."""
+    """What one benchmark found; `notes` are sentences about how, and what is no figure; `charts` are for plots."""
 
     name: str
     figures: Sequence[Figure]
     notes: Sequence[str] = ()
+    charts: Sequence[Chart] = ()
 
     def to_json(self) -> dict[str, Any]:
         """As ``--json`` shows it."""
@@ -81,6 +84,7 @@ class Report:
             "name": self.name,
             "figures": [figure.to_json() for figure in self.figures],
             "notes": list(self.notes),
+            "charts": [chart.to_json() for chart in self.charts],
         }
 
 
