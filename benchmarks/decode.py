@@ -100,17 +100,13 @@ def run(seconds: float) -> Report:
     )
 
 
-def _round(
-    host: Host, comparisons: tuple[Comparison, ...], seconds: float, name: str
-) -> tuple[list[Figure], str]:
+def _round(host: Host, comparisons: tuple[Comparison, ...], seconds: float, name: str) -> tuple[list[Figure], str]:
     comparisons = tuple(one for one in comparisons if loops.available(LOOPS.get(one.beside, "")))
     parties = dict.fromkeys(party for one in comparisons for party in (one.ours, one.beside))
     with ExitStack() as stack:
         decoders = stack.enter_context(host.decoders(*(CAMERAS[party].code for party in parties if party in CAMERAS)))
         pids = {
-            party: decoders[CAMERAS[party].code]
-            if party in CAMERAS
-            else stack.enter_context(host.loop(LOOPS[party]))
+            party: decoders[CAMERAS[party].code] if party in CAMERAS else stack.enter_context(host.loop(LOOPS[party]))
             for party in parties
         }
         wait(f"{name}: all settle", SETTLING)

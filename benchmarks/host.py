@@ -118,4 +118,3 @@ class Host:
         words = [sys.executable, "-m", module, *arguments, "--config", str(self._config)]
         with command(words, self._directory / f"{log}.log", **environment) as pid:
             yield pid
-

@@ -16,7 +16,9 @@ class Meter:
     """
 
     def __init__(self, parties: Mapping[str, Iterable[int]]) -> None:
-        self._pids = {name: [one for pid in pids for one in (pid, *descendants(pid))] for name, pids in parties.items()}
+        self._pids = {
+            name: [one for pid in pids for one in (pid, *descendants(pid))] for name, pids in parties.items()
+        }
         self._began = time.monotonic()
         self._before = self._spent()
         self._idle = _machine()

@@ -85,9 +85,7 @@ def _notes(ours: Samples, hand: Samples, threads: Samples, idle: Samples, starte
     return [*notes, f"{len(started)} times an ffmpeg; with fewer than 100 requests, p99 lies near the slowest"]
 
 
-def _in_turns(
-    host: Host, around: Surroundings, by_hand: ByHand, seconds: float
-) -> tuple[Samples, Samples, Samples]:
+def _in_turns(host: Host, around: Surroundings, by_hand: ByHand, seconds: float) -> tuple[Samples, Samples, Samples]:
     """In turns, a block of requests to snapd, a block by hand, a block to the process that does all in threads."""
     code = CAMERAS[0]
     ours, hand, threads = Samples(), Samples(), Samples()
@@ -170,9 +168,7 @@ def _beside(name: str, ours: Samples, beside: str, theirs: Samples, median: Targ
 
 def _stage(stage: str, ours: Samples, hand: Samples) -> list[Figure]:
     return [
-        Figure(
-            f"{stage}, p{percent}", ours.stage(stage, percent), "ms", "by hand", hand.stage(stage, percent)
-        )
+        Figure(f"{stage}, p{percent}", ours.stage(stage, percent), "ms", "by hand", hand.stage(stage, percent))
         for percent in PERCENTS
     ]
 

@@ -103,8 +103,8 @@ def render(reports: Sequence[Report]) -> str:
 def _row(figure: Figure) -> tuple[str, ...]:
     return (
         f"  {figure.name}",
-        f"{number(figure.value)} {figure.unit}",
-        f"{number(figure.beside_value)} {figure.unit}",
+        f"{number(figure.value)} {figure.unit}".rstrip(),
+        f"{number(figure.beside_value)} {figure.unit}".rstrip(),
         figure.beside,
         f"{figure.ratio:.2f}",
         _verdict(figure),
