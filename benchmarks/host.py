@@ -83,6 +83,10 @@ class Host:
         """How a camera does."""
         return status.camera(self.prefix, code)
 
+    def stall(self) -> None:
+        """Has every stream stop, all connections open."""
+        self._rtsp.fault("stall")
+
     @contextmanager
     def decoders(self, *codes: str) -> Iterator[dict[str, int]]:
         """The decoders of some cameras, from when all are live; their process numbers."""
@@ -100,12 +104,20 @@ class Host:
                     os.kill(pid, signal.SIGTERM)
 
     @contextmanager
-    def loop(self, way: str) -> Iterator[int]:
-        """Another way to the same stream, one of `loops.WAYS`, from its first frame on; its process number."""
-        log = self._directory / f"loop-{way}.log"
-        with command([sys.executable, "-m", "benchmarks.loops", way, self.url], log) as pid:
-            wait_until(lambda: "ready" in log.read_text(), f"the first frame of the way {way}")
-            yield pid
+    def loops(self, *ways: str) -> Iterator[dict[str, int]]:
+        """Other ways to the same stream, of `loops.WAYS`, from when all have a frame; their process numbers."""
+        logs = {way: self._directory / f"loop-{way}.log" for way in ways}
+        with ExitStack() as stack:
+            pids = {
+                way: stack.enter_context(command([sys.executable, "-m", "benchmarks.loops", way, self.url], log))
+                for way, log in logs.items()
+            }
+            wait_until(
+                lambda: all("ready" in log.read_text() for log in logs.values()),
+                f"the first frame of {', '.join(ways)}",
+                STARTING,
+            )
+            yield pids
 
     @contextmanager
     def snapd(self, workers: int) -> Iterator[Path]:

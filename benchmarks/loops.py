@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Literal
 
 RTSP = {"rtsp_transport": "tcp"}
 
@@ -67,7 +67,7 @@ def ffmpeg(url: str) -> Iterator[None]:
             yield
 
 
-def _decoded(url: str, skip: str) -> Iterator[None]:
+def _decoded(url: str, skip: Literal["DEFAULT", "NONKEY"]) -> Iterator[None]:
     import av
     import numpy as np
 
@@ -77,8 +77,8 @@ def _decoded(url: str, skip: str) -> Iterator[None]:
         stream.codec_context.skip_frame = skip
         kept: list[Any] = []
         for frame in container.decode(stream):
-            planes = [np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size) for plane in frame.planes]
-            views = [view[: p.height, : p.width] for view, p in zip(planes, frame.planes, strict=True)]
+            planes = [np.frombuffer(memoryview(it), np.uint8).reshape(-1, it.line_size) for it in frame.planes]
+            views = [rows[: it.height, : it.width] for rows, it in zip(planes, frame.planes, strict=True)]
             kept = kept or [np.empty_like(view) for view in views]
             for target, view in zip(kept, views, strict=True):
                 np.copyto(target, view)

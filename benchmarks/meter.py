@@ -4,8 +4,8 @@ import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from benchmarks.process import cpu_seconds
-from tests.processes import descendants
+from benchmarks.process import BenchmarkError, cpu_seconds
+from tests.processes import alive, descendants
 
 
 class Meter:
@@ -29,7 +29,14 @@ class Meter:
         return time.monotonic() - self._began
 
     def shares(self) -> dict[str, float]:
-        """Each name's CPU time, in % of one core."""
+        """Each name's CPU time, in % of one core.
+
+        Raises:
+            BenchmarkError: one of the processes has ended, which would pass for cheap.
+        """
+        for name, pids in self._pids.items():
+            if not all(map(alive, pids)):
+                raise BenchmarkError(f"{name}: a process ended while its CPU time was measured")
         seconds = self.seconds
         return {name: (now - self._before[name]) / seconds * 100 for name, now in self._spent().items()}
 

@@ -35,6 +35,7 @@ def draw(charts: Sequence[Chart], directory: Path) -> list[Path]:
             _bars(axes, chart)
         else:
             _lines(axes, chart)
+        figure.legend(loc="outside right upper")
         paths.append(directory / f"{chart.name}.png")
         figure.savefig(paths[-1])
     return paths
@@ -47,7 +48,6 @@ def _bars(axes: Any, chart: Bars) -> None:
         left = [before + value for before, value in zip(left, values, strict=True)]
     axes.invert_yaxis()  # the first one on top
     axes.set_xlabel(chart.axis)
-    axes.legend()
 
 
 def _lines(axes: Any, chart: Lines) -> None:
@@ -57,4 +57,3 @@ def _lines(axes: Any, chart: Lines) -> None:
     axes.set_ylabel(chart.y_axis)
     axes.set_xlim(left=0)
     axes.set_ylim(bottom=0)
-    axes.legend()

@@ -60,7 +60,8 @@ def main(name: str, as_json: bool, seconds: float, plots: Path | None) -> None:
     try:
         if plots:
             plot.check()
-        reports = [importlib.import_module(f"benchmarks.{one}").run(seconds) for one in names]
+        modules = [importlib.import_module(f"benchmarks.{one}") for one in names]
+        reports = [module.run(seconds) for module in modules]
     except BenchmarkError as error:
         raise click.ClickException(str(error)) from error
     if plots:

@@ -11,13 +11,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from benchmarks import video
-from benchmarks.asking import Surroundings, surroundings
 from benchmarks.charts import Lines
 from benchmarks.host import Camera, Host
 from benchmarks.load import SHARE, SLOWEST, Load, Trial
 from benchmarks.meter import Meter
 from benchmarks.process import BenchmarkError, Memory, memory
 from benchmarks.progress import wait
+from benchmarks.surroundings import Surroundings, surroundings
 from benchmarks.table import Figure, Report, Target
 
 CORES = len(os.sched_getaffinity(0))
@@ -99,8 +99,8 @@ def run(seconds: float) -> Report:
         [
             *(note for one in found for note in _notes(one)),
             f"carried: {SHARE * 100:.0f} % of all frames and bytes or more, nothing left lying in sockets, nothing "
-            f"dropped, all snapshots answered with a picture, p99 within {SLOWEST:.0f} ms (with fewer than 100 of them "
-            "near the slowest)",
+            f"dropped, all snapshots answered with a picture, p99 within {SLOWEST:.0f} ms (of fewer than 100 nearly "
+            "the slowest)",
         ],
         [
             Lines(
@@ -129,7 +129,8 @@ def _policy(policy: Policy, around: Surroundings, directory: Path, seconds: floa
 
 
 def _cost(host: Host, load: Load, policy: Policy, seconds: float) -> Cost:
-    with host.loop("pyav") as loop:
+    with host.loops("pyav") as loops:
+        loop = loops["pyav"]
         pids = load.pids.values()
         meter = Meter({"cameras": pids, "server": [host.server], "loop": [loop]})
         wait(f"{policy.decode}: {FEW} cameras and a bare PyAV loop", seconds)

@@ -14,13 +14,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from benchmarks import loops, older
-from benchmarks.asking import Surroundings, surroundings
 from benchmarks.by_hand import ByFfmpeg, ByHand
 from benchmarks.charts import Bars
 from benchmarks.host import Camera, Host
 from benchmarks.process import wait_until
 from benchmarks.progress import bar, rounds
 from benchmarks.stages import CALLBACK, CONVERT, ENCODE, PERCENTS, QUEUED, STAGES, UPLOAD, WAITING, Samples, read_log
+from benchmarks.surroundings import Surroundings, surroundings
 from benchmarks.table import Figure, Report, Target
 
 WORKERS = (8, 16)

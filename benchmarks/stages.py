@@ -60,7 +60,7 @@ class Samples:
 
 def read_log(log: Path) -> dict[str, Stages]:
     """Each answered request's stages from the log of ``snapd run -v``."""
-    found = {}
+    found: dict[str, Stages] = {}
     for line in log.read_text("utf-8", "replace").splitlines():
         answered = _ANSWERED.search(line)
         if answered:

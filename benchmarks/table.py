@@ -124,12 +124,14 @@ def _verdict(figure: Figure) -> str:
     if target is None:
         return ""
     what = {"value": "", "ratio": "ratio ", "difference": "difference "}[target.of]
-    unit = "" if target.of == "ratio" else f" {figure.unit}"
+    unit = f" {figure.unit}" if figure.unit and target.of != "ratio" else ""
     reached = f" ({number(figure.difference)}{unit})" if target.of == "difference" else ""
     comparison = "≥" if target.at_least else "≤"
     return f"{what}{comparison} {number(target.limit)}{unit}{reached}: {'met' if figure.met else 'MISSED'}"
 
 
 def number(value: float) -> str:
-    """Three significant digits, never an exponent."""
+    """A whole number as it is, else three significant digits, never an exponent."""
+    if isinstance(value, int):
+        return str(value)
     return f"{value:.0f}" if abs(value) >= 100 else f"{value:#.3g}".rstrip(".")

@@ -10,13 +10,12 @@ from framesrv.frame import Pixels
 from tests.footage import Codec, footage
 
 WIDTH, HEIGHT, FPS, GOP = 1920, 1080, 25, 50
-FRAMES = 5 * GOP
 NAMES: dict[Codec, str] = {"h264": "H.264", "hevc": "H.265"}
 
 
 def path(codec: Codec = "h264") -> Path:
     """The file; made at the first use on a machine, which takes a while."""
-    return footage(codec, WIDTH, HEIGHT, FPS, frames=FRAMES, gop=GOP)
+    return footage(codec, WIDTH, HEIGHT, FPS, frames=5 * GOP, gop=GOP)
 
 
 def pictures(count: int) -> list[tuple[Pixels, ...]]:
@@ -28,7 +27,7 @@ def pictures(count: int) -> list[tuple[Pixels, ...]]:
         ]
 
 
-def bytes_per_second() -> float:
-    """What the stream brings."""
+def sizes() -> list[int]:
+    """Bytes of each of its frames, in the order they come."""
     with av.open(str(path())) as container:
-        return sum(packet.size for packet in container.demux(video=0)) * FPS / FRAMES
+        return [packet.size for packet in container.demux(video=0) if packet.size]
