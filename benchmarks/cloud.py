@@ -62,6 +62,13 @@ class Cloud:
             raise BenchmarkError(f"request {result.request_id} was answered {result.status}: {result.message}")
         return result
 
+    def results(self) -> list[Callback]:
+        """Those that have come, of whatever status."""
+        found = []
+        while self._connection.poll():
+            found.append(self._receive(Callback, "no callback came"))
+        return found
+
     def _receive(self, kind: type[Message], failure: str) -> Message:
         if not self._connection.poll(TIMEOUT):
             raise BenchmarkError(f"{failure} within {TIMEOUT:g} s")

@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -107,11 +108,22 @@ def cpu_seconds(pid: int) -> float:
     return time.clock_gettime_ns((~pid << 3) | 2) / 1e9
 
 
-def private_megabytes(pid: int) -> float:
-    """Memory that a process shares with nobody, in MB of 10^6 bytes."""
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Memory of a process in MB of 10^6 bytes: what nobody else has mapped, and what others have, too."""
+
+    private: float
+    shared: float
+
+
+def memory(pid: int) -> Memory:
+    """What a process has in memory now."""
     rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
-    kilobytes = re.findall(r"^Private_(?:Clean|Dirty): +(\d+)", rollup, re.MULTILINE)
-    return sum(map(int, kilobytes)) * 1.024e-3
+
+    def megabytes(kind: str) -> float:
+        return sum(map(int, re.findall(rf"^{kind}_(?:Clean|Dirty): +(\d+)", rollup, re.MULTILINE))) * 1.024e-3
+
+    return Memory(megabytes("Private"), megabytes("Shared"))
 
 
 def has_mapped(pid: int, name: str) -> bool:

@@ -14,11 +14,11 @@ import click
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # from a checkout, installed or not
 
-from benchmarks import machine, table
+from benchmarks import machine, plot, table
 from benchmarks.process import BenchmarkError
 
 # modules of this package, each with a function run(seconds) that gives a table.Report
-BENCHMARKS = ("segment", "snapshot", "memory")
+BENCHMARKS = ("segment", "decode", "snapshot", "scale")
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -31,24 +31,42 @@ BENCHMARKS = ("segment", "snapshot", "memory")
     show_default=True,
     help="How long each thing is measured.",
 )
-def main(name: str, as_json: bool, seconds: float) -> None:
+@click.option(
+    "--plot",
+    "plots",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Draw charts as PNG files there. Needs framesrv[plot].",
+)
+def main(name: str, as_json: bool, seconds: float, plots: Path | None) -> None:
     """Measure framesrv and snapd beside other ways of doing the same.
 
     \b
     segment   taking, waking and writing through shared memory, beside bare system calls and copies
-    snapshot  from a request to its callback, beside the same steps in a row; requests a second
-    memory    a decoder process, beside a bare PyAV loop on the same stream
+    decode    CPU time and memory of a camera by policy, beside PyAV, cv2 and ffmpeg on the same stream
+    snapshot  from a request to its callback by stage, beside other ways; requests a second
+    scale     how many cameras this machine carries, by policy
 
-    Needs Linux and the packages of framesrv[test]. Everything runs on this machine, on free ports.
+    Needs Linux and the packages of framesrv[test]; ffmpeg stands beside where it is installed. Everything runs on
+    this machine, on free ports; all of it takes less than ten minutes.
 
-    Example: python benchmarks/run.py segment --seconds 5
+    \b
+    Examples:
+        python benchmarks/run.py segment --seconds 5
+        python benchmarks/run.py all --json --plot plots > figures.json
     """  # noqa: D301  click wants the character
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # so that everything is cleaned up
     names = BENCHMARKS if name == "all" else (name,)
     try:
-        reports = [importlib.import_module(f"benchmarks.{one}").run(seconds) for one in names]
+        if plots:
+            plot.check()
+        modules = [importlib.import_module(f"benchmarks.{one}") for one in names]
+        reports = [module.run(seconds) for module in modules]
     except BenchmarkError as error:
         raise click.ClickException(str(error)) from error
+    if plots:
+        for path in plot.draw([chart for report in reports for chart in report.charts], plots):
+            click.echo(f"{path} drawn", err=True)
     if as_json:
         click.echo(
             json.dumps(

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from benchmarks.charts import Chart
+
 HEADINGS = ("", "measured", "beside it", "", "ratio", "target")
 
 
@@ -69,11 +71,12 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What one benchmark found; `notes` are sentences about how, and what is no figure."""
+    """What one benchmark found; `notes` are sentences about how, and what is no figure; `charts` are for plots."""
 
     name: str
     figures: Sequence[Figure]
     notes: Sequence[str] = ()
+    charts: Sequence[Chart] = ()
 
     def to_json(self) -> dict[str, Any]:
         """As ``--json`` shows it."""
@@ -81,6 +84,7 @@ class Report:
             "name": self.name,
             "figures": [figure.to_json() for figure in self.figures],
             "notes": list(self.notes),
+            "charts": [chart.to_json() for chart in self.charts],
         }
 
 
@@ -99,8 +103,8 @@ def render(reports: Sequence[Report]) -> str:
 def _row(figure: Figure) -> tuple[str, ...]:
     return (
         f"  {figure.name}",
-        f"{number(figure.value)} {figure.unit}",
-        f"{number(figure.beside_value)} {figure.unit}",
+        f"{number(figure.value)} {figure.unit}".rstrip(),
+        f"{number(figure.beside_value)} {figure.unit}".rstrip(),
         figure.beside,
         f"{figure.ratio:.2f}",
         _verdict(figure),
@@ -120,12 +124,14 @@ def _verdict(figure: Figure) -> str:
     if target is None:
         return ""
     what = {"value": "", "ratio": "ratio ", "difference": "difference "}[target.of]
-    unit = "" if target.of == "ratio" else f" {figure.unit}"
+    unit = f" {figure.unit}" if figure.unit and target.of != "ratio" else ""
     reached = f" ({number(figure.difference)}{unit})" if target.of == "difference" else ""
     comparison = "≥" if target.at_least else "≤"
     return f"{what}{comparison} {number(target.limit)}{unit}{reached}: {'met' if figure.met else 'MISSED'}"
 
 
 def number(value: float) -> str:
-    """Three significant digits, never an exponent."""
+    """A whole number as it is, else three significant digits, never an exponent."""
+    if isinstance(value, int):
+        return str(value)
     return f"{value:.0f}" if abs(value) >= 100 else f"{value:#.3g}".rstrip(".")

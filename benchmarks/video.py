@@ -1,4 +1,4 @@
-"""The footage that is played: real pictures, 1920x1080 at 25/s, H.264 at 4 Mb/s, a key frame every two seconds."""
+"""The footage that is played: real pictures, 1920x1080 at 25/s, at about 4 Mb/s, a key frame every two seconds."""
 
 from itertools import islice
 from pathlib import Path
@@ -7,14 +7,15 @@ import av
 
 from framesrv import colour
 from framesrv.frame import Pixels
-from tests.footage import footage
+from tests.footage import Codec, footage
 
 WIDTH, HEIGHT, FPS, GOP = 1920, 1080, 25, 50
+NAMES: dict[Codec, str] = {"h264": "H.264", "hevc": "H.265"}
 
 
-def path() -> Path:
+def path(codec: Codec = "h264") -> Path:
     """The file; made at the first use on a machine, which takes a while."""
-    return footage("h264", WIDTH, HEIGHT, FPS, frames=5 * GOP, gop=GOP)
+    return footage(codec, WIDTH, HEIGHT, FPS, frames=5 * GOP, gop=GOP)
 
 
 def pictures(count: int) -> list[tuple[Pixels, ...]]:
@@ -24,3 +25,9 @@ def pictures(count: int) -> list[tuple[Pixels, ...]]:
             tuple(plane.copy() for plane in colour.planes(frame))
             for frame in islice(container.decode(video=0), count)
         ]
+
+
+def sizes() -> list[int]:
+    """Bytes of each of its frames, in the order they come."""
+    with av.open(str(path())) as container:
+        return [packet.size for packet in container.demux(video=0) if packet.size]

@@ -87,6 +87,12 @@ class RtspServer:
         self._log = directory / "rtsp-sent.log"
         self._process: subprocess.Popen[str] | None = None
 
+    @property
+    def pid(self) -> int:
+        """Of the server's process, which runs."""
+        assert self._process is not None
+        return self._process.pid
+
     def url(self, name: str) -> str:
         return f"rtsp://127.0.0.1:{self.port}/{name}"
 
@@ -164,9 +170,12 @@ def _parse_sent(line: str) -> Sent:
 
 @dataclass(frozen=True)
 class AccessUnit:
-    """One coded picture's NAL units. `shift`: its presentation after its decoding time, in RTP ticks."""
+    """One coded picture as RTP payloads, each with whether it is the last (the marker bit).
 
-    nals: list[bytes]
+    `shift`: its presentation after its decoding time, in RTP ticks.
+    """
+
+    payloads: list[tuple[bytes, bool]]
     key: bool
     shift: int
 
@@ -199,10 +208,10 @@ class Track:
             format_line = f"packetization-mode=1; sprop-parameter-sets={sets[7]},{sets[8]}"
         return f"a=rtpmap:96 {'H265' if self.hevc else 'H264'}/90000\r\na=fmtp:96 {format_line}\r\n"
 
-    def fragments(self, unit: AccessUnit) -> Iterator[tuple[bytes, bool]]:
-        """RTP payloads of an access unit, and whether each is its last (the marker bit)."""
-        for number, nal in enumerate(unit.nals, 1):
-            last = number == len(unit.nals)
+    def _payloads(self, nals: list[bytes]) -> Iterator[tuple[bytes, bool]]:
+        """The NAL units of an access unit, cut up; made once for all clients, of which there may be a hundred."""
+        for number, nal in enumerate(nals, 1):
+            last = number == len(nals)
             if len(nal) <= PAYLOAD:
                 yield nal, last
                 continue
@@ -231,7 +240,7 @@ class Track:
                 key = any(kind in key_types for kind in kinds)
                 if key and not set(parameter_types) & set(kinds):
                     nals = [*self.parameters.values(), *nals]
-                yield AccessUnit(nals, key, shift)
+                yield AccessUnit(list(self._payloads(nals)), key, shift)
 
 
 def _split_nals(annex_b: bytes) -> list[bytes]:
@@ -359,7 +368,7 @@ class Playback:
             if self._server.rtcp and time.monotonic() >= report_due:
                 report_due = time.monotonic() + 1
                 await self._carrier.send([self._sender_report()], rtcp=True)
-            packets = self._packetize(track, track.units[index])
+            packets = self._packetize(track.units[index])
             if camera.mode == "lose":
                 packets = [packet for packet in packets if random.random() > LOSS]
             self._server.log.write(f"{time.time():.4f} {camera.name} {index} {self._client}\n")
@@ -369,10 +378,10 @@ class Playback:
             due += track.interval
             await asyncio.sleep(max(0.0, due - time.monotonic()))
 
-    def _packetize(self, track: Track, unit: AccessUnit) -> list[bytes]:
+    def _packetize(self, unit: AccessUnit) -> list[bytes]:
         stamp = self._clock + unit.shift & 0xFFFFFFFF
         packets = []
-        for payload, marker in track.fragments(unit):
+        for payload, marker in unit.payloads:
             head = struct.pack(">BBHII", 0x80, 96 | marker << 7, self._sequence, stamp, self._source)
             packets.append(head + payload)
             self._sequence = self._sequence + 1 & 0xFFFF
