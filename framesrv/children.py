@@ -17,6 +17,7 @@ from collections.abc import Sequence
 GRACE = 5.0  # s from SIGTERM to SIGKILL
 FIRST_DELAY, LONGEST_DELAY = 0.5, 10.0  # s before a child that died is started again
 SETTLED = 30.0  # s a child must live for its next death to count as the first
+NOT_INHERITED = {"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"}  # what a child says is not said for us
 USAGE = 2  # the exit status of a wrong configuration, which starting again does not mend
 
 _PR_SET_PDEATHSIG = 1
@@ -39,9 +40,11 @@ async def spawn(command: Sequence[str]) -> asyncio.subprocess.Process:
         if os.getppid() != parent:  # it died before the kernel was told
             os.kill(os.getpid(), signal.SIGTERM)
 
+    environment = {name: value for name, value in os.environ.items() if name not in NOT_INHERITED}
     return await asyncio.create_subprocess_exec(
         *command,
         stdin=asyncio.subprocess.DEVNULL,
+        env=environment,
         preexec_fn=follow,
         start_new_session=True,
     )

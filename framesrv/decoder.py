@@ -1,7 +1,7 @@
 """One camera's decoder: a process that fills the camera's segment until it is told to end.
 
-The main thread owns the segment's life and waits for signals; a second one decodes, so that a source that hangs in
-a call of its own never keeps the process from ending.
+The main thread owns the segment's life, waits for signals and speaks with the service manager; a second one decodes,
+so that a source that hangs in a call of its own never keeps the process from ending, nor goes unnoticed.
 """
 
 import logging
@@ -9,8 +9,12 @@ import os
 import random
 import signal
 import threading
+from collections.abc import Callable
 
+from framesrv import status
+from framesrv.alarm import Alarm
 from framesrv.errors import SourceError
+from framesrv.notify import Notifier, Progress
 from framesrv.policy import Policy
 from framesrv.settings import Camera, Settings
 from framesrv.sources import Source, open_source
@@ -18,6 +22,12 @@ from framesrv.writer import FrameWriter
 
 GRACE = 1.0  # s that the decoding thread gets to end by itself
 FIRST_DELAY, LONGEST_DELAY = 0.25, 3.0  # s between attempts to reach a source
+
+# How long the decoding thread may be silent before it counts as hung. A source notices a stall within twice its
+# time-out, to open and to probe it are two such waits, and to close it is one.
+RESOLVING = 30.0  # s that name servers take at most, see resolv.conf(5)
+OPENCV_OPENING = 120.0  # s that OpenCV's own time-outs may add, where a backend does not know ours
+MARGIN = 5.0  # s for a busy host
 
 logger = logging.getLogger(__name__)
 
@@ -30,8 +40,8 @@ def decode(camera: Camera, settings: Settings) -> None:
         SourceUsageError: the source string is none that can work.
     """
     source = open_source(camera, Policy(camera.decode))
-    alarm = Alarm()
-    with FrameWriter(
+    alarm, notifier = Alarm(signal.SIGTERM, signal.SIGINT), Notifier()  # before there is a segment
+    with Writer(
         camera.code,
         0,
         0,
@@ -42,39 +52,42 @@ def decode(camera: Camera, settings: Settings) -> None:
         group=settings.shm.group,
     ) as writer:
         writer.describe(decode=camera.decode, error="")
-        ended = Decoder(camera, source, writer).run(alarm)
+        ended = Decoder(camera, settings.shm.prefix, source, writer, notifier).run(alarm)
     if not ended:
         os._exit(0)  # the thread hangs in a library, which must not be taken down around it
 
 
-class Alarm:
-    """What the main thread sleeps on: SIGTERM, SIGINT, or another thread's call. Made before there is a segment."""
+class Writer(FrameWriter):
+    """A segment's writer that also notes that the decoding thread goes on.
 
-    def __init__(self) -> None:
-        self._end, self._wake = os.pipe()
-        os.set_blocking(self._wake, False)
-        signal.set_wakeup_fd(self._wake)  # written to whichever thread the signal hits
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: None)
+    Attributes:
+        went_on: called with every packet.
+    """
 
-    def ring(self) -> None:
-        """Wakes the main thread."""
-        os.write(self._wake, b"\0")
+    went_on: Callable[[], None] = staticmethod(lambda: None)
 
-    def wait(self) -> None:
-        """Sleeps until a signal has come or `ring` was called."""
-        os.read(self._end, 1)
+    def active(self) -> None:
+        """Notes that a packet has come from the source."""
+        self.went_on()
+        super().active()
 
 
 class Decoder:
     """The decoding thread and what becomes of it."""
 
-    def __init__(self, camera: Camera, source: Source, writer: FrameWriter) -> None:
+    def __init__(self, camera: Camera, prefix: str, source: Source, writer: Writer, notifier: Notifier) -> None:
         self._camera = camera
+        self._prefix = prefix
         self._source = source
         self._writer = writer
+        self._notifier = notifier
+        self._progress = Progress()
+        self._attempt = 0  # to reach the source, since it was lost
         self._stopping = threading.Event()
+        self._ended = False
+        self._hangs = False
         self._failure: Exception | None = None
+        writer.went_on = self._went_on
 
     def run(self, alarm: Alarm) -> bool:
         """Decodes until the alarm rings; False if the decoding thread did not end.
@@ -84,7 +97,10 @@ class Decoder:
         """
         thread = threading.Thread(target=self._work, args=(alarm,), name="decode", daemon=True)
         thread.start()
-        alarm.wait()
+        self._notifier.ready(self._status())
+        while not (heard := alarm.wait(self._notifier.interval)) and not self._ended:
+            self._tell(changed=heard is not None)
+        self._notifier.stopping("stopping" if self._failure is None else f"failed: {self._failure}")
         self._stopping.set()
         thread.join(GRACE)
         if self._failure is not None:
@@ -94,20 +110,49 @@ class Decoder:
 
     def _work(self, alarm: Alarm) -> None:
         try:
-            self._follow()
+            self._follow(alarm)
         except Exception as error:  # noqa: BLE001  the thread's outermost: the main thread raises it
             self._failure = error
         finally:
+            self._ended = True
             alarm.ring()
 
-    def _follow(self) -> None:
+    def _tell(self, *, changed: bool) -> None:
+        """Tells the service manager how it goes, and that it does: unless the decoding thread hangs."""
+        if not self._notifier.listens:
+            return
+        hangs = self._progress.overdue > 0
+        if hangs and not self._hangs:
+            logger.error("Decoder hangs in its source, the watchdog is told no more source=%s", self._camera.source)
+        self._hangs = hangs
+        words = "hangs in its source" if hangs else self._status()
+        if changed or hangs:
+            self._notifier.status(words)
+        if not hangs:
+            self._notifier.alive(words)
+
+    def _status(self) -> str:
+        """How the camera does, in words."""
+        now = status.camera(self._prefix, self._camera.code)
+        if now.state == "live":
+            return f"live {now.width}x{now.height}" + (f" {now.fps:.1f} fps" if now.fps else "")
+        if now.state == "stalled":
+            return f"stalled, nothing for {now.age_s or 0:.0f} s"
+        return f"reconnecting, attempt {self._attempt}: {now.error}" if self._attempt else "connecting"
+
+    def _went_on(self) -> None:
+        self._progress.expect(3 * self._camera.timeout + MARGIN)
+
+    def _follow(self, alarm: Alarm) -> None:
         """Plays the source, and opens it again whenever it is lost."""
         attempt = 0
         said = ""
+        opening = OPENCV_OPENING if self._camera.source.startswith("opencv:") else RESOLVING
         while not self._stopping.is_set():
             before = self._writer.frames
+            self._progress.expect(opening + 5 * self._camera.timeout + MARGIN)
             try:
-                self._play()
+                self._play(alarm)
             except SourceError as error:
                 reason = str(error)
             else:
@@ -130,11 +175,15 @@ class Decoder:
                 reason,
             )
             said = reason
+            self._attempt = attempt
+            self._progress.expect(delay + MARGIN)
+            alarm.ring()
             self._stopping.wait(delay)
 
-    def _play(self) -> None:
+    def _play(self, alarm: Alarm) -> None:
         first = True
         for picture in self._source.pictures(self._writer):
+            self._went_on()
             if self._stopping.is_set():
                 return
             if self._writer.resize(picture.width, picture.height, picture.pixel_format):
@@ -142,4 +191,6 @@ class Decoder:
             self._writer.write(picture.planes, picture.stamp)
             if first:
                 first = False
+                self._attempt = 0
+                alarm.ring()
                 logger.info("live %dx%d source=%s", picture.width, picture.height, self._camera.source)

@@ -87,13 +87,13 @@ class Answered:
     Args:
         client: for every command.
         is_pending: whether an entry is still being worked on, by anyone; may raise RedisError.
-        taken_for: seconds that a request counts as taken if nothing else is heard of it.
+        taken_for: seconds that a request counts as taken if nothing else is heard of it; may be changed.
     """
 
     def __init__(self, client: redis.Redis, is_pending: Callable[[str], bool], taken_for: float) -> None:
         self._client = client
         self._is_pending = is_pending
-        self._taken_for = int(taken_for)
+        self.taken_for = taken_for
         self._complained_at = -COMPLAIN_EVERY
 
     def begin(self, requests: Sequence[Request]) -> list[Begun]:
@@ -104,7 +104,7 @@ class Answered:
             with self._client.pipeline(transaction=False) as pipeline:
                 for request in requests:
                     key = done_key(request.request_id)
-                    pipeline.set(key, Mark("taken", request.entry_id).to_json(), nx=True, ex=self._taken_for)
+                    pipeline.set(key, Mark("taken", request.entry_id).to_json(), nx=True, ex=int(self.taken_for))
                     pipeline.get(key)
                 replies = pipeline.execute()
             return [
@@ -151,7 +151,7 @@ class Answered:
                 if pipeline.get(done_key(request.request_id)) != found:
                     return False
                 pipeline.multi()
-                self._set(pipeline, mark, request, self._taken_for)
+                self._set(pipeline, mark, request, int(self.taken_for))
                 pipeline.execute()
             except redis.WatchError:
                 return False

@@ -10,6 +10,7 @@ then: else requests for a few dead cameras would hold every worker.
 
 import threading
 import time
+import weakref
 
 from framesrv import FrameReader, FramesrvError
 from snapd.encoder import Encoder, Picture
@@ -47,7 +48,7 @@ class Capture:
 
 
 class Captures:
-    """The captures of all cameras, and the readers they use, which are kept.
+    """The captures of all cameras, and the readers they use, which are kept until nobody has a capture any more.
 
     Args:
         encoder: makes the pictures.
@@ -64,6 +65,7 @@ class Captures:
         self._lock = threading.Lock()
         self._open: dict[str, Capture] = {}
         self._readers: dict[str, FrameReader] = {}
+        self._finalizer = weakref.finalize(self, _detach, self._readers)
         self._failing: dict[str, float] = {}  # the monotonic time at which to wait for that camera again
 
     def join(self, code: str) -> Capture:
@@ -110,9 +112,7 @@ class Captures:
     def close(self) -> None:
         """Detaches from every segment."""
         with self._lock:
-            for reader in self._readers.values():
-                reader.close()
-            self._readers.clear()
+            self._finalizer()
 
     def _reader(self, code: str) -> FrameReader:
         with self._lock:
@@ -120,3 +120,9 @@ class Captures:
             if reader is None:
                 reader = self._readers[code] = FrameReader(code, prefix=self._prefix)
             return reader
+
+
+def _detach(readers: dict[str, FrameReader]) -> None:
+    for reader in readers.values():
+        reader.close()
+    readers.clear()

@@ -1,24 +1,17 @@
 """The command line of snapd. What a command needs is imported when it runs."""
 
 import logging
-import os
 import re
-import signal
 import sys
 import tempfile
-import threading
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from framesrv import log, settings
 from framesrv.command import Group, config_option
-
-if TYPE_CHECKING:
-    from snapd.worker import Service
 
 logger = logging.getLogger("snapd")
 
@@ -42,7 +35,7 @@ def run(config: Path | None, verbose: bool) -> None:
     """Take requests and answer them.
 
     Until SIGTERM or Ctrl-C: then it takes no more requests, finishes those in hand and exits with 0;
-    what it could not finish stays in Redis for the next start.
+    what it could not finish stays in Redis for the next start. At SIGHUP it reads the configuration again.
 
     \b
     Example:
@@ -53,10 +46,12 @@ def run(config: Path | None, verbose: bool) -> None:
         logging.getLogger(library).setLevel(logging.WARNING)
     loaded = settings.load(config)
 
+    from snapd.supervision import Supervision
     from snapd.worker import Service
 
-    service = Service.open(loaded)
-    _stop_at_signal(service)
+    supervision = Supervision(config)
+    service = Service.open(loaded, on_change=supervision.changed)
+    supervision.begin(service)
     logger.info(
         "Started stream=%s group=%s consumer=%s cameras=%d workers=%d store=%s",
         loaded.stream.name,
@@ -68,30 +63,6 @@ def run(config: Path | None, verbose: bool) -> None:
     )
     service.run()
     logger.info("Stopped")
-
-
-def _stop_at_signal(service: "Service") -> None:
-    """Drains at the first signal, ends at once at the second.
-
-    The handlers do nothing, because the main thread may sleep in a read or hold any lock. What counts is the
-    byte that the interpreter writes for each signal, whichever thread it came to, and a thread that reads it.
-    """
-    reading, writing = os.pipe()
-    os.set_blocking(writing, False)
-    signal.set_wakeup_fd(writing)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: None)
-
-    def next_signal() -> str:
-        return signal.Signals(os.read(reading, 1)[0]).name
-
-    def watch() -> None:
-        logger.info("Stopping signal=%s", next_signal())
-        service.stop()
-        logger.warning("Ended before all was done signal=%s", next_signal())
-        os._exit(1)
-
-    threading.Thread(target=watch, name="signals", daemon=True).start()
 
 
 @main.command()

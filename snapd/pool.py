@@ -4,8 +4,10 @@ Claiming is what bounds the work in hand: who finds no place waits, and what he 
 """
 
 import logging
+import math
 import queue
 import threading
+import time
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
@@ -21,12 +23,15 @@ class Pool(Generic[Work]):
         name: of the threads.
         size: how many there are, and so how many places.
         do: does one piece of work; an exception that it lets out ends its thread.
+        limit: the seconds that one takes at most.
     """
 
-    def __init__(self, name: str, size: int, do: Callable[[Work], None]) -> None:
+    def __init__(self, name: str, size: int, do: Callable[[Work], None], limit: Callable[[Work], float]) -> None:
         self._name = name
         self._size = size
         self._do = do
+        self._limit = limit
+        self._until: dict[int, float] = {}  # the monotonic time at which each thread that works is to have done
         self._places = threading.Semaphore(size)
         self._work: queue.SimpleQueue[Work | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
@@ -43,6 +48,11 @@ class Pool(Generic[Work]):
             thread.start()
             alive.append(thread)
         self._threads = alive
+
+    @property
+    def overdue(self) -> float:
+        """Seconds by which the piece of work that is latest has exceeded its limit, 0 if none has."""
+        return max(0.0, time.monotonic() - min(self._until.copy().values(), default=math.inf))
 
     def claim(self) -> None:
         """Claims a place; waits for one."""
@@ -78,8 +88,12 @@ class Pool(Generic[Work]):
         return sum(thread.is_alive() for thread in self._threads)
 
     def _run(self) -> None:
+        thread = threading.get_ident()
         while (work := self._work.get()) is not None:
+            self._until[thread] = time.monotonic() + self._limit(work)
             try:
                 self._do(work)
             finally:
+                del self._until[thread]
                 self._places.release()
+            work = None  # while it waits for the next, which may be long, it keeps nothing of this one

@@ -67,16 +67,31 @@ class RequestStream:
         client: for acknowledgements.
         claim_after: seconds; an entry that another consumer has held for longer is taken from it. More than
             it can take to answer one.
+        on_change: is called when `joined` or `away` has changed.
+
+    Attributes:
+        joined: whether it has ever been a consumer of the group.
+        away: why Redis cannot be read; empty if it can, as far as is known.
     """
 
-    def __init__(self, url: str, settings: StreamSettings, client: redis.Redis, *, claim_after: float = 60.0) -> None:
+    def __init__(
+        self,
+        url: str,
+        settings: StreamSettings,
+        client: redis.Redis,
+        *,
+        claim_after: float = 60.0,
+        on_change: Callable[[], object] = lambda: None,
+    ) -> None:
         self.clock = ServerClock()
+        self.joined = False
+        self.away = ""
+        self._on_change = on_change
         self._settings = settings
         self._client = client
         self._url = url
         self._claim_after = claim_after
         self._connection: redis.Redis | None = None
-        self._was_connected = False
         self._stopped = threading.Event()
         self._lock = threading.Lock()
         self._in_hand: set[str] = set()
@@ -89,6 +104,15 @@ class RequestStream:
         self._claim_from, self._claim_at = "-", 0.0
         self._alone_until: float | None = None  # monotonic time until which to take nothing but what is in hand
         self._alone_for = ""  # the entry for which that was
+
+    @property
+    def in_hand(self) -> int:
+        """How many entries are."""
+        return len(self._in_hand)
+
+    def adjust(self, settings: StreamSettings, claim_after: float) -> None:
+        """Goes on with other limits; the names in `settings` must be the same."""
+        self._settings, self._claim_after = settings, claim_after
 
     def take(self, count: int, *, wait: bool = True) -> list[Entry]:
         """Up to `count` entries; none if none came for `BLOCK` seconds, Redis is away or `stop` was called.
@@ -109,7 +133,7 @@ class RequestStream:
             self._lost(error)
             return []
         except RedisVersionError as error:
-            if not self._was_connected:
+            if not self.joined:
                 self.close()
                 raise
             self._lost(error)
@@ -204,8 +228,10 @@ class RequestStream:
             logger.info("Made the consumer group stream=%s group=%s", name, group)
         if self._failures:
             logger.warning("Redis is back after=%d attempts", self._failures)
-        self._was_connected = True
         self._pending_from = "-"
+        if self.away or not self.joined:
+            self.joined, self.away = True, ""
+            self._on_change()
         return connection
 
     def _read(self, connection: redis.Redis, count: int, wait: bool) -> list[Entry]:
@@ -361,4 +387,7 @@ class RequestStream:
                 "Redis cannot be read, trying again attempt=%d in=%.1fs reason=%r", self._failures, pause, reason
             )
         self._reason = reason
+        if reason != self.away:
+            self.away = reason
+            self._on_change()
         self._stopped.wait(pause)

@@ -2,10 +2,12 @@
 
 So a platform that is slow to hear an answer holds no picture up. An entry is taken only when a worker is free for
 it; what cannot be worked on stays in Redis. It is acknowledged only when its result has been handed over or it is
-a dead letter. Nothing that goes wrong with one request ends a thread.
+a dead letter. Nothing that goes wrong with one request ends a thread. A new configuration holds for the requests
+that are taken from then on.
 """
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -15,37 +17,25 @@ from typing import Self
 import redis
 
 from framesrv import FramesrvError
+from framesrv.notify import Progress
 from framesrv.settings import Settings
 from snapd.answered import Answered, Begun, Turn
-from snapd.capture import Capture, Captures
-from snapd.connection import COMMAND_LIMIT, open_client
+from snapd.capture import Capture
+from snapd.connection import open_client
 from snapd.dead import DeadLetters
-from snapd.delivery import Delivery
 from snapd.encoder import Encoder
 from snapd.errors import DeadLetterError, RedisVersionError, StoreError
-from snapd.late import Handover
+from snapd.means import Means, settle
 from snapd.pool import Pool
 from snapd.request import Request, parse
 from snapd.result import EXPIRED, INTERNAL, NOT_CONNECTED, UPLOAD_FAILED, Result
-from snapd.store import Store, open_store
 from snapd.stream import Entry, RequestStream
 
 logger = logging.getLogger(__name__)
 
-UPLOAD_LIMIT = 17.0  # s that a store takes at most, with its second try
-CALLBACK_PAUSE = 1.0  # s between two callbacks, at most
-SPARE = 2.0  # s for taking and encoding a picture
+ROUND = 90.0  # s that the reading thread takes at most to come round: 30 of them are for name servers
+LATITUDE = 15.0  # s beyond what a request can take, on a busy host
 AGAIN = 1.0  # s after which the reading thread goes on when something nobody thought of happened to it
-
-
-def job_limit(settings: Settings) -> float:
-    """The seconds that answering one request takes at most, whatever hangs.
-
-    Redis counts twice: a job whose first command fails sends only the one that cannot be left out. So do
-    callbacks: an answer may have to wait for one to end before its own begins.
-    """
-    callbacks = 2 * settings.result.callback_timeout + CALLBACK_PAUSE
-    return settings.snapshot.wait + SPARE + UPLOAD_LIMIT + 2 * callbacks + 2 * COMMAND_LIMIT
 
 
 class Stages:
@@ -83,6 +73,7 @@ class Job:
 
     entry: Entry
     request: Request
+    means: Means
     begun: Begun | None = None
     capture: Capture | None = None
     is_readable: bool = True
@@ -94,46 +85,85 @@ class Job:
 class Service:
     """Answers requests until `stop` is called."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        client: redis.Redis,
-        captures: Captures,
-        store: Store,
-        delivery: Delivery,
-    ) -> None:
-        self._settings = settings
-        self._limit = job_limit(settings)
-        self._stream = RequestStream(settings.redis.url, settings.stream, client, claim_after=self._limit)
-        self._answered = Answered(client, self._stream.is_pending, taken_for=2 * self._limit)
+    def __init__(self, means: Means, client: redis.Redis, on_change: Callable[[], object] = lambda: None) -> None:
+        settings = means.settings
+        self._means = means
+        self._client = client
+        self._stream = RequestStream(
+            settings.redis.url, settings.stream, client, claim_after=means.limit, on_change=on_change
+        )
+        self._answered = Answered(client, self._stream.is_pending, taken_for=2 * means.limit)
         self._dead = DeadLetters(settings.stream, client)
-        self._captures = captures
-        self._store = store
-        self._handover = Handover(delivery)
-        self._codes = frozenset(camera.code for camera in settings.cameras)
+        self._progress = Progress()
         self._stopped = threading.Event()
         workers = settings.snapshot.workers
-        self._answering: Pool[Job] = Pool("worker", workers, lambda job: self._guard(job, self._answer))
-        self._handing: Pool[Job] = Pool("handover", workers, lambda job: self._guard(job, self._hand_over))
+        self._answering = Pool("worker", workers, lambda job: self._guard(job, self._answer), _longest)
+        self._handing = Pool("handover", workers, lambda job: self._guard(job, self._hand_over), _longest)
 
     @classmethod
-    def open(cls, settings: Settings, encoder: Encoder | None = None) -> Self:
+    def open(
+        cls,
+        settings: Settings,
+        encoder: Encoder | None = None,
+        on_change: Callable[[], object] = lambda: None,
+    ) -> Self:
         """The service of a configuration.
+
+        Args:
+            settings: the configuration.
+            encoder: instead of one of its own.
+            on_change: is called when `status` or `joined` has changed.
 
         Raises:
             ConfigError: the store's settings are incomplete.
             EncoderError: the encoder is not on this host.
         """
-        snapshot = settings.snapshot
         client = open_client(settings.redis.url)
-        captures = Captures(
-            encoder or Encoder(snapshot.encoder, snapshot.quality),
-            prefix=settings.shm.prefix,
-            max_age=snapshot.max_age,
-            wait=snapshot.wait,
-        )
-        store = open_store(settings.store, connections=snapshot.workers, file=settings.file)
-        return cls(settings, client, captures, store, Delivery(settings.result, client))
+        return cls(Means.of(settings, client, encoder=encoder), client, on_change)
+
+    def reload(self, settings: Settings) -> list[str]:
+        """Answers the requests that it takes from now on as `settings` say. For any thread.
+
+        Returns:
+            The keys whose change needs a restart, and has not been made.
+
+        Raises:
+            ConfigError: they cannot be; nothing has changed then.
+            EncoderError: the encoder is not on this host; likewise.
+        """
+        settings, fixed = settle(self._means.settings, settings)
+        means = Means.of(settings, self._client, old=self._means)
+        self._stream.adjust(settings.stream, means.limit)
+        self._answered.taken_for = 2 * means.limit
+        self._means = means
+        return fixed
+
+    @property
+    def joined(self) -> bool:
+        """Whether it has ever been a consumer of the group."""
+        return self._stream.joined
+
+    @property
+    def status(self) -> str:
+        """How it does, in words."""
+        in_hand = f"{self._stream.in_hand} in hand"
+        if self._stopped.is_set():
+            return f"stopping, {in_hand}"
+        if self._stream.away:
+            return f"Redis away: {self._stream.away}"
+        return f"serving, {in_hand}" if self.joined else "connecting to Redis"
+
+    @property
+    def hang(self) -> str:
+        """What hangs, for longer than anything that it waits for can take; empty if nothing does."""
+        for name, what in (
+            ("the thread that reads requests", self._progress),
+            ("a worker", self._answering),
+            ("a worker that hands results over", self._handing),
+        ):
+            if what.overdue:
+                return name
+        return ""
 
     def run(self) -> None:
         """Serves in this thread and its workers; returns when what was in hand at `stop` is done.
@@ -143,6 +173,7 @@ class Service:
         """
         try:
             while not self._stopped.is_set():
+                self._progress.expect(math.inf)  # for a worker that comes free: workers are looked at themselves
                 self._answering.man()
                 self._handing.man()
                 try:
@@ -164,6 +195,7 @@ class Service:
     def _take(self) -> None:
         """Takes as many entries as there are free workers, at least one."""
         self._answering.claim()
+        self._progress.expect(ROUND)
         free = 1 + self._answering.claim_free()
         entries: list[Entry] = []
         jobs: list[Job] = []
@@ -185,8 +217,9 @@ class Service:
             self._answering.give(job)
 
     def _begin(self, entries: list[Entry]) -> list[Job]:
-        jobs = [self._job(entry) for entry in entries]
-        told = [job for job in jobs if job.request.request_id and not self._is_of_another_host(job.request)]
+        means = self._means
+        jobs = [self._job(entry, means) for entry in entries]
+        told = [job for job in jobs if job.request.request_id and not self._is_of_another_host(job)]
         for job, begun in zip(told, self._answered.begin([job.request for job in told]), strict=True):
             job.begun = begun
             request = job.request
@@ -194,29 +227,32 @@ class Service:
                 begun.turn is Turn.GO
                 and begun.result is None
                 and not request.problem
-                and request.camera_code in self._codes
-                and not self._is_expired(request)
-                and job.entry.deliveries <= self._settings.stream.max_deliveries
+                and request.camera_code in means.codes
+                and not self._is_expired(job)
+                and job.entry.deliveries <= means.settings.stream.max_deliveries
             ):
-                job.capture = self._captures.join(request.camera_code)
+                job.capture = means.captures.join(request.camera_code)
         return jobs
 
-    def _job(self, entry: Entry) -> Job:
+    def _job(self, entry: Entry, means: Means) -> Job:
         try:
-            return Job(entry, parse(entry.id, entry.fields, key_prefix=self._settings.store.key_prefix))
+            request = parse(entry.id, entry.fields, key_prefix=means.settings.store.key_prefix)
+            return Job(entry, request, means)
         except Exception:
             logger.exception("Entry cannot be read entry=%s", entry.id)
-            return Job(entry, Request(entry.id, "", "", "", ""), is_readable=False)
+            return Job(entry, Request(entry.id, "", "", "", ""), means, is_readable=False)
 
-    def _is_of_another_host(self, request: Request) -> bool:
-        ignored = self._settings.stream.unknown_camera == "ignore"
-        return ignored and request.camera_code != "" and request.camera_code not in self._codes
+    @staticmethod
+    def _is_of_another_host(job: Job) -> bool:
+        ignored = job.means.settings.stream.unknown_camera == "ignore"
+        return ignored and job.request.camera_code != "" and job.request.camera_code not in job.means.codes
 
-    def _is_expired(self, request: Request) -> bool:
-        return self._stream.clock.now() - request.sent_at > self._settings.snapshot.deadline
+    def _is_expired(self, job: Job) -> bool:
+        return self._stream.clock.now() - job.request.sent_at > job.means.settings.snapshot.deadline
 
     def _drain(self) -> None:
-        deadline = time.monotonic() + self._limit
+        self._progress.expect(math.inf)
+        deadline = time.monotonic() + self._means.limit
         left = 0
         for pool in (self._answering, self._handing):  # in this order: the one gives the other work
             pool.end()
@@ -224,7 +260,7 @@ class Service:
         if left:
             logger.warning("Stopped before all was done; it stays pending requests=%d", left)
         self._stream.close()
-        self._captures.close()
+        self._means.captures.close()
 
     def _guard(self, job: Job, step: Callable[[Job], None]) -> None:
         """Does a step of a job; whatever happens, the entry is not forgotten."""
@@ -255,10 +291,10 @@ class Service:
         if job.begun.turn is Turn.WAIT:
             self._stream.give_back(entry.id, counts=False)
             return
-        if entry.deliveries > self._settings.stream.max_deliveries:
+        if entry.deliveries > job.means.settings.stream.max_deliveries:
             self._bury(job, f"delivered {entry.deliveries - 1} times without an answer")
             return
-        job.is_late = self._is_expired(request)
+        job.is_late = self._is_expired(job)
         job.stages.add("queued", self._stream.clock.now() - request.sent_at)
         job.result = job.begun.result or self._result(job)
         self._handing.claim()
@@ -269,7 +305,7 @@ class Service:
         if result is None:
             raise ValueError("there is no result to hand over")
         job.stages.end("place")
-        via = self._handover.deliver(request, result, late=job.is_late)
+        via = job.means.handover.deliver(request, result, late=job.is_late)
         job.stages.end("deliver")
         if via is None:
             self._stream.give_back(entry.id)
@@ -299,7 +335,7 @@ class Service:
         via = None
         if begun:
             result = begun.result or Result.error(request.request_id, request.camera_code, INTERNAL)
-            via = self._handover.deliver(request, result, late=True)
+            via = job.means.handover.deliver(request, result, late=True)
         logger.error(
             "Dead letter request_id=%r entry=%s reason=%r answered_via=%s", request.request_id, entry.id, reason, via
         )
@@ -315,7 +351,7 @@ class Service:
         if job.capture is None:
             return Result.error(request_id, code, NOT_CONNECTED.format(code=code))
         try:
-            result = self._snapshot(request, job.capture, job.stages)
+            result = self._snapshot(job, job.capture)
         except Exception:
             logger.exception("Request failed request_id=%r", request_id)
             result = Result.error(request_id, code, INTERNAL)
@@ -324,7 +360,9 @@ class Service:
             job.stages.end("keep")
         return result
 
-    def _snapshot(self, request: Request, capture: Capture, stages: Stages) -> Result:
+    @staticmethod
+    def _snapshot(job: Job, capture: Capture) -> Result:
+        request, stages = job.request, job.stages
         request_id, code = request.request_id, request.camera_code
         stages.end("wait")
         try:
@@ -337,7 +375,7 @@ class Service:
         stages.add("convert", picture.converted)
         stages.add("encode", picture.encoded)
         try:
-            url = self._store.put(request.cos_path, picture.jpeg)
+            url = job.means.store.put(request.cos_path, picture.jpeg)
         except StoreError as error:
             level = logging.DEBUG if error.told else logging.WARNING
             logger.log(level, "Upload failed request_id=%r reason=%r", request_id, str(error))
@@ -345,3 +383,8 @@ class Service:
         finally:
             stages.end("upload")
         return Result.ok(request_id, code, url)
+
+
+def _longest(job: Job) -> float:
+    """Seconds after which a worker that still has this job counts as hung."""
+    return job.means.limit + LATITUDE

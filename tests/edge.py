@@ -1,9 +1,11 @@
 """A host's surroundings for tests of snapd, and snapd itself in threads of the test."""
 
+import json
 import threading
 import time
 import uuid
 from collections.abc import Callable
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -112,6 +114,21 @@ class Edge:
         if not groups:
             return int(self.redis.xlen(STREAM))
         return int(groups[0]["pending"]) + int(groups[0]["lag"] or 0)
+
+
+def write_config(edge: Edge, path: Path, *more: str, **sections: dict[str, Any]) -> Path:
+    """The edge's configuration as a file, appearing whole; with cameras of the codes `more`."""
+    configuration = edge.settings(**sections)
+    lines = []
+    for name in ("redis", "stream", "snapshot", "result", "store", "shm"):
+        section = getattr(configuration, name)
+        lines.append(f"[{name}]")
+        lines += [f"{key} = {json.dumps(getattr(section, key))}" for key in section.__struct_fields__]
+    for code in [*(camera.code for camera in configuration.cameras), *more]:
+        lines += ["[[camera]]", f'code = "{code}"', 'source = "test:320x240@5"']
+    draft = path.with_suffix(".new")
+    draft.write_text("\n".join(lines))
+    return draft.replace(path)
 
 
 class Running:

@@ -15,7 +15,7 @@ import pytest
 
 from framesrv import settings
 from framesrv.status import camera
-from snapd.worker import job_limit
+from snapd.means import job_limit
 from tests.cos import CosServer
 from tests.http_server import Fault
 from tests.processes import Program, wait_for, write_config

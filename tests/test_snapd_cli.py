@@ -11,26 +11,13 @@ from typing import Any
 import pytest
 import simplejpeg
 
-from tests.edge import STREAM, Edge, Running, wait_until
+from tests.edge import STREAM, Edge, Running, wait_until, write_config
 from tests.rtsp import die_with_parent
 
 
 @pytest.fixture
 def config(edge: Edge, tmp_path: Path) -> Path:
     return write_config(edge, tmp_path / "framesrv.toml")
-
-
-def write_config(edge: Edge, path: Path, **sections: dict[str, Any]) -> Path:
-    configuration = edge.settings(**sections)
-    lines = []
-    for name in ("redis", "stream", "snapshot", "result", "store", "shm"):
-        section = getattr(configuration, name)
-        lines.append(f"[{name}]")
-        lines += [f"{key} = {json.dumps(getattr(section, key))}" for key in section.__struct_fields__]
-    for camera in configuration.cameras:
-        lines += ["[[camera]]", f'code = "{camera.code}"', f'source = "{camera.source}"']
-    path.write_text("\n".join(lines))
-    return path
 
 
 def snapd(*arguments: object, timeout: float = 20) -> subprocess.CompletedProcess[bytes]:

@@ -14,10 +14,10 @@ import redis
 
 from snapd.connection import SentinelUrl
 from tests.cos import CosServer
-from tests.edge import GROUP, STREAM, Edge, Running, wait_until
+from tests.edge import GROUP, STREAM, Edge, Running, wait_until, write_config
 from tests.processes import run
 from tests.redis_server import RedisServer, binary, free_port
-from tests.test_snapd_cli import snapd, write_config
+from tests.test_snapd_cli import snapd
 from tests.wvp import WvpServer
 
 

@@ -17,10 +17,10 @@ import pytest
 
 from snapd.worker import Service
 from tests.cos import CosServer
-from tests.edge import CONSUMER, GROUP, STREAM, Edge, Running, wait_until
+from tests.edge import CONSUMER, GROUP, STREAM, Edge, Running, wait_until, write_config
 from tests.processes import Program
 from tests.redis_server import RedisServer
-from tests.test_snapd_cli import snapd, write_config
+from tests.test_snapd_cli import snapd
 from tests.wvp import WvpServer
 
 DEAD = "edge_snap_dead"
@@ -36,7 +36,7 @@ def edge(edge: Edge) -> Edge:
 @pytest.fixture
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Entries of dead consumers are claimed after half a second."""
-    monkeypatch.setattr("snapd.worker.job_limit", lambda _: 0.5)
+    monkeypatch.setattr("snapd.means.job_limit", lambda _: 0.5)
     monkeypatch.setattr("snapd.stream.CLAIM_EVERY", 0.1)
     monkeypatch.setattr("snapd.stream.BLOCK", 0.1)
 
@@ -167,11 +167,11 @@ def test_dead_letters_have_no_place_and_the_entry_stays(edge: Edge) -> None:
 
 CRASH = """
 import os, sys
-from snapd import cli, worker
+from snapd import capture, cli
 def die(*_):
     os._exit(9)
-ask = worker.Captures.join
-worker.Captures.join = lambda self, code: die() if code == "cam02" else ask(self, code)
+ask = capture.Captures.join
+capture.Captures.join = lambda self, code: die() if code == "cam02" else ask(self, code)
 cli.main(sys.argv[1:])
 """
 

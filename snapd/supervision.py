@@ -1,0 +1,108 @@
+"""The thread that hears signals and speaks with the service manager: reloading, draining, how the service does."""
+
+import logging
+import os
+import signal
+import threading
+from pathlib import Path
+
+from framesrv import ConfigError, FramesrvError
+from framesrv.alarm import Alarm
+from framesrv.notify import Notifier
+from framesrv.settings import load
+from snapd.worker import Service
+
+logger = logging.getLogger(__name__)
+
+HEARD = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+class Supervision:
+    """Drains the service at the first SIGTERM or SIGINT, ends it at once at the second; reloads it at SIGHUP.
+
+    Made by the main thread. SIGHUP from a terminal that has gone is what it always was: a SIGTERM.
+
+    Args:
+        config: the configuration's place, as it was given to the first `load`.
+    """
+
+    def __init__(self, config: Path | None) -> None:
+        self._config = config
+        self._alarm = Alarm(*HEARD)
+        self._notifier = Notifier()
+        self._terminal = os.isatty(0)
+        self._ready = self._stopping = False
+        self._hang = ""
+        self._note = ""
+
+    def changed(self) -> None:
+        """The service's status has. For any thread."""
+        self._alarm.ring()
+
+    def begin(self, service: Service) -> None:
+        """Starts the thread."""
+        threading.Thread(target=self._run, args=(service,), name="supervision", daemon=True).start()
+
+    def _run(self, service: Service) -> None:
+        while True:
+            heard = self._alarm.wait(self._notifier.interval)
+            try:
+                self._heed(service, heard)
+            except Exception:  # outermost: whatever it is, signals are still heard
+                logger.exception("Supervision failed, going on")
+
+    def _heed(self, service: Service, heard: int | None) -> None:
+        if heard == signal.SIGHUP and not (self._terminal and not os.isatty(0)):
+            self._reload(service)
+        elif heard:
+            self._stop(service, signal.Signals(heard).name)
+        self._tell(service, changed=heard is not None)
+
+    def _stop(self, service: Service, name: str) -> None:
+        if self._stopping:
+            logger.warning("Ended before all was done signal=%s", name)
+            os._exit(1)
+        self._stopping = True
+        logger.info("Stopping signal=%s", name)
+        service.stop()
+        self._notifier.stopping(service.status)
+
+    def _reload(self, service: Service) -> None:
+        """Reads the configuration again. One that is wrong changes nothing."""
+        if self._stopping:
+            return
+        if self._ready:
+            self._notifier.reloading()
+        try:
+            settings = load(self._config)
+            fixed = service.reload(settings)
+        except FramesrvError as error:
+            for problem in error.problems if isinstance(error, ConfigError) else [str(error)]:
+                logger.error("Configuration not reloaded: %s", problem)  # noqa: TRY400  it is a sentence
+            self._note = "; the changed configuration is wrong, see the log"
+        else:
+            self._note = ""
+            logger.info("Reloaded cameras=%d store=%s", len(settings.cameras), settings.store.kind)
+            if fixed:
+                logger.warning("Changed keys that need a restart keys=%s", ",".join(fixed))
+        if self._ready:
+            self._notifier.ready(self._words(service))
+
+    def _tell(self, service: Service, *, changed: bool) -> None:
+        """Tells the service manager how the service does; and that it does, unless a thread of it hangs."""
+        if service.joined and not self._ready:
+            self._ready = True
+            self._notifier.ready(self._words(service))
+        elif not self._ready:
+            self._notifier.starting()
+        hang = service.hang
+        if hang and hang != self._hang:
+            logger.error("Service hangs, the watchdog is told no more what=%r", hang)
+        self._hang = hang
+        if changed or hang:
+            self._notifier.status(f"{hang} hangs" if hang else self._words(service))
+        if not hang:
+            self._notifier.alive(self._words(service))
+
+    def _words(self, service: Service) -> str:
+        return service.status + self._note
