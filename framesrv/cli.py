@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from framesrv import __version__, log, settings
-from framesrv.command import Group, config_option
+from framesrv.command import Group, config_option, log_format_option
 from framesrv.errors import ConfigError, SourceUsageError
 from framesrv.units.cli import units
 
@@ -27,19 +27,20 @@ def main() -> None:
 @main.command()
 @click.argument("code")
 @config_option
-def decode(code: str, config: Path | None) -> None:
+@log_format_option
+def decode(code: str, config: Path | None, log_format: log.Format) -> None:
     """Run one camera's decoder in the foreground, until SIGTERM or Ctrl-C.
 
     CODE is that of a [[camera]] in the configuration. The newest frame is then in /dev/shm/framesrv.CODE.
 
     Example: framesrv decode 34020000001320000001
     """
+    log.setup(log_format, camera=code)
     loaded = settings.load(config)
     camera = loaded.camera(code)
     if camera is None:
         known = ", ".join(one.code for one in loaded.cameras) or "none"
         raise ConfigError([f"camera {code} is not in {loaded.file or 'any configuration file'}; configured: {known}"])
-    log.setup(f"camera={code}")
     from framesrv import decoder
 
     try:
@@ -50,21 +51,22 @@ def decode(code: str, config: Path | None) -> None:
 
 @main.command()
 @config_option
-def up(config: Path | None) -> None:
+@log_format_option
+def up(config: Path | None, log_format: log.Format) -> None:
     """Run every camera and snapd as child processes, until SIGTERM or Ctrl-C.
 
     A child that dies is started again. For one host without systemd, or to try a configuration out.
 
     Example: framesrv up --config framesrv.toml
     """
+    log.setup(log_format)
     loaded = settings.load(config)
     if not loaded.cameras:
         raise ConfigError([f"{loaded.file or 'no configuration file'}: expected at least one [[camera]]"])
     loaded.store.check()
-    log.setup()
     from framesrv import supervisor
 
-    supervisor.up(loaded)
+    supervisor.up(loaded, log_format)
 
 
 @main.command()

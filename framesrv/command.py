@@ -1,16 +1,16 @@
-"""What the command lines share: the ``--config`` option and what an exit status means.
+"""What the command lines share: ``--config``, ``--log-format`` and what an exit status means.
 
 0 done, 1 could not, 2 wrong usage or configuration.
 """
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import click
 
+from framesrv import log
 from framesrv.errors import ConfigError, FramesrvError
-from framesrv.log import mask
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -22,13 +22,9 @@ class Group(click.Group):
         """Runs the command."""
         try:
             return super().invoke(ctx)
-        except ConfigError as error:
-            for problem in error.problems:
-                click.echo(f"{ctx.info_name}: {mask(problem)}", err=True)
-            ctx.exit(2)
         except FramesrvError as error:
-            click.echo(f"{ctx.info_name}: {mask(str(error))}", err=True)
-            ctx.exit(1)
+            log.complain(str(ctx.info_name), error)
+            ctx.exit(2 if isinstance(error, ConfigError) else 1)
 
 
 def config_option(command: Command) -> Command:
@@ -38,4 +34,16 @@ def config_option(command: Command) -> Command:
         type=click.Path(dir_okay=False, path_type=Path),
         metavar="FILE",
         help="The configuration. Default: $FRAMESRV_CONFIG, ./framesrv.toml, /etc/framesrv/framesrv.toml.",
+    )(command)
+
+
+def log_format_option(command: Command) -> Command:
+    """Adds ``--log-format`` as the parameter `log_format`."""
+    return click.option(
+        "--log-format",
+        type=click.Choice(get_args(log.Format)),
+        default="auto",
+        envvar="FRAMESRV_LOG_FORMAT",
+        show_envvar=True,
+        help="Of log lines. auto, the default: with priorities for the journal, short on a terminal, else text.",
     )(command)

@@ -29,6 +29,9 @@ RESOLVING = 30.0  # s that name servers take at most, see resolv.conf(5)
 OPENCV_OPENING = 120.0  # s that OpenCV's own time-outs may add, where a backend does not know ours
 MARGIN = 5.0  # s for a busy host
 
+# OpenCV writes to standard error itself, at every attempt to reach a source and without the camera's code
+QUIET = {"OPENCV_LOG_LEVEL": "OFF", "OPENCV_FFMPEG_LOGLEVEL": "-8"}
+
 logger = logging.getLogger(__name__)
 
 
@@ -39,6 +42,8 @@ def decode(camera: Camera, settings: Settings) -> None:
         SegmentError: the segment cannot be made, another decoder has it, or shared memory is too small.
         SourceUsageError: the source string is none that can work.
     """
+    for variable, value in QUIET.items():
+        os.environ.setdefault(variable, value)
     source = open_source(camera, Policy(camera.decode))
     alarm, notifier = Alarm(signal.SIGTERM, signal.SIGINT), Notifier()  # before there is a segment
     with Writer(

@@ -4,6 +4,7 @@ import asyncio
 import logging
 
 from framesrv import children, segment
+from framesrv.log import Format
 from framesrv.settings import Settings
 
 DRAIN = 30.0  # s that snapd gets for the requests it has in hand
@@ -11,18 +12,18 @@ DRAIN = 30.0  # s that snapd gets for the requests it has in hand
 logger = logging.getLogger(__name__)
 
 
-def up(settings: Settings) -> None:
+def up(settings: Settings, log_format: Format) -> None:
     """Keeps a decoder for every camera, and snapd, until SIGTERM or SIGINT; then nothing of them is left."""
-    asyncio.run(_up(settings))
+    asyncio.run(_up(settings, log_format))
 
 
-async def _up(settings: Settings) -> None:
-    config = [] if settings.file is None else ["--config", str(settings.file)]
+async def _up(settings: Settings, log_format: Format) -> None:
+    options = ["--log-format", log_format, *(["--config", str(settings.file)] if settings.file else [])]
     commands = {
-        camera.code: children.module("framesrv", "decode", camera.code, *config) for camera in settings.cameras
+        camera.code: children.module("framesrv", "decode", camera.code, *options) for camera in settings.cameras
     }
     tasks = [asyncio.create_task(children.keep(name, command)) for name, command in commands.items()]
-    snapd = children.keep("snapd", children.module("snapd", "run", *config), grace=DRAIN)
+    snapd = children.keep("snapd", children.module("snapd", "run", *options), grace=DRAIN)
     tasks.append(asyncio.create_task(snapd))
     logger.info("started cameras=%d", len(settings.cameras))
     try:

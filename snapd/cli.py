@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from framesrv import log, settings
-from framesrv.command import Group, config_option
+from framesrv.command import Group, config_option, log_format_option
 
 logger = logging.getLogger("snapd")
 
@@ -30,8 +30,9 @@ def main() -> None:
 
 @main.command()
 @config_option
+@log_format_option
 @click.option("-v", "--verbose", is_flag=True, help="Log every answered request with the time of each stage.")
-def run(config: Path | None, verbose: bool) -> None:
+def run(config: Path | None, log_format: log.Format, verbose: bool) -> None:
     """Take requests and answer them.
 
     Until SIGTERM or Ctrl-C: then it takes no more requests, finishes those in hand and exits with 0;
@@ -41,8 +42,8 @@ def run(config: Path | None, verbose: bool) -> None:
     Example:
         snapd run --config /etc/framesrv/framesrv.toml
     """  # noqa: D301  click wants the character
-    log.setup(level=logging.DEBUG if verbose else logging.INFO)
-    for library in ("urllib3", "redis"):
+    log.setup(log_format, level=logging.DEBUG if verbose else logging.INFO)
+    for library in ("urllib3", "redis", "charset_normalizer"):
         logging.getLogger(library).setLevel(logging.WARNING)
     loaded = settings.load(config)
 
@@ -256,7 +257,7 @@ def check(config: Path | None, as_json: bool) -> None:
 
     \b
     Example:
-        snapd check && systemctl start snapd
+        snapd check && systemctl restart framesrv-snapd
     """  # noqa: D301  click wants the character
     loaded = settings.load(config)
 

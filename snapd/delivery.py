@@ -79,15 +79,14 @@ class Delivery:
             if not failure:
                 return "callback"
             logger.warning(
-                "Callback failed, result goes to its key request_id=%r url=%r reason=%r",
-                request.request_id,
+                "Callback failed, result goes to its key url=%r reason=%r",
                 request.callback_url[:SHOWN],
                 failure,
             )
         try:
             self._client.set(self._settings.key_prefix + request.request_id, content, ex=self._settings.key_ttl)
         except redis.RedisError as error:
-            logger.error("Result could not be handed over request_id=%r reason=%r", result.request_id, str(error))  # noqa: TRY400
+            logger.error("Result could not be handed over reason=%r", str(error))  # noqa: TRY400
             return None
         return "key"
 

@@ -73,20 +73,21 @@ class Supervision:
             return
         if self._ready:
             self._notifier.reloading()
+        self._note = "; the changed configuration is wrong, see the log"
         try:
             settings = load(self._config)
             fixed = service.reload(settings)
         except FramesrvError as error:
             for problem in error.problems if isinstance(error, ConfigError) else [str(error)]:
                 logger.error("Configuration not reloaded: %s", problem)  # noqa: TRY400  it is a sentence
-            self._note = "; the changed configuration is wrong, see the log"
         else:
             self._note = ""
             logger.info("Reloaded cameras=%d store=%s", len(settings.cameras), settings.store.kind)
             if fixed:
                 logger.warning("Changed keys that need a restart keys=%s", ",".join(fixed))
-        if self._ready:
-            self._notifier.ready(self._words(service))
+        finally:  # whatever happened: the manager waits for it
+            if self._ready:
+                self._notifier.ready(self._words(service))
 
     def _tell(self, service: Service, *, changed: bool) -> None:
         """Tells the service manager how the service does; and that it does, unless a thread of it hangs."""

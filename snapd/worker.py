@@ -17,6 +17,7 @@ from typing import Self
 import redis
 
 from framesrv import FramesrvError
+from framesrv.log import about
 from framesrv.notify import Progress
 from framesrv.settings import Settings
 from snapd.answered import Answered, Begun, Turn
@@ -264,14 +265,15 @@ class Service:
 
     def _guard(self, job: Job, step: Callable[[Job], None]) -> None:
         """Does a step of a job; whatever happens, the entry is not forgotten."""
-        try:
-            step(job)
-        except Exception:
-            logger.exception("Request failed and stays pending entry=%s", job.entry.id)
-            self._stream.give_back(job.entry.id)
-        except BaseException:  # the thread ends, the request does not
-            self._stream.give_back(job.entry.id)
-            raise
+        with about(request_id=job.request.request_id, camera=job.request.camera_code, entry=job.entry.id):
+            try:
+                step(job)
+            except Exception:
+                logger.exception("Request failed and stays pending")
+                self._stream.give_back(job.entry.id)
+            except BaseException:  # the thread ends, the request does not
+                self._stream.give_back(job.entry.id)
+                raise
 
     def _answer(self, job: Job) -> None:
         """Gets the answer and passes it on; or ends the entry, if no answer is due."""
@@ -281,11 +283,11 @@ class Service:
             return
         if job.begun is None:
             if not request.request_id:
-                logger.warning("Request without a usable id dropped entry=%s reason=%s", entry.id, request.problem)
+                logger.warning("Request without a usable id dropped reason=%s", request.problem)
             self._stream.acknowledge(entry.id)
             return
         if job.begun.turn is Turn.DONE:
-            logger.info("Request was answered before request_id=%r entry=%s", request.request_id, entry.id)
+            logger.info("Request was answered before")
             self._stream.acknowledge(entry.id)
             return
         if job.begun.turn is Turn.WAIT:
@@ -313,9 +315,7 @@ class Service:
         self._stream.acknowledge(entry.id, self._answered.done(request))
         logger.log(
             logging.DEBUG if result.status == "ok" else logging.INFO,
-            "Answered request_id=%r camera=%r status=%s message=%r via=%s %s",
-            request.request_id,
-            request.camera_code,
+            "Answered status=%s message=%r via=%s %s",
             result.status,
             result.message,
             via,
@@ -329,16 +329,14 @@ class Service:
             letter, done = self._dead.letter(entry, reason), self._answered.done(request)
             self._stream.forget(entry.id, lambda pipeline: (letter(pipeline), begun and done(pipeline)))
         except (redis.RedisError, DeadLetterError) as error:
-            logger.error("No dead letter made, entry stays pending entry=%s reason=%r", entry.id, str(error))  # noqa: TRY400
+            logger.error("No dead letter made, entry stays pending reason=%r", str(error))  # noqa: TRY400
             self._stream.give_back(entry.id)
             return
         via = None
         if begun:
             result = begun.result or Result.error(request.request_id, request.camera_code, INTERNAL)
             via = job.means.handover.deliver(request, result, late=True)
-        logger.error(
-            "Dead letter request_id=%r entry=%s reason=%r answered_via=%s", request.request_id, entry.id, reason, via
-        )
+        logger.error("Dead letter reason=%r answered_via=%s", reason, via)
 
     def _result(self, job: Job) -> Result:
         """The answer, remembered if it took work to get."""
@@ -353,7 +351,7 @@ class Service:
         try:
             result = self._snapshot(job, job.capture)
         except Exception:
-            logger.exception("Request failed request_id=%r", request_id)
+            logger.exception("Request failed")
             result = Result.error(request_id, code, INTERNAL)
         if job.begun and job.begun.remembered:
             self._answered.keep(request, result)
@@ -368,7 +366,7 @@ class Service:
         try:
             picture = capture.picture()
         except FramesrvError as error:
-            logger.warning("No picture request_id=%r reason=%r", request_id, str(error))
+            logger.warning("No picture reason=%r", str(error))
             return Result.error(request_id, code, NOT_CONNECTED.format(code=code))
         finally:
             stages.end("capture")
@@ -378,7 +376,7 @@ class Service:
             url = job.means.store.put(request.cos_path, picture.jpeg)
         except StoreError as error:
             level = logging.DEBUG if error.told else logging.WARNING
-            logger.log(level, "Upload failed request_id=%r reason=%r", request_id, str(error))
+            logger.log(level, "Upload failed reason=%r", str(error))
             return Result.error(request_id, code, UPLOAD_FAILED)
         finally:
             stages.end("upload")

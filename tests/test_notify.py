@@ -177,3 +177,24 @@ def test_stopped_decoder_is_silent(tmp_path: Path, prefix: str) -> None:
         program.process.send_signal(signal.SIGCONT)
         manager.wait("WATCHDOG", manager.count("WATCHDOG") + 1)
         program.stop()
+
+
+def test_children_of_up_do_not_speak_for_it(tmp_path: Path, prefix: str) -> None:
+    config = write_config(
+        tmp_path / "framesrv.toml",
+        {
+            "shm": {"prefix": prefix},
+            "http": {"listen": ""},
+            "store": {"kind": "dir", "path": str(tmp_path / "store")},
+        },
+        [{"code": "cam", "source": "test:320x240@25"}],
+    )
+    with (
+        Manager(tmp_path / "notify", WATCHDOG) as manager,
+        Program(
+            "framesrv", "up", "--config", config, log=tmp_path / "log", environment=manager.environment
+        ) as program,
+    ):
+        wait_for(lambda: camera(prefix, "cam").state == "live", "the camera is live")
+        assert program.stop() == 0
+        assert manager.messages == []

@@ -1,7 +1,10 @@
 """snapd and its service manager: readiness, status, watchdog, and a configuration read again under load."""
 
 import os
+import pty
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -15,9 +18,10 @@ import requests
 import simplejpeg
 
 from tests.cos import CosServer
-from tests.edge import Edge, Fields, Running, wait_until, write_config
+from tests.edge import STREAM, Edge, Fields, Running, wait_until, write_config
 from tests.processes import Program, wait_for
 from tests.redis_server import RedisServer
+from tests.rtsp import die_with_parent
 from tests.service_manager import Manager
 from tests.wvp import Callback, WvpServer
 
@@ -266,3 +270,25 @@ def test_readers_of_the_old_configuration_let_their_segments_go(snapd: Snapd) ->
         snapd.reload()
     wait_until(lambda: held() == 0)
     assert edge.ask().status == "ok"
+
+
+def test_hang_up_of_a_terminal_that_has_gone_ends_it(edge: Edge, tmp_path: Path) -> None:
+    config = write_config(edge, tmp_path / "framesrv.toml")
+    ours, theirs = pty.openpty()
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "snapd", "run", "--config", str(config)],
+            stdin=theirs,
+            stderr=log,
+            preexec_fn=die_with_parent,  # noqa: PLW1509
+        )
+    os.close(theirs)
+    try:
+        wait_until(lambda: edge.redis.exists(STREAM))
+        process.send_signal(signal.SIGHUP)
+        wait_until(lambda: "Reloaded" in (tmp_path / "log").read_text())
+        os.close(ours)
+        process.send_signal(signal.SIGHUP)
+        assert process.wait(10) == 0
+    finally:
+        process.kill()
