@@ -91,9 +91,10 @@ def _environment(file: Path = ENVIRONMENT) -> dict[str, str]:
 
 def as_started(unit: str, moment: Literal["started", "loaded"] = "started") -> Settings | None:
     """What a unit read when it was started, or last loaded again: each keeps a copy. None where that is not known."""
-    place = STATE / unit / moment
+    place = STATE / unit
     try:
-        return settings.load(place / CONFIG.name, _environment(place / ENVIRONMENT.name))
+        # a process keeps the environment that it was started with
+        return settings.load(place / moment / CONFIG.name, _environment(place / "started" / ENVIRONMENT.name))
     except ConfigError:
         return None
 
@@ -115,7 +116,7 @@ def same_for_snapd(one: Settings, other: Settings, *, fixed: bool) -> bool:
 
 
 def same_environment(unit: str) -> bool:
-    """Whether the environment file is as it was when the unit was started; a process keeps what it was given."""
+    """Whether the environment file is as it was when the unit was started."""
     return _environment(STATE / unit / "started" / ENVIRONMENT.name) == _environment()
 
 

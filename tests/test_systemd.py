@@ -1,0 +1,526 @@
+"""framesrv as services of a real systemd: installed, synchronised, killed, hung, upgraded, removed.
+
+One host is booted for the whole module; each test brings it to the cameras it needs.
+"""
+
+import json
+import re
+import threading
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+import pytest
+
+from framesrv.units.systemd import unit_name
+from tests.cos import CosServer
+from tests.footage import footage
+from tests.processes import write_config
+from tests.redis_server import RedisServer, free_port
+from tests.rtsp import RtspServer
+from tests.systemd import Host, build_wheel, obstacle
+from tests.wvp import WvpServer
+
+OBSTACLE = obstacle()
+pytestmark = [
+    pytest.mark.skipif(bool(OBSTACLE), reason=f"no systemd can be booted here: {OBSTACLE}"),
+    pytest.mark.timeout(180),
+]
+
+CAMERAS = ("cam-1", ".cam.2", "cam_3")  # codes that are not what their units are called
+SPARE = "spare"
+ALL = (*CAMERAS, SPARE)
+SNAPD = "framesrv-snapd.service"
+UNITS = ("framesrv@.service", SNAPD, "framesrv-sweep.service", "framesrv.target", "framesrv.slice")
+BACK = 5.0  # s that a killed decoder, or one whose camera returns, gets to be live: what operators are promised
+GONE = 10.0  # s that everything gets to end
+WATCHDOG = 10.0  # s, WatchdogSec= of a decoder
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A camera at one moment: its decoder, its segment, its counters, and the frames its server has sent."""
+
+    pid: int
+    inode: int
+    seq: int
+    dropped: int
+    reconnects: int
+    sent: int
+
+
+class Site:
+    """The host and its surroundings."""
+
+    def __init__(self, host: Host, rtsp: dict[str, RtspServer], redis: RedisServer, cos: CosServer, wvp: WvpServer):
+        self.host, self.rtsp, self.redis, self.cos, self.wvp = host, rtsp, redis, cos, wvp
+
+    def configure(self, codes: Sequence[str] = CAMERAS, **sections: dict[str, Any]) -> None:
+        """Writes the configuration of the services, with cameras of the RTSP servers."""
+        self.write(
+            [{"code": code, "source": self.rtsp[code].url(code), "timeout": 3.0} for code in codes], **sections
+        )
+
+    def write(self, cameras: list[dict[str, Any]], **sections: dict[str, Any]) -> None:
+        cos = self.cos
+        store = {"region": "ap-guangzhou", "bucket": cos.bucket, "domain": cos.domain, "scheme": "http"}
+        given = {"redis": {"url": self.redis.url}, "store": store, "http": {"listen": ""}} | sections
+        write_config(self.host.path("/etc/framesrv/framesrv.toml"), given, cameras)
+
+    def sync(self, *options: str) -> str:
+        return self.host.must("framesrv", "units", "sync", *options)
+
+    def settle(self) -> None:
+        """The usual cameras, live, whatever the test before has left."""
+        self.configure()
+        self.sync()
+        self.host.wait_for(lambda: all(self.is_live(code) for code in CAMERAS), "the cameras are live")
+        self.host.wait_for(lambda: self.host.show(SNAPD, "ActiveState") == "active", "snapd is")
+
+    def is_live(self, code: str) -> bool:
+        try:
+            with closing(self.host.segment(code)) as segment:
+                return segment.state == "live" and segment.arrived is not None
+        except FileNotFoundError:
+            return False
+
+    def pid(self, code: str) -> int:
+        return int(self.host.show(unit_name(code), "MainPID"))
+
+    def seen(self, code: str) -> Seen:
+        with closing(self.host.segment(code)) as segment:
+            header = segment.header
+            numbers = [int(header[name][0]) for name in ("pid", "seq", "dropped", "reconnects")]
+            inode = self.host.path(f"/dev/shm/framesrv.{code}").stat().st_ino
+        sent = sum(one.name == code for one in self.rtsp[code].sent())
+        return Seen(numbers[0], inode, numbers[1], numbers[2], numbers[3], sent)
+
+    def segments(self) -> list[str]:
+        return sorted(path.name for path in self.host.path("/dev/shm").iterdir())
+
+
+def assert_without_a_gap(before: Seen, after: Seen) -> None:
+    """The same process has gone on in the same segment, and published each frame that its camera sent."""
+    assert (after.pid, after.inode) == (before.pid, before.inode)
+    assert (after.dropped, after.reconnects) == (before.dropped, before.reconnects)
+    sent, published = after.sent - before.sent, after.seq - before.seq
+    assert published > 0
+    assert abs(sent - published) <= 10, "what is under way at either moment, and no more"
+
+
+class Load:
+    """Requests for all the usual cameras in turn, 20 a second, as long as it is open; then all are answered once."""
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._send)
+        self.asked: dict[str, str] = {}
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def answers(self) -> dict[str, str]:
+        """The status of the answer to each request, once every one has come; each has come once."""
+        wvp = self._site.wvp
+        with wvp.changed:
+            everything = wvp.changed.wait_for(
+                lambda: self.asked.keys() <= {one.request_id for one in wvp.results}, 60
+            )
+        results = [one for one in wvp.results if one.request_id in self.asked]
+        assert everything, f"lost: {self.asked.keys() - {one.request_id for one in results}}"
+        assert set(Counter(one.request_id for one in results).values()) == {1}
+        assert wvp.bad == []
+        return {one.request_id: one.status for one in results}
+
+    def _send(self) -> None:
+        client = self._site.redis.client()
+        number = 0
+        while not self._ended.wait(0.05):
+            code, request = CAMERAS[number % len(CAMERAS)], uuid.uuid4().hex
+            number += 1
+            self.asked[request] = code
+            fields: dict[Any, Any] = {"request_id": request, "camera_code": code, "cos_path": f"snap/{request}.jpg"}
+            client.xadd("edge_snap_request", {**fields, "callback_url": self._site.wvp.url})
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    directory = tmp_path_factory.mktemp("site")
+    rtsp = {}
+    for number, code in enumerate(ALL):
+        (directory / code).mkdir()
+        video = footage(width=640, height=360, number=number)
+        rtsp[code] = RtspServer({code: video}, directory / code, port=free_port())
+    with (
+        Host(build_wheel(directory)) as host,
+        RedisServer(directory / "redis") as redis,
+        CosServer() as cos,
+        WvpServer() as wvp,
+        rtsp[CAMERAS[0]],
+        rtsp[CAMERAS[1]],
+        rtsp[CAMERAS[2]],
+        rtsp[SPARE],
+    ):
+        host.must("framesrv", "units", "install")
+        secrets = f"FRAMESRV_STORE__SECRET_ID={cos.secret_id}\nFRAMESRV_STORE__SECRET_KEY='{cos.secret_key}'\n"
+        host.path("/etc/framesrv/framesrv.env").write_text(secrets)
+        yield Site(host, rtsp, redis, cos, wvp)
+
+
+def test_unit_files_are_valid_and_hardened(site: Site) -> None:
+    done = site.host.run("systemd-analyze", "verify", *(f"/etc/systemd/system/{name}" for name in UNITS))
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    for unit in (unit_name(CAMERAS[0]), SNAPD):
+        told = site.host.must("systemd-analyze", "security", "--no-pager", unit)
+        exposure = re.search(r"Overall exposure level for .*: ([0-9.]+) OK", told)
+        assert exposure is not None, told
+        assert float(exposure[1]) <= 2.0
+
+
+def test_install_again_changes_nothing(site: Site) -> None:
+    files = [site.host.path(f"/etc/systemd/system/{name}") for name in UNITS]
+    before = [file.stat().st_ctime_ns for file in files]
+    assert "nothing to change" in site.host.must("framesrv", "units", "install")
+    assert [file.stat().st_ctime_ns for file in files] == before
+    assert "/opt/framesrv/bin/framesrv decode" in files[0].read_text()
+
+
+def test_only_root_changes_units(site: Site) -> None:
+    for command in ("install", "sync", "remove"):
+        done = site.host.run("framesrv", "units", command, user="framesrv")
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr == "framesrv: only root may do this: try it with sudo\n"
+
+
+def test_dry_run_says_what_sync_would_do_and_does_nothing(site: Site) -> None:
+    site.configure()
+    site.host.run("systemctl", "stop", SNAPD, *(unit_name(code) for code in ALL))
+    said = site.sync("--dry-run")
+    assert [line.split()[:2] for line in said.splitlines()] == [
+        ["start", unit] for unit in [*(unit_name(code) for code in CAMERAS), SNAPD]
+    ]
+    assert site.segments() == []
+    assert site.host.status()["cam-1"]["active"] == "inactive"
+
+
+def test_cameras_are_live_and_requests_are_answered(site: Site) -> None:
+    site.settle()
+    with Load(site) as load:
+        site.host.wait_for(lambda: len(load.asked) >= 30, "some requests")
+    assert set(load.answers().values()) == {"ok"}
+    rows = site.host.status()
+    assert list(rows) == [*CAMERAS, "snapd"]
+    for code in CAMERAS:
+        row = rows[code]
+        assert (row["unit"], row["active"], row["state"]) == (unit_name(code), "active", "live")
+        assert row["status"].startswith("live 640x360")
+    assert rows["snapd"]["status"].startswith("serving")
+
+
+def test_decoder_and_snapd_run_as_a_user_who_can_do_nothing_else(site: Site) -> None:
+    site.settle()
+    user = site.host.must("id", "-u", "framesrv").strip()
+    for unit in (unit_name("cam-1"), SNAPD):
+        pid = site.host.show(unit, "MainPID")
+        status = dict(
+            line.split(":\t", 1)
+            for line in site.host.path(f"/proc/{pid}/status").read_text().splitlines()
+            if ":\t" in line
+        )
+        assert set(status["Uid"].split()) == {user}
+        assert {status[name] for name in ("CapEff", "CapPrm", "CapBnd", "CapAmb")} == {"0" * 16}
+        assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2")
+    command = site.host.path(f"/proc/{site.pid('cam-1')}/cmdline").read_bytes()
+    environment = site.host.path(f"/proc/{site.pid('cam-1')}/environ").read_bytes()
+    assert site.cos.secret_key.encode() not in command + environment, "a decoder is not given snapd's secrets"
+
+
+def test_killed_decoder_is_live_again_and_nobody_else_notices(site: Site) -> None:
+    site.settle()
+    killed, *others = CAMERAS
+    with Load(site) as load:
+        site.host.wait_for(lambda: len(load.asked) >= 10, "some requests")
+        before = {code: site.seen(code) for code in CAMERAS}
+        site.host.kill(unit_name(killed), "SIGKILL")
+        began = time.monotonic()
+        site.host.wait_for(
+            lambda: site.is_live(killed) and site.seen(killed).pid != before[killed].pid, "it is live again"
+        )
+        took = time.monotonic() - began
+        site.host.wait_for(lambda: len(load.asked) >= 120, "some more")
+        after = {code: site.seen(code) for code in CAMERAS}
+    assert took < BACK
+    for code in others:
+        assert_without_a_gap(before[code], after[code])
+    answers = load.answers()
+    assert {answers[request] for request, code in load.asked.items() if code in others} == {"ok"}
+    assert int(site.host.show(unit_name(killed), "NRestarts")) == 1
+
+
+def test_hung_decoder_is_replaced_by_the_watchdog(site: Site) -> None:
+    site.settle()
+    hung, other = CAMERAS[1], CAMERAS[2]
+    pid, before = site.pid(hung), site.seen(other)
+    site.host.kill(unit_name(hung), "SIGSTOP")
+    site.host.wait_for(lambda: site.pid(hung) not in (0, pid) and site.is_live(hung), "it has been replaced", 60)
+    assert "watchdog" in site.host.journal(unit_name(hung)).lower()
+    assert_without_a_gap(before, site.seen(other))
+
+
+def test_decoder_of_an_absent_camera_is_healthy_and_says_so(site: Site) -> None:
+    site.settle()
+    code = CAMERAS[2]
+    unit, pid = unit_name(code), site.pid(code)
+    restarts = site.host.show(unit, "NRestarts")
+    site.rtsp[code].stop()
+    away = time.monotonic()
+    try:
+        wanted = re.compile(r"reconnecting, attempt [0-9]+: .*refused", re.IGNORECASE)
+        site.host.wait_for(
+            lambda: wanted.match(site.host.show(unit, "StatusText")) and time.monotonic() - away > 1.5 * WATCHDOG,
+            "it says so, and has for longer than the watchdog allows a hung one",
+            60,
+        )
+        assert (site.host.show(unit, "ActiveState"), site.pid(code)) == ("active", pid)
+    finally:
+        site.rtsp[code].start()
+    site.host.wait_for(lambda: site.is_live(code), "it is live again", BACK)
+    assert (site.pid(code), site.host.show(unit, "NRestarts")) == (pid, restarts)
+
+
+def test_sync_touches_only_what_has_changed(site: Site) -> None:
+    site.settle()
+    kept, changed, removed = CAMERAS
+    before = site.seen(kept)
+    pids = {code: site.pid(code) for code in CAMERAS}
+    snapd = site.host.show(SNAPD, "MainPID")
+    site.write(
+        [
+            {"code": kept, "source": site.rtsp[kept].url(kept), "timeout": 3.0},
+            {"code": changed, "source": site.rtsp[changed].url(changed), "timeout": 3.0, "slots": 3},
+            {"code": SPARE, "source": site.rtsp[SPARE].url(SPARE)},
+        ]
+    )
+    said = [line.split()[:2] for line in site.sync().splitlines()]
+    assert said[:-1] == [
+        ["stop", unit_name(removed)],
+        ["start", unit_name(SPARE)],
+        ["restart", unit_name(changed)],
+        ["reload", SNAPD],
+    ]
+    assert_without_a_gap(before, site.seen(kept))
+    assert site.is_live(SPARE)
+    assert site.pid(changed) != pids[changed]
+    assert site.host.show(SNAPD, "MainPID") == snapd
+    assert site.segments() == sorted(f"framesrv.{code}" for code in (kept, changed, SPARE))
+    links = site.host.path("/etc/systemd/system/framesrv.target.wants")
+    assert sorted(link.name for link in links.iterdir()) == sorted(
+        [SNAPD, *(unit_name(code) for code in (kept, changed, SPARE))]
+    )
+    assert site.sync().splitlines() == ["3 cameras and snapd; 4 units left alone"]
+
+
+def test_sync_knows_what_a_unit_runs_with_whoever_started_it(site: Site) -> None:
+    """A unit that was restarted by hand with a change that was then taken back runs with what is not configured."""
+    site.settle()
+    tried, killed = CAMERAS[:2]
+    site.configure(camera_defaults={"slots": 4})
+    site.host.must("systemctl", "restart", unit_name(tried))
+    site.configure()
+    pid = site.pid(killed)
+    site.host.kill(unit_name(killed), "SIGKILL")
+    site.host.wait_for(lambda: site.pid(killed) not in (0, pid), "the other has been started again")
+    assert [line.split()[:2] for line in site.sync().splitlines()[:-1]] == [["restart", unit_name(tried)]]
+
+
+def test_snapd_is_restarted_only_for_what_it_cannot_load_again(site: Site) -> None:
+    site.settle()
+    pid = site.host.show(SNAPD, "MainPID")
+    site.configure(snapshot={"quality": 70})
+    assert f"reload   {SNAPD}" in site.sync()
+    assert site.host.show(SNAPD, "MainPID") == pid
+    site.configure(snapshot={"quality": 70, "workers": 4})
+    assert f"restart  {SNAPD}" in site.sync()
+    assert site.host.show(SNAPD, "MainPID") != pid
+
+
+def test_reload_under_load_loses_no_request(site: Site) -> None:
+    site.settle()
+    pid = site.host.show(SNAPD, "MainPID")
+    with Load(site) as load:
+        for number in range(5):
+            site.configure(snapshot={"quality": 60 + number})
+            count = len(load.asked)
+            site.host.must("systemctl", "reload", SNAPD)
+            site.host.wait_for(lambda count=count: len(load.asked) >= count + 10, "some requests")  # type: ignore[misc]
+    assert set(load.answers().values()) == {"ok"}
+    assert site.host.show(SNAPD, "MainPID") == pid
+    assert site.host.journal(SNAPD).count("Reloaded") >= 5
+
+
+def test_wrong_configuration_is_refused_before_anything_is_touched(site: Site) -> None:
+    site.settle()
+    pids = {code: site.pid(code) for code in CAMERAS}
+    site.configure(CAMERAS[:1], snapshot={"quality": 101})
+    done = site.host.run("framesrv", "units", "sync")
+    assert done.returncode == 2
+    assert "snapshot.quality: expected a whole number from 1 to 100" in done.stderr
+    site.configure(CAMERAS[:1], redis={"url": f"redis://127.0.0.1:{free_port()}/0"})
+    done = site.host.run("framesrv", "units", "sync")
+    assert done.returncode == 1
+    assert "redis: " in done.stderr
+    assert "nothing was changed" in done.stderr
+    site.configure(CAMERAS[:1], store={"kind": "dir", "path": "/srv/pictures"})
+    assert "/srv/pictures" in site.host.run("framesrv", "units", "sync").stderr
+    assert {code: site.pid(code) for code in CAMERAS} == pids
+
+
+def test_wrong_configuration_is_not_tried_again_and_again(site: Site) -> None:
+    site.settle()
+    unit = unit_name("nowhere")
+    site.host.run("systemctl", "start", unit)
+    site.host.wait_for(lambda: site.host.show(unit, "ActiveState") == "failed", "it has failed")
+    assert site.host.show(unit, "ExecMainStatus") == "2"
+    assert site.host.show(unit, "NRestarts") == "0"
+    assert f"stop     {unit}" in site.sync()
+    assert "nowhere" not in site.host.status()
+
+
+def test_upgrade_restarts_decoders_one_at_a_time(site: Site) -> None:
+    """One camera is absent and does not hold the others up."""
+    site.settle()
+    site.write(
+        [
+            {"code": "absent", "source": f"rtsp://127.0.0.1:{free_port()}/absent"},
+            *({"code": code, "source": site.rtsp[code].url(code), "timeout": 3.0} for code in CAMERAS),
+        ]
+    )
+    assert site.host.run("framesrv", "units", "sync").returncode == 1  # the new camera is not live
+    codes = ("absent", *CAMERAS)
+    pids = {code: site.pid(code) for code in codes}
+    package = next(site.host.path("/opt/framesrv/lib").glob("python*/site-packages/framesrv/__init__.py"))
+    package.write_text(package.read_text().replace('__version__ = "', '__version__ = "9.'))
+    since = site.host.must("date", "+%s.%N").strip()
+    said = site.sync().splitlines()
+    assert [line.split()[1] for line in said[:-1]] == [*(unit_name(code) for code in codes), SNAPD]
+    for code in codes:
+        assert site.pid(code) not in (0, pids[code])
+    entries = site.host.must("journalctl", "--output=json", f"--since=@{since}")
+    down: set[str] = set()
+    for entry in map(json.loads, entries.splitlines()):
+        message = str(entry["MESSAGE"])
+        unit = str(entry.get("UNIT") or entry.get("_SYSTEMD_UNIT"))
+        if unit not in {unit_name(code) for code in CAMERAS}:
+            continue
+        if message.startswith("Stopping "):
+            assert not down, f"{unit} is stopped before {down} is live again"
+            down.add(unit)
+        elif "live 640x360" in message:
+            down.discard(unit)
+    assert not down
+    assert site.sync().splitlines() == ["4 cameras and snapd; 5 units left alone"]
+
+
+READ = """
+from framesrv import FrameReader
+with FrameReader("cam-1") as camera, camera.latest(max_age=2.0, timeout=10.0) as frame:
+    print(frame.width, frame.height)
+"""
+WRITE = """
+import mmap, os
+path = "/dev/shm/framesrv.cam-1"
+try:
+    os.open(path, os.O_RDWR)
+except PermissionError as error:
+    print(error.strerror)
+with open(path, "rb") as file:
+    try:
+        mmap.mmap(file.fileno(), 4096, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
+    except PermissionError as error:
+        print(error.strerror)
+for act in (os.unlink, lambda path: os.chmod(path, 0o666), lambda path: os.truncate(path, 0)):
+    try:
+        act(path)
+    except PermissionError as error:
+        print(error.strerror)
+"""
+
+
+def test_members_of_the_group_read_frames_and_nobody_else_does(site: Site) -> None:
+    site.settle()
+    for user, group in (("reader", "framesrv"), ("outsider", "nogroup")):
+        site.host.path("/etc/sysusers.d/test.conf").write_text(f"u {user} -\nm {user} {group}\n")
+        site.host.must("systemd-sysusers", "/etc/sysusers.d/test.conf")
+    assert site.host.must("python", "-c", READ, user="reader") == "640 360\n"
+    refused = ["Permission denied"] * 2 + ["Operation not permitted"] * 2 + ["Permission denied"]
+    assert site.host.must("python", "-c", WRITE, user="reader").splitlines() == refused
+    done = site.host.run("python", "-c", READ, user="outsider")
+    assert done.returncode == 1
+    assert "cannot be read: Permission denied; readers must be in the segment's group" in done.stderr
+    done = site.host.run("cat", "/etc/framesrv/framesrv.toml", user="reader")
+    assert done.returncode != 0, "who may read frames may not read the cameras' passwords"
+
+
+def test_segments_survive_the_end_of_any_one_unit(site: Site) -> None:
+    """RemoveIPC=yes would take all away with the first."""
+    site.settle()
+    before = site.seen(CAMERAS[1])
+    site.host.must("systemctl", "stop", unit_name(CAMERAS[0]), SNAPD)
+    assert site.segments() == sorted(f"framesrv.{code}" for code in CAMERAS[1:])
+    assert_without_a_gap(before, site.seen(CAMERAS[1]))
+
+
+def test_stopped_target_leaves_nothing(site: Site) -> None:
+    """Not of a decoder that hangs, nor of one that has just been killed."""
+    site.settle()
+    site.host.kill(unit_name(CAMERAS[0]), "SIGSTOP")
+    site.host.kill(unit_name(CAMERAS[1]), "SIGKILL")
+    began = time.monotonic()
+    site.host.must("systemctl", "stop", "framesrv.target")
+    site.host.wait_for(
+        lambda: not site.segments() and site.host.run("pgrep", "--uid", "framesrv").returncode == 1,
+        "nothing is left",
+    )
+    assert time.monotonic() - began < GONE
+    site.host.must("systemctl", "start", "framesrv.target")
+    site.host.wait_for(lambda: all(site.is_live(code) for code in CAMERAS), "all is back")
+
+
+def test_forty_cameras_are_live_in_a_minute(site: Site, record_property: Callable[[str, object], None]) -> None:
+    codes = [f"test{number:02}" for number in range(40)]
+    site.write([{"code": code, "source": "test:320x240@5"} for code in codes])
+    began = time.monotonic()
+    site.sync()
+    site.host.wait_for(lambda: all(site.is_live(code) for code in codes), "all are live", 60)
+    took = time.monotonic() - began
+    private = []
+    for code in codes:
+        rollup = site.host.path(f"/proc/{site.pid(code)}/smaps_rollup").read_text()
+        private.append(int(re.search(r"^Pss: +([0-9]+) kB", rollup, re.MULTILINE)[1]))  # type: ignore[index]
+    record_property("live_after_s", took)
+    record_property("mean_pss_kb", sum(private) / len(private))
+    assert took < 60
+
+
+def test_remove_leaves_the_configuration_alone(site: Site) -> None:
+    site.settle()
+    site.host.must("framesrv", "units", "remove")
+    assert site.segments() == []
+    assert site.host.run("pgrep", "--uid", "framesrv").returncode == 1
+    assert list(site.host.path("/etc").glob("*.d/framesrv*")) == []
+    assert list(site.host.path("/etc/systemd/system").rglob("framesrv*")) == []
+    assert site.host.must("systemctl", "list-units", "--all", "--no-legend", "framesrv*") == ""
+    assert site.host.path("/etc/framesrv/framesrv.toml").stat().st_size
