@@ -68,8 +68,14 @@ class Edge:
 
     @contextmanager
     def snapd(self) -> Iterator[Program]:
+        log = self._directory / "snapd.log"
+        before = log.read_text().count("Started") if log.exists() else 0
         with self.program("snapd", "snapd", "run") as snapd:
-            wait_for(lambda: self.client.exists(STREAM) or snapd.process.poll() is not None, "snapd has its group")
+
+            def is_up() -> bool:  # only then does it know what a SIGTERM means
+                return bool(self.client.exists(STREAM)) and snapd.output.count("Started") > before
+
+            wait_for(lambda: is_up() or snapd.process.poll() is not None, "snapd has its group")
             assert snapd.process.poll() is None, snapd.output[-2000:]
             yield snapd
             assert snapd.process.poll() is None, snapd.output[-2000:]
