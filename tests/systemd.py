@@ -4,6 +4,7 @@ The host has its own processes, files, /dev/shm and journal, and shares the loop
 Redis, store and platform it uses. `tests/systemd.sh` boots it.
 """
 
+import contextlib
 import json
 import os
 import shutil
@@ -143,6 +144,16 @@ class Host:
         """`framesrv units status`, by camera; that of snapd is "snapd"."""
         rows = json.loads(self.must("framesrv", "units", "status", "--json"))
         return {row["code"] or "snapd": row for row in rows}
+
+    def processes(self, user: str) -> list[int]:
+        """The processes of a user, by their numbers in the host."""
+        wanted = int(self.must("id", "-u", user))
+        found = []
+        for entry in self.path("/proc").iterdir():
+            with contextlib.suppress(OSError):  # it has just ended
+                if entry.name.isdigit() and entry.stat().st_uid == wanted:
+                    found.append(int(entry.name))
+        return found
 
     def kill(self, unit: str, signal: str) -> None:
         """Sends a signal to a unit's process."""

@@ -51,7 +51,7 @@ inside() {
   show /usr
   mount -t tmpfs -o mode=1777 tmpfs tmp
   for directory in "$@"; do show "$directory"; done
-  for file in ld.so.cache ld.so.conf ld.so.conf.d nsswitch.conf passwd group alternatives; do
+  for file in ld.so.cache ld.so.conf ld.so.conf.d nsswitch.conf hosts resolv.conf passwd group alternatives; do
     [ ! -e /etc/$file ] || cp -a /etc/$file etc/
   done
   echo testbed >etc/hostname

@@ -17,6 +17,7 @@ from typing import Any, Self
 
 import pytest
 
+from framesrv import layout
 from framesrv.units.systemd import unit_name
 from tests.cos import CosServer
 from tests.footage import footage
@@ -311,7 +312,7 @@ def test_sync_touches_only_what_has_changed(site: Site) -> None:
         [
             {"code": kept, "source": site.rtsp[kept].url(kept), "timeout": 3.0},
             {"code": changed, "source": site.rtsp[changed].url(changed), "timeout": 3.0, "slots": 3},
-            {"code": SPARE, "source": site.rtsp[SPARE].url(SPARE)},
+            {"code": SPARE, "source": site.rtsp[SPARE].url(SPARE).replace("127.0.0.1", "localhost")},
         ]
     )
     said = [line.split()[:2] for line in site.sync().splitlines()]
@@ -399,39 +400,76 @@ def test_wrong_configuration_is_not_tried_again_and_again(site: Site) -> None:
     assert "nowhere" not in site.host.status()
 
 
-def test_upgrade_restarts_decoders_one_at_a_time(site: Site) -> None:
-    """One camera is absent and does not hold the others up."""
-    site.settle()
-    site.write(
-        [
-            {"code": "absent", "source": f"rtsp://127.0.0.1:{free_port()}/absent"},
-            *({"code": code, "source": site.rtsp[code].url(code), "timeout": 3.0} for code in CAMERAS),
-        ]
-    )
-    assert site.host.run("framesrv", "units", "sync").returncode == 1  # the new camera is not live
-    codes = ("absent", *CAMERAS)
+def upgrade(site: Site, *, layout_version: int = layout.VERSION) -> None:
+    """Puts another version in place, perhaps one with another layout of segments."""
+    package = next(site.host.path("/opt/framesrv/lib").glob("python*/site-packages/framesrv"))
+    for module, name, value in (
+        ("__init__.py", "__version__", f'"{uuid.uuid4()}"'),
+        ("layout.py", "VERSION", str(layout_version)),
+    ):
+        path = package / module
+        text, count = re.subn(rf"^{name} = .*$", f"{name} = {value}", path.read_text(), flags=re.MULTILINE)
+        assert count == 1
+        path.write_text(text)
+
+
+def sync_after_upgrade(site: Site, codes: Sequence[str]) -> None:
+    """Every unit is restarted, and each of the usual cameras is live before the next is stopped."""
     pids = {code: site.pid(code) for code in codes}
-    package = next(site.host.path("/opt/framesrv/lib").glob("python*/site-packages/framesrv/__init__.py"))
-    package.write_text(package.read_text().replace('__version__ = "', '__version__ = "9.'))
     since = site.host.must("date", "+%s.%N").strip()
     said = site.sync().splitlines()
-    assert [line.split()[1] for line in said[:-1]] == [*(unit_name(code) for code in codes), SNAPD]
+    assert [line.split()[:2] for line in said[:-1]] == [
+        ["restart", unit] for unit in [*(unit_name(code) for code in codes), SNAPD]
+    ]
     for code in codes:
         assert site.pid(code) not in (0, pids[code])
     entries = site.host.must("journalctl", "--output=json", f"--since=@{since}")
-    down: set[str] = set()
+    stopped: list[str] = []
+    live: list[str] = []
     for entry in map(json.loads, entries.splitlines()):
-        message = str(entry["MESSAGE"])
-        unit = str(entry.get("UNIT") or entry.get("_SYSTEMD_UNIT"))
-        if unit not in {unit_name(code) for code in CAMERAS}:
-            continue
-        if message.startswith("Stopping "):
-            assert not down, f"{unit} is stopped before {down} is live again"
-            down.add(unit)
-        elif "live 640x360" in message:
-            down.discard(unit)
-    assert not down
-    assert site.sync().splitlines() == ["4 cameras and snapd; 5 units left alone"]
+        unit = entry.get("UNIT") or entry.get("_SYSTEMD_UNIT")
+        if unit in {unit_name(code) for code in CAMERAS}:
+            if str(entry["MESSAGE"]).startswith("Stopping "):
+                assert live == stopped, f"{unit} is stopped before the one before it is live again"
+                stopped.append(unit)
+            elif "live 640x360" in str(entry["MESSAGE"]):
+                live.append(unit)
+    assert live == stopped == [unit_name(code) for code in CAMERAS]
+    assert site.sync().splitlines() == [f"{len(codes)} cameras and snapd; {len(codes) + 1} units left alone"]
+
+
+def test_upgrade_restarts_decoders_one_at_a_time(site: Site) -> None:
+    """One camera is absent and does not hold the others up."""
+    site.settle()
+    absent = {"code": "absent", "source": f"rtsp://127.0.0.1:{free_port()}/absent"}
+    present = [{"code": code, "source": site.rtsp[code].url(code), "timeout": 3.0} for code in CAMERAS]
+    site.write([absent, *present])
+    done = site.host.run("framesrv", "units", "sync")
+    assert done.returncode == 1
+    assert "camera absent: its decoder has no picture yet" in done.stderr
+    upgrade(site)
+    sync_after_upgrade(site, ["absent", *CAMERAS])
+
+
+def test_new_layout_beside_an_old_one_is_refused_and_healed_by_sync(site: Site) -> None:
+    site.settle()
+    upgrade(site, layout_version=layout.VERSION + 1)
+    try:
+        done = site.host.run("python", "-c", READ)
+        assert done.returncode == 1
+        old, new = layout.VERSION, layout.VERSION + 1
+        assert f"its layout is version {old}, this framesrv reads version {new}: run the same version" in done.stderr
+        beside = site.host.run("framesrv", "decode", "--config", "/etc/framesrv/framesrv.toml", "--", "cam-1")
+        assert beside.returncode == 1
+        assert "framesrv.cam-1 already has a live writer" in beside.stderr
+        sync_after_upgrade(site, CAMERAS)
+        assert site.host.must("python", "-c", READ) == "640 360\n"
+        with Load(site) as load:
+            site.host.wait_for(lambda: len(load.asked) >= 6, "some requests")
+        assert set(load.answers().values()) == {"ok"}
+    finally:
+        upgrade(site)
+    sync_after_upgrade(site, CAMERAS)
 
 
 READ = """
@@ -491,7 +529,7 @@ def test_stopped_target_leaves_nothing(site: Site) -> None:
     began = time.monotonic()
     site.host.must("systemctl", "stop", "framesrv.target")
     site.host.wait_for(
-        lambda: not site.segments() and site.host.run("pgrep", "--uid", "framesrv").returncode == 1,
+        lambda: not site.segments() and not site.host.processes("framesrv"),
         "nothing is left",
     )
     assert time.monotonic() - began < GONE
@@ -499,7 +537,9 @@ def test_stopped_target_leaves_nothing(site: Site) -> None:
     site.host.wait_for(lambda: all(site.is_live(code) for code in CAMERAS), "all is back")
 
 
-def test_forty_cameras_are_live_in_a_minute(site: Site, record_property: Callable[[str, object], None]) -> None:
+def test_forty_cameras_are_live_in_a_minute(
+    site: Site, record_testsuite_property: Callable[[str, object], None]
+) -> None:
     codes = [f"test{number:02}" for number in range(40)]
     site.write([{"code": code, "source": "test:320x240@5"} for code in codes])
     began = time.monotonic()
@@ -510,8 +550,8 @@ def test_forty_cameras_are_live_in_a_minute(site: Site, record_property: Callabl
     for code in codes:
         rollup = site.host.path(f"/proc/{site.pid(code)}/smaps_rollup").read_text()
         private.append(int(re.search(r"^Pss: +([0-9]+) kB", rollup, re.MULTILINE)[1]))  # type: ignore[index]
-    record_property("live_after_s", took)
-    record_property("mean_pss_kb", sum(private) / len(private))
+    record_testsuite_property("live_after_s", took)
+    record_testsuite_property("mean_pss_kb", sum(private) / len(private))
     assert took < 60
 
 
@@ -519,7 +559,7 @@ def test_remove_leaves_the_configuration_alone(site: Site) -> None:
     site.settle()
     site.host.must("framesrv", "units", "remove")
     assert site.segments() == []
-    assert site.host.run("pgrep", "--uid", "framesrv").returncode == 1
+    assert site.host.processes("framesrv") == []
     assert list(site.host.path("/etc").glob("*.d/framesrv*")) == []
     assert list(site.host.path("/etc/systemd/system").rglob("framesrv*")) == []
     assert site.host.must("systemctl", "list-units", "--all", "--no-legend", "framesrv*") == ""

@@ -86,9 +86,9 @@ def sync(dry_run: bool, force: bool) -> None:
 def show(as_json: bool) -> None:
     """Show every camera: its unit, its frames, and what its decoder says.
 
-    Needs no root, only the group framesrv.
+    The configuration is for the services alone to read, so this needs root, as the other commands here.
 
-    Example: framesrv units status --json | jq '.[] | select(.state != "live")'
+    Example: sudo framesrv units status --json | jq '.[] | select(.state != "live")'
     """
     from framesrv.units import configuration, table
 

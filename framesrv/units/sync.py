@@ -22,7 +22,7 @@ from framesrv.units.systemd import SNAPD, TARGET, Unit, UnitsError, camera_code,
 LIVE_PATIENCE = 20.0  # s that a camera gets to be live again, if it was before
 START_PATIENCE = 10.0, 0.5  # s that all new ones get together, and more for each: a host's start is work
 STOP_PATIENCE = 60.0  # s for systemd to stop what is to be stopped
-RESTART_PATIENCE = 90.0  # s for one unit to stop and to be ready
+READY_PATIENCE = 60.0  # s for one unit to stop, if it runs, and to be ready
 
 Action = Literal["stop", "start", "restart", "reload", "keep"]
 Say = Callable[[str], None]
@@ -112,21 +112,28 @@ def _stop(names: list[str], loaded: Settings, say: Say) -> None:
 
 def _restart(name: str, loaded: Settings) -> list[str]:
     code = camera_code(name)
-    was_live = name != SNAPD and look(loaded.shm.prefix, code).state == "live"
+    # "down" may be the segment of another version, which this one cannot read
+    was_away = name == SNAPD or look(loaded.shm.prefix, code).state in ("connecting", "stalled")
+    faults = _ready("restart", name)
+    return faults if faults or was_away else _live(code, loaded, LIVE_PATIENCE)
+
+
+def _ready(action: Literal["start", "restart"], name: str) -> list[str]:
+    """Waits until a unit is ready; a sentence if it does not become so."""
     try:
-        systemctl("restart", name, timeout=RESTART_PATIENCE)  # returns when it is ready
+        systemctl(action, name, timeout=READY_PATIENCE)
     except UnitsError as error:
         return [str(error)]
-    if name == SNAPD or not was_live:
-        return []
-    return _live(code, loaded, LIVE_PATIENCE)
+    return []
 
 
 def _await_live(names: list[str], loaded: Settings) -> list[str]:
     deadline = time.monotonic() + START_PATIENCE[0] + START_PATIENCE[1] * len(names)
     faults: list[str] = []
     for name in names:
-        if name != SNAPD:
+        if name == SNAPD:
+            faults += _ready("start", name)
+        else:
             faults += _live(camera_code(name), loaded, max(0.0, deadline - time.monotonic()))
     return faults
 
