@@ -512,6 +512,40 @@ def test_members_of_the_group_read_frames_and_nobody_else_does(site: Site) -> No
     assert done.returncode != 0, "who may read frames may not read the cameras' passwords"
 
 
+def test_reader_in_a_container_needs_its_shared_memory_only_read_only(site: Site) -> None:
+    site.settle()
+    mounted = "mount -o remount,bind,ro /dev/shm && ! touch /dev/shm/x 2>/dev/null && exec python -c"
+    assert site.host.must("unshare", "--mount", "sh", "-c", f'{mounted} "$1"', "sh", READ) == "640 360\n"
+
+
+def test_check_says_that_a_containers_shared_memory_is_too_small(site: Site) -> None:
+    site.write([{"code": f"test{number}", "source": "test:1920x1080@5"} for number in range(11)])
+    mounted = "mount -t tmpfs -o size=64m tmpfs /dev/shm && exec framesrv check --config /etc/framesrv/framesrv.toml"
+    done = site.host.run("unshare", "--mount", "sh", "-c", mounted)
+    assert done.returncode == 1
+    assert re.search(r"WRONG +shared memory: [0-9]+ bytes needed for 11 cameras, 67108864 free", done.stdout)
+    assert "--shm-size for a container" in done.stdout
+
+
+def test_every_kind_of_source_works_within_the_units_limits(site: Site) -> None:
+    site.host.path("/srv").mkdir(exist_ok=True)
+    for codec in ("h264", "hevc", "mjpeg"):
+        site.host.path(f"/srv/{codec}").write_bytes(footage(codec=codec, width=640, height=360).read_bytes())
+    kinds = {
+        "file": {"source": "/srv/h264"},
+        "hevc": {"source": "/srv/hevc"},
+        "mjpeg-bgr": {"source": "/srv/mjpeg", "pixel_format": "bgr24"},
+        "opencv": {"source": "opencv:/srv/h264"},
+        "keyframes": {"source": site.rtsp[SPARE].url(SPARE), "decode": "keyframes"},
+        "udp": {"source": site.rtsp[SPARE].url(SPARE), "transport": "udp"},
+    }
+    site.write([{"code": code, **keys} for code, keys in kinds.items()])
+    site.sync()
+    for code in kinds:
+        site.host.wait_for(lambda code=code: site.is_live(code), f"{code} is live")  # type: ignore[misc]
+    assert {row["restarts"] for row in site.host.status().values()} == {0}
+
+
 def test_segments_survive_the_end_of_any_one_unit(site: Site) -> None:
     """RemoveIPC=yes would take all away with the first."""
     site.settle()
