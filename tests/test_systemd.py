@@ -18,6 +18,7 @@ from typing import Any, Self
 import pytest
 
 from framesrv import layout
+from framesrv.units.configuration import read_environment
 from framesrv.units.systemd import unit_name
 from tests.cos import CosServer
 from tests.footage import footage
@@ -204,6 +205,32 @@ def test_only_root_changes_units(site: Site) -> None:
         done = site.host.run("framesrv", "units", command, user="framesrv")
         assert (done.returncode, done.stdout) == (1, "")
         assert done.stderr == "framesrv: only root may do this: try it with sudo\n"
+
+
+ENVIRONMENT = """
+# a comment
+; another
+
+A=plain # not a comment
+B="with a 'quote'"
+  C = 'x=y'
+D=
+E=two words
+F=p%40ss$word
+"""
+
+
+def test_environment_file_is_read_as_systemd_does(site: Site) -> None:
+    """`framesrv units sync` must check what the services will get."""
+    file = site.host.path("/etc/test.env")
+    file.write_text(ENVIRONMENT)
+    unit = "[Service]\nType=oneshot\nEnvironmentFile=/etc/test.env\nExecStart=/usr/bin/env\n"
+    site.host.path("/etc/systemd/system/test.service").write_text(unit)
+    site.host.must("systemctl", "start", "test.service")
+    wanted = [f"{name}={value}" for name, value in read_environment(file).items()]
+    assert len(wanted) == 6
+    site.host.wait_for(lambda: "F=" in site.host.journal("test.service"), "it has said what it got")
+    assert set(wanted) <= set(site.host.journal("test.service").splitlines())
 
 
 def test_dry_run_says_what_sync_would_do_and_does_nothing(site: Site) -> None:

@@ -51,22 +51,11 @@ def test_host_without_systemd_is_told_so(command: str) -> None:
     assert done.stderr == "framesrv: systemd does not run on this host: use `framesrv up` instead of units\n"
 
 
-def test_environment_file_is_read_as_systemd_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(configuration, "STATE", tmp_path)
-    place = tmp_path / "unit" / "started"
-    place.mkdir(parents=True)
-    (place / "framesrv.toml").write_text("")
-    file = place / "framesrv.env"
-    file.write_text(
-        "# a comment\n; another\n\nFRAMESRV_STORE__SECRET_ID=plain # not a comment\n"
-        "FRAMESRV_STORE__SECRET_KEY=\"with a 'quote'\"\n  FRAMESRV_STORE__TOKEN = 'x=y' \n"
-    )
-    loaded = configuration.as_started("unit")
-    assert loaded is not None
-    store = loaded.store
-    assert (store.secret_id, store.secret_key, store.token) == ("plain # not a comment", "with a 'quote'", "x=y")
+def test_environment_file_without_a_pair_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "framesrv.env"
     file.write_text("FRAMESRV_STORE__TOKEN\n")
-    assert configuration.as_started("unit") is None
+    with pytest.raises(ConfigError, match=r"framesrv\.env: line 1: expected FRAMESRV_SECTION__KEY=value"):
+        configuration.read_environment(file)
 
 
 def test_a_decoder_is_the_same_unless_its_camera_or_its_segments_differ() -> None:
@@ -110,6 +99,6 @@ def test_installation_that_services_cannot_see_is_refused(tmp_path: Path) -> Non
 
 
 def test_programs_that_are_not_there_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files.sysconfig, "get_path", lambda _: str(tmp_path))
+    monkeypatch.setattr("sysconfig.get_path", lambda _: str(tmp_path))
     with pytest.raises(UnitsError, match=f"{tmp_path}/framesrv does not exist: install framesrv with pip"):
         files.programs()

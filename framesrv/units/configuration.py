@@ -26,7 +26,7 @@ def load() -> tuple[Settings, dict[str, str]]:
     Raises:
         ConfigError: with a line for every problem there is.
     """
-    environment = _environment()
+    environment = read_environment()
     return settings.load(CONFIG, environment), environment
 
 
@@ -64,37 +64,12 @@ def _unwritable() -> list[str]:
     ]
 
 
-def _environment(file: Path = ENVIRONMENT) -> dict[str, str]:
-    """The environment file as systemd reads it, without its rarest forms (continued lines, escapes)."""
-    try:
-        text = file.read_text("utf-8")
-    except FileNotFoundError:
-        return {}
-    except OSError as error:
-        raise ConfigError([f"{file}: cannot be read: {error.strerror}"]) from error
-    except UnicodeDecodeError as error:
-        raise ConfigError([f"{file}: not UTF-8"]) from error
-    found = {}
-    for number, line in enumerate(text.splitlines(), 1):
-        name, is_pair, value = line.strip().partition("=")
-        if not name or name[0] in "#;":
-            continue
-        if not is_pair:
-            raise ConfigError([f"{file}: line {number}: expected FRAMESRV_SECTION__KEY=value"])
-        value = value.strip()
-        try:
-            found[name.strip()] = shlex.split(value)[0] if value[:1] in ("'", '"') else value
-        except ValueError as error:
-            raise ConfigError([f"{file}: line {number}: expected a closing quotation mark"]) from error
-    return found
-
-
 def as_started(unit: str, moment: Literal["started", "loaded"] = "started") -> Settings | None:
     """What a unit read when it was started, or last loaded again: each keeps a copy. None where that is not known."""
     place = STATE / unit
     try:
         # a process keeps the environment that it was started with
-        return settings.load(place / moment / CONFIG.name, _environment(place / "started" / ENVIRONMENT.name))
+        return settings.load(place / moment / CONFIG.name, read_environment(place / "started" / ENVIRONMENT.name))
     except ConfigError:
         return None
 
@@ -117,13 +92,38 @@ def same_for_snapd(one: Settings, other: Settings, *, fixed: bool) -> bool:
 
 def same_environment(unit: str) -> bool:
     """Whether the environment file is as it was when the unit was started."""
-    return _environment(STATE / unit / "started" / ENVIRONMENT.name) == _environment()
+    return read_environment(STATE / unit / "started" / ENVIRONMENT.name) == read_environment()
 
 
 def forget(unit: str) -> None:
     """Removes the copies of a unit that is no more."""
     with contextlib.suppress(FileNotFoundError):
         shutil.rmtree(STATE / unit)
+
+
+def read_environment(file: Path = ENVIRONMENT) -> dict[str, str]:
+    """The environment file as systemd reads it, without its rarest forms (continued lines, escapes)."""
+    try:
+        text = file.read_text("utf-8")
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise ConfigError([f"{file}: cannot be read: {error.strerror}"]) from error
+    except UnicodeDecodeError as error:
+        raise ConfigError([f"{file}: not UTF-8"]) from error
+    found = {}
+    for number, line in enumerate(text.splitlines(), 1):
+        name, is_pair, value = line.strip().partition("=")
+        if not name or name[0] in "#;":
+            continue
+        if not is_pair:
+            raise ConfigError([f"{file}: line {number}: expected FRAMESRV_SECTION__KEY=value"])
+        value = value.strip()
+        try:
+            found[name.strip()] = shlex.split(value)[0] if value[:1] in ("'", '"') else value
+        except ValueError as error:
+            raise ConfigError([f"{file}: line {number}: expected a closing quotation mark"]) from error
+    return found
 
 
 @contextlib.contextmanager

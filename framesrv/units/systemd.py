@@ -79,9 +79,7 @@ def unit_name(code: str) -> str:
     )
     name = f"framesrv@{escaped}.service"
     if len(name) > LONGEST_NAME:
-        raise ConfigError(
-            [f"camera {code}: too many of its characters must be escaped in a unit's name; use fewer -"]
-        )
+        raise ConfigError([f"camera {code}: expected fewer -, which are four characters each in a unit's name"])
     return name
 
 
