@@ -303,7 +303,10 @@ def test_hung_decoder_is_replaced_by_the_watchdog(site: Site) -> None:
     hung, other = CAMERAS[1], CAMERAS[2]
     pid, before = site.pid(hung), site.seen(other)
     site.host.kill(unit_name(hung), "SIGSTOP")
-    site.host.wait_for(lambda: site.pid(hung) not in (0, pid) and site.is_live(hung), "it has been replaced", 60)
+    try:
+        site.host.wait_for(lambda: site.pid(hung) not in (0, pid) and site.is_live(hung), "it has been replaced", 60)
+    finally:
+        site.host.kill(unit_name(hung), "SIGCONT")
     assert "watchdog" in site.host.journal(unit_name(hung)).lower()
     assert_without_a_gap(before, site.seen(other))
 
