@@ -92,6 +92,7 @@ inside() {
 }
 
 export root setup cgroup
-unshare --pid --mount --uts --ipc --fork --kill-child --propagation private \
+# ends with this script, even if that is killed
+setpriv --pdeathsig KILL unshare --pid --mount --uts --ipc --fork --kill-child --propagation private \
   bash -euc "$(declare -f boot show inside); boot \"\$@\"" bash "$@" &
 wait $! || true
