@@ -8,6 +8,7 @@ import click
 from framesrv import __version__, log, settings
 from framesrv.command import Group, config_option, log_format_option
 from framesrv.errors import ConfigError, SourceUsageError
+from framesrv.units.cli import units
 
 STATE_COLOURS = {"live": "green", "stalled": "yellow", "connecting": "yellow", "down": "red"}
 
@@ -145,3 +146,6 @@ def demo(sources: tuple[str, ...], seconds: float | None, output: Path | None) -
     from framesrv import demonstration
 
     demonstration.run(list(sources), seconds, output)
+
+
+main.add_command(units)

@@ -20,6 +20,15 @@ ENVIRONMENT_PREFIX = "FRAMESRV_"
 PLACES = (Path("framesrv.toml"), Path("/etc/framesrv/framesrv.toml"))
 MAX_SLOTS = 16
 
+# What snapd keeps until it is started again, its connections, threads and place on the stream being made by it. All
+# else it takes up when it loads its configuration again.
+FIXED = {
+    "redis": ("url",),
+    "stream": ("name", "group", "consumer", "dead"),
+    "snapshot": ("workers",),
+    "shm": ("prefix",),
+}
+
 Text = Annotated[str, Meta(min_length=1)]
 Seconds = Annotated[float, Meta(gt=0, le=86400)]
 Count = Annotated[int, Meta(ge=1, le=1_000_000)]

@@ -10,7 +10,7 @@ from typing import Any, Self
 import msgspec
 import redis
 
-from framesrv.settings import Settings
+from framesrv.settings import FIXED, Settings
 from snapd.capture import Captures
 from snapd.connection import COMMAND_LIMIT
 from snapd.delivery import Delivery
@@ -21,14 +21,6 @@ from snapd.store import Store, open_store
 UPLOAD_LIMIT = 17.0  # s that a store takes at most, with its second try
 CALLBACK_PAUSE = 1.0  # s between two callbacks, at most
 SPARE = 2.0  # s for taking and encoding a picture
-
-# What the connections, the threads and the place on the stream were made by: it changes with a restart.
-FIXED = {
-    "redis": ("url",),
-    "stream": ("name", "group", "consumer", "dead"),
-    "snapshot": ("workers",),
-    "shm": ("prefix",),
-}
 
 
 def job_limit(settings: Settings) -> float:
