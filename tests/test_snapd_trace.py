@@ -1,0 +1,185 @@
+"""Where the time of a request went: what a service tells of each one that it has answered."""
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from snapd.result import EXPIRED, INTERNAL
+from snapd.trace import STAGES, Trace
+from tests.edge import CONSUMER, GROUP, STREAM, Edge, Running, wait_until
+from tests.http_server import Fault
+
+ALL = list(STAGES)
+
+
+@pytest.fixture
+def traces() -> list[Trace]:
+    return []
+
+
+@pytest.fixture
+def running(edge: Edge, traces: list[Trace]) -> Iterator[Running]:
+    with Running(edge.settings(), traces.append) as service:
+        yield service
+
+
+def told(traces: list[Trace], fields: dict[Any, Any]) -> Trace:
+    """The one trace of that request."""
+    wait_until(lambda: any(trace.request_id == fields["request_id"] for trace in traces))
+    (trace,) = [trace for trace in traces if trace.request_id == fields["request_id"]]
+    return trace
+
+
+def names(trace: Trace) -> list[str]:
+    return [name for name, _ in trace.stages]
+
+
+def test_every_stage_of_a_request_is_told_and_together_they_are_its_whole_time(
+    edge: Edge, running: Running, traces: list[Trace]
+) -> None:
+    edge.camera("cam01", 1280, 720)
+    edge.ask()  # connections are made
+    fields = edge.fields()
+    began = time.monotonic()
+    edge.send(fields)
+    edge.wvp.wait(2, 10)
+    trace = told(traces, fields)
+    took = time.monotonic() - began
+    assert (trace.camera_code, trace.outcome, trace.message) == ("cam01", "ok", "")
+    assert names(trace) == ALL
+    assert all(seconds > 0 for _, seconds in trace.stages)
+    assert trace.seconds < took + 0.002  # an entry's id has whole milliseconds
+    assert trace.received_at == int(trace.entry_id.partition("-")[0]) / 1000
+    assert abs(trace.received_at - time.time()) < 60
+
+
+def test_time_is_told_of_the_stage_that_took_it(edge: Edge, running: Running, traces: list[Trace]) -> None:
+    edge.camera("cam01")
+    edge.ask()
+    edge.cos.delay, edge.wvp.delay = 0.3, 0.5
+    fields = edge.fields()
+    edge.send(fields)
+    seconds = dict(told(traces, fields).stages)
+    assert seconds["uploading"] >= 0.3
+    assert seconds["callback"] >= 0.5
+    assert max(seconds, key=seconds.__getitem__) == "callback"
+
+
+def test_request_that_waited_in_redis_was_queued(edge: Edge, traces: list[Trace]) -> None:
+    edge.camera("cam01")
+    fields = edge.fields()
+    edge.send(fields)
+    time.sleep(0.4)  # so long nobody takes it
+    with Running(edge.settings(), traces.append):
+        seconds = dict(told(traces, fields).stages)
+    assert seconds["queued"] >= 0.39
+
+
+def test_camera_without_a_frame_costs_waiting_and_no_picture(
+    edge: Edge, running: Running, traces: list[Trace]
+) -> None:
+    fields = edge.fields("down")
+    edge.send(fields)
+    trace = told(traces, fields)
+    assert (trace.outcome, trace.message) == ("error", "摄像头流未连接: down")
+    assert names(trace) == ["queued", "waiting", "callback"]
+    assert dict(trace.stages)["waiting"] >= 0.3
+
+
+def test_late_request_was_queued_and_called_back(edge: Edge, traces: list[Trace]) -> None:
+    edge.camera("cam01")
+    fields = edge.fields()
+    edge.send(fields)
+    time.sleep(0.2)
+    with Running(edge.settings(snapshot={"deadline": 0.1}), traces.append):
+        trace = told(traces, fields)
+    assert (trace.outcome, trace.message) == ("error", EXPIRED)
+    assert names(trace) == ["queued", "callback"]
+
+
+def test_of_a_shared_picture_one_request_alone_has_the_encoding(
+    edge: Edge, running: Running, traces: list[Trace]
+) -> None:
+    edge.camera("cam01", 1280, 720)
+    edge.send(*(edge.fields() for _ in range(6)))
+    wait_until(lambda: len(traces) == 6)
+    assert running.encoder.count == 1
+    assert sorted(map(names, traces), key=len) == [["queued", "waiting", "uploading", "callback"]] * 5 + [ALL]
+
+
+def test_upload_that_fails_is_a_stage_like_any_other(edge: Edge, running: Running, traces: list[Trace]) -> None:
+    edge.camera("cam01")
+    edge.cos.fault = Fault(500)
+    fields = edge.fields()
+    edge.send(fields)
+    trace = told(traces, fields)
+    assert trace.outcome == "error"
+    assert names(trace) == ALL
+
+
+def test_answer_is_told_once_and_when_it_was_handed_over(
+    edge: Edge, traces: list[Trace], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However often the request was delivered: of the last try, which had the result from an earlier one."""
+    monkeypatch.setattr("snapd.stream.RETURN_AFTER", 0.1)
+    edge.camera("cam01")
+    rule: dict[str, Any] = {"enabled": True, "nopass": True, "commands": ["+@all"]}
+    fields = edge.fields(callback_url="")
+    edge.redis.xgroup_create(STREAM, GROUP, "0", mkstream=True)
+    try:
+        edge.redis.acl_setuser("default", keys=["snap:done:*", STREAM], reset_keys=True, **rule)
+        with Running(edge.settings(stream={"max_deliveries": 1000}), traces.append):
+            edge.send(fields)
+            wait_until(lambda: pending(edge) and pending(edge)[0]["times_delivered"] >= 3)
+            assert traces == []
+            edge.redis.acl_setuser("default", keys=["*"], **rule)
+            trace = told(traces, fields)
+            wait_until(lambda: edge.pending == 0)
+    finally:
+        edge.redis.acl_setuser("default", keys=["*"], **rule)
+    assert len(traces) == 1
+    assert (trace.outcome, names(trace)) == ("ok", ["queued", "callback"])
+
+
+def test_dead_letter_is_told_as_the_error_that_its_sender_got(
+    edge: Edge, traces: list[Trace], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("snapd.stream.RETURN_AFTER", 0.05)
+    fields = edge.fields()
+    edge.send(fields)
+    edge.redis.xgroup_create(STREAM, GROUP, "0")
+    for _ in range(5):  # delivered to a process that died each time
+        if not edge.redis.xreadgroup(GROUP, CONSUMER, {STREAM: ">"}):
+            edge.redis.xclaim(STREAM, GROUP, CONSUMER, 0, [row["message_id"] for row in pending(edge)])
+    with Running(edge.settings(), traces.append):
+        trace = told(traces, fields)
+    assert edge.redis.xlen("edge_snap_dead") == 1
+    assert (trace.outcome, trace.message, names(trace)) == ("error", INTERNAL, ["queued", "callback"])
+
+
+def pending(edge: Edge) -> list[dict[str, Any]]:
+    found: Any = edge.redis.xpending_range(STREAM, GROUP, "-", "+", 10)
+    return list(found)
+
+
+def test_listener_that_fails_breaks_no_answer(edge: Edge, caplog: pytest.LogCaptureFixture) -> None:
+    edge.camera("cam01")
+
+    def fail(_: Trace) -> None:
+        raise RuntimeError("no ears")
+
+    with Running(edge.settings(), fail):
+        assert [edge.ask().status for _ in range(20)] == ["ok"] * 20  # more than there are workers
+        wait_until(lambda: edge.pending == 0)
+    assert "no ears" in caplog.text
+
+
+def test_listener_that_is_slow_keeps_nobody_from_being_acknowledged(edge: Edge) -> None:
+    edge.camera("cam01")
+    with Running(edge.settings(), lambda _: time.sleep(0.5)):
+        edge.ask()
+        began = time.monotonic()
+        wait_until(lambda: edge.pending == 0)
+        assert time.monotonic() - began < 0.4
