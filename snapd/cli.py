@@ -138,7 +138,8 @@ def _write(path: Path, content: bytes) -> None:
 )
 @click.option("--callback-url", default="", metavar="URL", help="Where the result is to be posted. Default: not.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as it is on the wire.")
-def request(config: Path | None, code: str, timeout: float, callback_url: str, as_json: bool) -> None:
+@click.option("-v", "--verbose", is_flag=True, help="Show where the time went. With --json, on standard error.")
+def request(config: Path | None, code: str, timeout: float, callback_url: str, as_json: bool, verbose: bool) -> None:
     """Ask for a picture as the cloud would.
 
     Sends a request for camera CODE through Redis, waits for its result and prints it.
@@ -147,26 +148,32 @@ def request(config: Path | None, code: str, timeout: float, callback_url: str, a
 
     \b
     Example:
-        snapd request 34020000001320000001 --timeout 5
+        snapd request 34020000001320000001 --timeout 5 --verbose
     """  # noqa: D301  click wants the character
     loaded = settings.load(config)
 
     import redis
 
     from snapd.client import Client
+    from snapd.waterfall import waterfall
 
     try:
-        result = Client(loaded).request(code, callback_url, timeout)
+        answer = Client(loaded).request(code, callback_url, timeout, trace=verbose)
     except redis.RedisError as error:
         raise click.ClickException(log.mask(f"{loaded.redis.url} cannot be reached: {error}")) from error
+    result = answer.result
     if result is None:
         click.echo(f"the result went to {log.mask(callback_url)}", err=as_json)
-        return
-    if as_json:
+    elif as_json:
         click.echo(result.to_json().decode())
     else:
         click.echo(f"{result.status} {result.url or result.message}")
-    if result.status != "ok":
+    if verbose:
+        if answer.trace:
+            click.echo("\n".join(waterfall(answer.trace)), err=as_json)
+        else:
+            click.echo("where the time went was not told: is that `snapd run` an older one?", err=True)
+    if result and result.status != "ok":
         sys.exit(1)
 
 

@@ -16,12 +16,17 @@ A stage that did not take place is left out: of a shared picture the encoding be
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, Self, TypeAlias
+from typing import Any, Literal, Self, TypeAlias
+
+import orjson
+import redis
 
 from snapd.request import Request
 from snapd.result import Result
 
 STAGES = ("queued", "waiting", "converting", "encoding", "uploading", "callback")
+PREFIX = "snap:trace:"
+KEPT = 60  # s
 
 
 class Laps:
@@ -53,7 +58,8 @@ class Laps:
             parts["upload"],
             parts["keep"] + parts["place"] + parts["deliver"],
         )
-        return tuple(stage for stage in zip(STAGES, seconds, strict=True) if stage[1] > 0)
+        # Every request was queued, though two clocks may say for no time at all.
+        return tuple(stage for stage in zip(STAGES, seconds, strict=True) if stage[1] > 0 or stage[0] == "queued")
 
     def __str__(self) -> str:
         """The stages and then the parts, as the ``key=value`` of a log line, in milliseconds."""
@@ -103,6 +109,26 @@ class Trace:
             request.traceparent,
         )
 
+    @classmethod
+    def parse(cls, text: bytes) -> Self:
+        """The trace that `to_json` wrote. For anything else ValueError, KeyError, TypeError or AttributeError."""
+        fields = orjson.loads(text)
+        stages = tuple((str(name), float(seconds)) for name, seconds in fields.pop("stages").items())
+        return cls(stages=stages, **fields)
+
+    def to_json(self) -> bytes:
+        """The wire form: `stages` is an object, in their order; without the trace context, which the sender knows."""
+        fields: dict[str, Any] = {
+            "request_id": self.request_id,
+            "camera_code": self.camera_code,
+            "entry_id": self.entry_id,
+            "received_at": self.received_at,
+            "stages": {name: round(seconds, 6) for name, seconds in self.stages},
+            "outcome": self.outcome,
+            "message": self.message,
+        }
+        return orjson.dumps(fields)
+
     @property
     def seconds(self) -> float:
         """From the first stage's beginning to the last one's end."""
@@ -110,3 +136,17 @@ class Trace:
 
 
 Listener: TypeAlias = Callable[[Trace], object]
+
+
+def keep(client: redis.Redis, trace: Trace) -> None:
+    """Lets the sender see it, for a minute. Raises RedisError."""
+    client.set(PREFIX + trace.request_id, trace.to_json(), ex=KEPT)
+
+
+def find(client: redis.Redis, request_id: str) -> Trace | None:
+    """The trace that was kept; None if there is none, or none that can be read. Raises RedisError."""
+    content: Any = client.get(PREFIX + request_id)
+    try:
+        return None if content is None else Trace.parse(content)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None

@@ -31,7 +31,7 @@ from snapd.pool import Pool
 from snapd.request import Request, parse
 from snapd.result import EXPIRED, INTERNAL, NOT_CONNECTED, UPLOAD_FAILED, Result
 from snapd.stream import Entry, RequestStream
-from snapd.trace import Laps, Listener, Trace
+from snapd.trace import Laps, Listener, Trace, keep
 
 logger = logging.getLogger(__name__)
 
@@ -317,7 +317,12 @@ class Service:
     def _tell(self, job: Job, result: Result) -> None:
         """Tells whoever listens that a request was answered. What goes wrong with that is nobody else's affair."""
         try:
-            self._on_answered(Trace.of(job.request, result, job.laps))
+            trace = Trace.of(job.request, result, job.laps)
+            self._on_answered(trace)
+            if job.request.wants_trace:
+                keep(self._client, trace)
+        except redis.RedisError as error:
+            logger.warning("The sender cannot see where the time went reason=%r", str(error))
         except Exception:
             logger.exception("Nobody was told of the answer, going on")
 
