@@ -1,17 +1,24 @@
 """The command line of snapd. What a command needs is imported when it runs."""
 
 import logging
+import os
 import re
 import sys
 import tempfile
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from framesrv import log, settings
 from framesrv.command import Group, config_option, log_format_option
+
+if TYPE_CHECKING:
+    from snapd.spans import Spans
+
+COLLECTOR = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 
 logger = logging.getLogger("snapd")
 
@@ -51,7 +58,8 @@ def run(config: Path | None, log_format: log.Format, verbose: bool) -> None:
     from snapd.worker import Service
 
     supervision = Supervision(config)
-    service = Service.open(loaded, on_change=supervision.changed)
+    spans = _spans()
+    service = Service.open(loaded, on_change=supervision.changed, on_answered=spans.tell if spans else lambda _: None)
     supervision.begin(service)
     logger.info(
         "Started stream=%s group=%s consumer=%s cameras=%d workers=%d store=%s",
@@ -62,8 +70,28 @@ def run(config: Path | None, log_format: log.Format, verbose: bool) -> None:
         loaded.snapshot.workers,
         loaded.store.kind,
     )
-    service.run()
+    try:
+        service.run()
+    finally:
+        if spans:
+            spans.close()
     logger.info("Stopped")
+
+
+def _spans() -> "Spans | None":
+    """Where a collector is named, what exports to it."""
+    variable = next((name for name in COLLECTOR if os.environ.get(name)), None)
+    if variable is None:
+        return None
+    try:
+        from snapd.spans import Spans
+
+        return Spans()
+    except ImportError as error:
+        logger.warning("%s is set, but no spans are exported: pip install 'framesrv[otel]' (%s)", variable, error)
+    except (ValueError, OSError) as error:
+        logger.warning("%s is set, but no spans are exported: %s", variable, error)
+    return None
 
 
 @main.command()
