@@ -20,7 +20,7 @@ NEIGHBOURS = 0.05  # of all samples: those whose mean stands for a quantile
 
 Stages: TypeAlias = Mapping[str, float]  # ms
 
-_ANSWERED = re.compile(r"Answered request_id='([^']+)'.* status=ok ")
+_ANSWERED = re.compile(r"request_id='?([^' ]+)'? .*Answered status=ok ")
 _TIME = re.compile(r"(\w+)_ms=(-?[0-9.]+)")
 
 
@@ -67,10 +67,10 @@ def read_log(log: Path) -> dict[str, Stages]:
             times = {name: float(value) for name, value in _TIME.findall(line)}
             found[answered[1]] = {
                 QUEUED: times["queued"],
-                WAITING: times["capture"] - times["convert"] - times["encode"],
-                CONVERT: times["convert"],
-                ENCODE: times["encode"],
-                UPLOAD: times["upload"],
+                WAITING: times.get("waiting", 0.0),
+                CONVERT: times.get("converting", 0.0),
+                ENCODE: times.get("encoding", 0.0),
+                UPLOAD: times["uploading"],
                 CALLBACK: times["deliver"],
                 OTHER: times.get("keep", 0.0) + times["place"],
             }

@@ -15,6 +15,7 @@ import threading
 import time
 import weakref
 from collections.abc import Collection
+from dataclasses import replace
 
 from framesrv import Frame, FrameReader, FramesrvError, FrameUnavailableError
 from snapd.encoder import Encoder, Picture
@@ -33,12 +34,13 @@ class Capture:
         self._outcome: Picture | FramesrvError | None = None
 
     def picture(self) -> Picture:
-        """The picture; the first call takes it and the others wait for that.
+        """The picture; the first call takes it and the others wait for that, with no time of converting or encoding.
 
         Raises:
             FramesrvError: the camera gave no frame (FrameUnavailableError), or its segment is unusable.
         """
         with self._lock:
+            shared = self._outcome is not None
             if self._outcome is None:
                 try:
                     self._outcome = self._captures.take(self)
@@ -47,7 +49,7 @@ class Capture:
                 finally:
                     self._captures.close_to_others(self)
         if isinstance(self._outcome, Picture):
-            return self._outcome
+            return replace(self._outcome, converted=0.0, encoded=0.0) if shared else self._outcome
         raise self._outcome
 
 

@@ -1,17 +1,24 @@
 """The command line of snapd. What a command needs is imported when it runs."""
 
 import logging
+import os
 import re
 import sys
 import tempfile
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from framesrv import log, settings
 from framesrv.command import Group, config_option, log_format_option
+
+if TYPE_CHECKING:
+    from snapd.spans import Spans
+
+COLLECTOR = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 
 logger = logging.getLogger("snapd")
 
@@ -51,7 +58,8 @@ def run(config: Path | None, log_format: log.Format, verbose: bool) -> None:
     from snapd.worker import Service
 
     supervision = Supervision(config)
-    service = Service.open(loaded, on_change=supervision.changed)
+    spans = _spans()
+    service = Service.open(loaded, on_change=supervision.changed, on_answered=spans.tell if spans else lambda _: None)
     supervision.begin(service)
     logger.info(
         "Started stream=%s group=%s consumer=%s cameras=%d workers=%d store=%s",
@@ -62,8 +70,28 @@ def run(config: Path | None, log_format: log.Format, verbose: bool) -> None:
         loaded.snapshot.workers,
         loaded.store.kind,
     )
-    service.run()
+    try:
+        service.run()
+    finally:
+        if spans:
+            spans.close()
     logger.info("Stopped")
+
+
+def _spans() -> "Spans | None":
+    """Where a collector is named, what exports to it."""
+    variable = next((name for name in COLLECTOR if os.environ.get(name)), None)
+    if variable is None:
+        return None
+    try:
+        from snapd.spans import Spans
+
+        return Spans()
+    except ImportError as error:
+        logger.warning("%s is set, but no spans are exported: pip install 'framesrv[otel]' (%s)", variable, error)
+    except (ValueError, OSError) as error:
+        logger.warning("%s is set, but no spans are exported: %s", variable, error)
+    return None
 
 
 @main.command()
@@ -138,7 +166,8 @@ def _write(path: Path, content: bytes) -> None:
 )
 @click.option("--callback-url", default="", metavar="URL", help="Where the result is to be posted. Default: not.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as it is on the wire.")
-def request(config: Path | None, code: str, timeout: float, callback_url: str, as_json: bool) -> None:
+@click.option("-v", "--verbose", is_flag=True, help="Show where the time went. With --json, on standard error.")
+def request(config: Path | None, code: str, timeout: float, callback_url: str, as_json: bool, verbose: bool) -> None:
     """Ask for a picture as the cloud would.
 
     Sends a request for camera CODE through Redis, waits for its result and prints it.
@@ -147,26 +176,32 @@ def request(config: Path | None, code: str, timeout: float, callback_url: str, a
 
     \b
     Example:
-        snapd request 34020000001320000001 --timeout 5
+        snapd request 34020000001320000001 --timeout 5 --verbose
     """  # noqa: D301  click wants the character
     loaded = settings.load(config)
 
     import redis
 
     from snapd.client import Client
+    from snapd.waterfall import waterfall
 
     try:
-        result = Client(loaded).request(code, callback_url, timeout)
+        answer = Client(loaded).request(code, callback_url, timeout, trace=verbose)
     except redis.RedisError as error:
         raise click.ClickException(log.mask(f"{loaded.redis.url} cannot be reached: {error}")) from error
+    result = answer.result
     if result is None:
         click.echo(f"the result went to {log.mask(callback_url)}", err=as_json)
-        return
-    if as_json:
+    elif as_json:
         click.echo(result.to_json().decode())
     else:
         click.echo(f"{result.status} {result.url or result.message}")
-    if result.status != "ok":
+    if verbose:
+        if answer.trace:
+            click.echo("\n".join(waterfall(answer.trace)), err=as_json)
+        else:
+            click.echo("where the time went was not told: is that `snapd run` an older one?", err=True)
+    if result and result.status != "ok":
         sys.exit(1)
 
 

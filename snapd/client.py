@@ -2,6 +2,7 @@
 
 import time
 import uuid
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,8 +13,23 @@ from snapd.connection import open_client
 from snapd.errors import RequestTimeoutError
 from snapd.request import folder
 from snapd.result import Result
+from snapd.trace import Trace, find
 
 LOOK = 0.02  # s between looks at the key: Redis has no blocking read of one
+TRACE_PATIENCE = 1.0  # s after the result; it is told a moment later
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came of a request.
+
+    Attributes:
+        result: None if it went to the callback URL.
+        trace: where the time went; None if that was not asked for, or not told in time.
+    """
+
+    result: Result | None
+    trace: Trace | None = None
 
 
 class Client:
@@ -29,11 +45,14 @@ class Client:
         self._key_prefix = folder(settings.store.key_prefix)
         self._redis = open_client(settings.redis.url)
 
-    def request(self, code: str, callback_url: str = "", timeout: float = 10.0) -> Result | None:
+    def request(self, code: str, callback_url: str = "", timeout: float = 10.0, *, trace: bool = False) -> Answer:
         """Asks for a picture of `code` and waits for the result.
 
-        Returns:
-            The result; None if it went to `callback_url`.
+        Args:
+            code: the camera's.
+            callback_url: where the result is to go; empty: to its key.
+            timeout: seconds to wait for it.
+            trace: whether to ask where the time went.
 
         Raises:
             RequestTimeoutError: nobody answered for `timeout` seconds.
@@ -47,8 +66,13 @@ class Client:
         }
         if callback_url:
             fields["callback_url"] = callback_url
+        if trace:
+            fields["trace"] = "1"
+        result = self._result_of(request_id, self._redis.xadd(self._stream.name, fields), callback_url, timeout)
+        return Answer(result, self._trace_of(request_id) if trace else None)
+
+    def _result_of(self, request_id: str, entry_id: Any, callback_url: str, timeout: float) -> Result | None:
         deadline = time.monotonic() + timeout
-        entry_id: Any = self._redis.xadd(self._stream.name, fields)
         while True:
             done = bool(callback_url) and self._is_acknowledged(entry_id)
             content: Any = self._redis.get(self._result.key_prefix + request_id)
@@ -62,6 +86,12 @@ class Client:
                     f"is `snapd run` reading the stream {self._stream.name}?"
                 )
             time.sleep(LOOK)
+
+    def _trace_of(self, request_id: str) -> Trace | None:
+        deadline = time.monotonic() + TRACE_PATIENCE
+        while (trace := find(self._redis, request_id)) is None and time.monotonic() < deadline:
+            time.sleep(LOOK)
+        return trace
 
     def _is_acknowledged(self, entry_id: bytes) -> bool:
         """Whether the group has taken the entry and is done with it."""

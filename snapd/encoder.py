@@ -20,7 +20,7 @@ Encode = Callable[[Any, int], bytes]  # (H x W x 3 BGR uint8, quality)
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A JPEG and what it shows; `converted` and `encoded` are the seconds that took."""
+    """A JPEG and what it shows; `converted` and `encoded` are the seconds that took, 0 where another did it."""
 
     jpeg: bytes
     width: int

@@ -13,6 +13,7 @@ from snapd.result import BAD_ENCODING, BAD_ID, BAD_PATH, INCOMPLETE
 FIELDS = ("request_id", "camera_code", "cos_path", "callback_url")
 MAX_ID = 128  # characters
 MAX_CODE = 64  # characters; no camera has more
+MAX_TRACEPARENT = 128  # bytes; today's version has 55
 MAX_PATH = 850  # bytes of UTF-8, COS's own limit for a key
 
 _FORBIDDEN = re.compile(r"[\\\x00-\x1f\x7f-\x9f]")
@@ -30,6 +31,8 @@ class Request:
         camera_code: as sent, but cut off where it is longer than any camera's.
         cos_path: where the picture goes, without the one leading ``/`` that is allowed.
         callback_url: empty if there is none.
+        wants_trace: whether the sender wants to know where the time went.
+        traceparent: W3C trace context of the sender, unchecked; empty if there is none.
         problem: the message that answers a request which cannot be served; empty if there is no problem.
     """
 
@@ -39,6 +42,8 @@ class Request:
     cos_path: str
     callback_url: str
     problem: str = ""
+    wants_trace: bool = False
+    traceparent: str = ""
 
     @property
     def sent_at(self) -> float:
@@ -70,7 +75,9 @@ def parse(entry_id: str, fields: Mapping[bytes, bytes], *, key_prefix: str = "")
     # An id that is not as it must be is no key to put a result under.
     known_id = request_id if request_id.encode() == raw[0] and is_id(request_id) else ""
     known_code = code if len(code) <= MAX_CODE else f"{code[:MAX_CODE]}…"
-    return Request(entry_id, known_id, known_code, path, callback_url, problem)
+    wants_trace = fields.get(b"trace") == b"1"
+    traceparent = fields.get(b"traceparent", b"")[:MAX_TRACEPARENT].decode("ascii", "replace")
+    return Request(entry_id, known_id, known_code, path, callback_url, problem, wants_trace, traceparent)
 
 
 def is_id(text: str) -> bool:

@@ -31,33 +31,13 @@ from snapd.pool import Pool
 from snapd.request import Request, parse
 from snapd.result import EXPIRED, INTERNAL, NOT_CONNECTED, UPLOAD_FAILED, Result
 from snapd.stream import Entry, RequestStream
+from snapd.trace import Laps, Listener, Trace, keep
 
 logger = logging.getLogger(__name__)
 
 ROUND = 90.0  # s that the reading thread takes at most to come round: 30 of them are for name servers
 LATITUDE = 15.0  # s beyond what a request can take, on a busy host
 AGAIN = 1.0  # s after which the reading thread goes on when something nobody thought of happened to it
-
-
-class Stages:
-    """How long each stage of one request took, as the ``key=value`` of a log line."""
-
-    def __init__(self) -> None:
-        self._times: list[str] = []
-        self._last = time.perf_counter()
-
-    def add(self, name: str, seconds: float) -> None:
-        """A stage that was measured elsewhere."""
-        self._times.append(f"{name}_ms={seconds * 1000:.1f}")
-
-    def end(self, name: str) -> None:
-        """A stage that began where the last one ended."""
-        now = time.perf_counter()
-        self.add(name, now - self._last)
-        self._last = now
-
-    def __str__(self) -> str:
-        return " ".join(self._times)
 
 
 @dataclass(slots=True)
@@ -80,14 +60,21 @@ class Job:
     is_readable: bool = True
     is_late: bool = False
     result: Result | None = None
-    stages: Stages = field(default_factory=Stages)
+    laps: Laps = field(default_factory=Laps)
 
 
 class Service:
     """Answers requests until `stop` is called."""
 
-    def __init__(self, means: Means, client: redis.Redis, on_change: Callable[[], object] = lambda: None) -> None:
+    def __init__(
+        self,
+        means: Means,
+        client: redis.Redis,
+        on_change: Callable[[], object] = lambda: None,
+        on_answered: Listener = lambda _: None,
+    ) -> None:
         settings = means.settings
+        self._on_answered = on_answered
         self._means = means
         self._client = client
         self._stream = RequestStream(
@@ -107,6 +94,7 @@ class Service:
         settings: Settings,
         encoder: Encoder | None = None,
         on_change: Callable[[], object] = lambda: None,
+        on_answered: Listener = lambda _: None,
     ) -> Self:
         """The service of a configuration.
 
@@ -114,13 +102,15 @@ class Service:
             settings: the configuration.
             encoder: instead of one of its own.
             on_change: is called when `status` or `joined` has changed.
+            on_answered: is called once for each request that was answered, after its result was handed over, by
+                one of several threads. It must not take long; what it raises is logged.
 
         Raises:
             ConfigError: the store's settings are incomplete.
             EncoderError: the encoder is not on this host.
         """
         client = open_client(settings.redis.url)
-        return cls(Means.of(settings, client, encoder=encoder), client, on_change)
+        return cls(Means.of(settings, client, encoder=encoder), client, on_change, on_answered)
 
     def reload(self, settings: Settings) -> list[str]:
         """Answers the requests that it takes from now on as `settings` say. For any thread.
@@ -294,11 +284,12 @@ class Service:
         if job.begun.turn is Turn.WAIT:
             self._stream.give_back(entry.id, counts=False)
             return
+        job.laps.add("queued", self._stream.clock.now() - request.sent_at)
+        job.laps.end("wait")
         if entry.deliveries > job.means.settings.stream.max_deliveries:
             self._bury(job, f"delivered {entry.deliveries - 1} times without an answer")
             return
         job.is_late = self._is_expired(job)
-        job.stages.add("queued", self._stream.clock.now() - request.sent_at)
         job.result = job.begun.result or self._result(job)
         self._handing.claim()
         self._handing.give(job)
@@ -307,9 +298,9 @@ class Service:
         entry, request, result = job.entry, job.request, job.result
         if result is None:
             raise ValueError("there is no result to hand over")
-        job.stages.end("place")
+        job.laps.end("place")
         via = job.means.handover.deliver(request, result, late=job.is_late)
-        job.stages.end("deliver")
+        job.laps.end("deliver")
         if via is None:
             self._stream.give_back(entry.id)
             return
@@ -320,8 +311,21 @@ class Service:
             result.status,
             result.message,
             via,
-            job.stages,
+            job.laps,
         )
+        self._tell(job, result)
+
+    def _tell(self, job: Job, result: Result) -> None:
+        """Tells whoever listens that a request was answered. What goes wrong with that is nobody else's affair."""
+        try:
+            trace = Trace.of(job.request, result, job.laps)
+            self._on_answered(trace)
+            if job.request.wants_trace:
+                keep(self._client, trace)
+        except redis.RedisError as error:
+            logger.warning("The sender cannot see where the time went reason=%r", str(error))
+        except Exception:
+            logger.exception("Nobody was told of the answer, going on")
 
     def _bury(self, job: Job, reason: str) -> None:
         """Makes a dead letter of an entry, and tells the sender."""
@@ -336,7 +340,11 @@ class Service:
         via = None
         if begun:
             result = begun.result or Result.error(request.request_id, request.camera_code, INTERNAL)
+            job.laps.end("place")
             via = job.means.handover.deliver(request, result, late=True)
+            job.laps.end("deliver")
+            if via:
+                self._tell(job, result)
         logger.error("Dead letter reason=%r answered_via=%s", reason, via)
 
     def _result(self, job: Job) -> Result:
@@ -356,23 +364,22 @@ class Service:
             result = Result.error(request_id, code, INTERNAL)
         if job.begun and job.begun.remembered:
             self._answered.keep(request, result)
-            job.stages.end("keep")
+            job.laps.end("keep")
         return result
 
     @staticmethod
     def _snapshot(job: Job, capture: Capture) -> Result:
-        request, stages = job.request, job.stages
+        request, laps = job.request, job.laps
         request_id, code = request.request_id, request.camera_code
-        stages.end("wait")
         try:
             picture = capture.picture()
         except FramesrvError as error:
             logger.warning("No picture reason=%r", str(error))
             return Result.error(request_id, code, NOT_CONNECTED.format(code=code))
         finally:
-            stages.end("capture")
-        stages.add("convert", picture.converted)
-        stages.add("encode", picture.encoded)
+            laps.end("capture")
+        laps.add("convert", picture.converted)
+        laps.add("encode", picture.encoded)
         try:
             url = job.means.store.put(request.cos_path, picture.jpeg)
         except StoreError as error:
@@ -380,7 +387,7 @@ class Service:
             logger.log(level, "Upload failed reason=%r", str(error))
             return Result.error(request_id, code, UPLOAD_FAILED)
         finally:
-            stages.end("upload")
+            laps.end("upload")
         return Result.ok(request_id, code, url)
 
 

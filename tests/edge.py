@@ -15,6 +15,7 @@ from framesrv import FrameWriter, settings
 from framesrv.settings import Settings
 from snapd.encoder import Encoder
 from snapd.result import Result
+from snapd.trace import Listener
 from snapd.worker import Service
 from tests.cos import CosServer
 from tests.redis_server import RedisServer
@@ -134,9 +135,9 @@ def write_config(edge: Edge, path: Path, *more: str, **sections: dict[str, Any])
 class Running:
     """snapd in threads of this process."""
 
-    def __init__(self, configuration: Settings) -> None:
+    def __init__(self, configuration: Settings, on_answered: Listener = lambda _: None) -> None:
         self.encoder = Encoder(configuration.snapshot.encoder, configuration.snapshot.quality)
-        self.service = Service.open(configuration, self.encoder)
+        self.service = Service.open(configuration, self.encoder, on_answered=on_answered)
         self.thread = threading.Thread(target=self.service.run)
 
     def __enter__(self) -> Self:

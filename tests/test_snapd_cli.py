@@ -141,6 +141,38 @@ def test_request_prints_its_result(edge: Edge, config: Path) -> None:
         assert len(edge.wvp.results) == 1
 
 
+def test_verbose_request_shows_where_the_time_went(edge: Edge, config: Path) -> None:
+    edge.camera("cam01")
+    edge.cos.delay = 0.2
+    with Running(edge.settings()):
+        done = snapd("request", "cam01", "--verbose", "--config", config)
+        first, *stages, total = done.stdout.decode().splitlines()
+        assert first.startswith("ok http")
+        times = {line.split()[0]: float(line.split()[1]) for line in stages}
+        assert list(times) == ["queued", "waiting", "converting", "encoding", "uploading", "callback"]
+        assert times["uploading"] >= 200
+        assert float(total.split()[1]) == pytest.approx(sum(times.values()), abs=0.5)
+        done = snapd("request", "down", "-v", "--json", "--callback-url", edge.wvp.url, "--config", config)
+        assert (done.returncode, done.stdout) == (0, b"")
+        assert [line.split()[0] for line in done.stderr.decode().splitlines()] == [
+            "the", "queued", "waiting", "callback", "total",
+        ]  # fmt: skip
+
+
+def test_verbose_request_that_is_answered_without_a_trace_says_so(edge: Edge, config: Path) -> None:
+    edge.camera("cam01")
+    rule: dict[str, Any] = {"enabled": True, "nopass": True, "commands": ["+@all"]}
+    try:
+        edge.redis.acl_setuser("default", keys=["snap:done:*", "snap:result:*", STREAM], reset_keys=True, **rule)
+        edge.redis.acl_setuser("default", keys=["%R~snap:trace:*"], **rule)
+        with Running(edge.settings()):
+            done = snapd("request", "cam01", "--verbose", "--config", config)
+    finally:
+        edge.redis.acl_setuser("default", keys=["*"], **rule)
+    assert (done.returncode, len(done.stdout.splitlines())) == (0, 1)
+    assert b"where the time went was not told" in done.stderr
+
+
 def test_request_that_nobody_answers_times_out(edge: Edge, config: Path) -> None:
     done = snapd("request", "cam01", "--timeout", 0.3, "--config", config)
     assert done.returncode == 1

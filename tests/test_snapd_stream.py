@@ -234,8 +234,8 @@ def test_second_instance_shares_the_load_at_once(edge: Edge, tmp_path: Path) -> 
         second = time.monotonic()
         wait_until(lambda: edge.pending == 0, 30)
         assert time.monotonic() - second < 300 * 0.1 / 8 + 2
-        shares = [program.output.count("Answered") for program in programs]
         assert [program.stop() for program in programs] == [0, 0]
+        shares = [program.output.count("Answered") for program in programs]
     assert min(shares) > 90
     assert (repeats(edge), sum(shares)) == (0, 300)
 
