@@ -1,6 +1,5 @@
 """The addresses: the page, cameras, pictures, streams, health and metrics. `README.md` has the table."""
 
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
@@ -15,7 +14,7 @@ from starlette.routing import Route
 from framesrv import FramesrvError, FrameUnavailableError, log
 from framesrv.settings import Settings
 from snapd.pages.access import Access
-from snapd.pages.follow import MAX_FPS, Followers
+from snapd.pages.follow import MAX_FPS, Followers, Pace
 from snapd.pages.metrics import Metrics
 from snapd.pages.overview import Overview
 from snapd.pages.parameters import ParameterError, Parameters
@@ -113,7 +112,7 @@ class Pages:
         # Each part ends with the next one's boundary: a browser shows a picture when it has seen that.
         yield b"--" + BOUNDARY + b"\r\n"
         async with self.followers.watch(code) as follower:
-            seen, due = picture.frame, 0.0
+            seen, pace = picture.frame, Pace(fps)
             while True:
                 yield _part(picture, form)
                 while True:
@@ -121,10 +120,8 @@ class Pages:
                         seen = await follower.next(seen)
                     except FramesrvError:
                         return
-                    now = time.monotonic()
-                    if now >= due and seen > picture.frame:
+                    if seen > picture.frame and pace.is_due():
                         break
-                due = max(due + 1 / fps, now - 1 / fps)
                 try:
                     picture = await self.pictures.picture(code, form, seen)
                 except BusyError:

@@ -17,6 +17,22 @@ MAX_FPS = 10
 SILENCE = 10.0  # s without a frame after which whoever watches is sent away
 
 
+class Pace:
+    """Lets so many a second pass on average, and after a pause no crowd."""
+
+    def __init__(self, fps: float) -> None:
+        self._interval = 1 / fps
+        self._due = 0.0
+
+    def is_due(self) -> bool:
+        """Whether one may pass now."""
+        now = time.monotonic()
+        if now < self._due:
+            return False
+        self._due = max(self._due + self._interval, now + self._interval / 2)
+        return True
+
+
 class Follower:
     """One camera that is watched. Made and used in the event loop's thread.
 
@@ -59,15 +75,13 @@ class Follower:
         self._ended.set()
 
     def _run(self) -> None:
-        due = 0.0
+        pace = Pace(MAX_FPS)
         try:
             with FrameReader(self._code, prefix=self._prefix) as reader:
                 for frame in reader.frames(timeout=SILENCE):
                     if self._ended.is_set():
                         return
-                    now = time.monotonic()
-                    if now >= due:
-                        due = max(due + 1 / MAX_FPS, now - 1 / MAX_FPS)
+                    if pace.is_due():
                         self._tell(Identity.of(frame), None)
         except FramesrvError as error:
             self._tell(None, error)

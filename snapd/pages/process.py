@@ -204,7 +204,7 @@ class Pages:
     def _refused(self, error: OSError) -> float:
         reason = f"pages cannot listen on {self._http.listen}: {error.strerror or error}"
         if reason != self.problem:
-            logger.error("%s; trying again, snapshots are served all the same", reason.capitalize())
+            logger.error("P%s; trying again, snapshots are served all the same", reason[1:])
         self._say(reason)
         return self._pause()
 
