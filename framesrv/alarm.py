@@ -26,6 +26,10 @@ class Alarm:
         """Wakes the thread that waits."""
         os.write(self._wake, b"\0")
 
+    def fileno(self) -> int:
+        """For select(2): readable when `wait` would not sleep."""
+        return self._end
+
     def wait(self, timeout: float | None = None) -> int | None:
         """Sleeps until a signal has come, and gives its number; 0 if `ring` was called, None when the time is up."""
         ready, _, _ = select.select([self._end], [], [], timeout)

@@ -1,6 +1,7 @@
 """The command line ``framesrv``. What a command needs is imported when it runs: a decoder stays small."""
 
 import json
+import math
 from pathlib import Path
 
 import click
@@ -8,8 +9,6 @@ import click
 from framesrv import __version__, log, settings
 from framesrv.command import Group, config_option, log_format_option
 from framesrv.errors import ConfigError, SourceUsageError
-
-STATE_COLOURS = {"live": "green", "stalled": "yellow", "connecting": "yellow", "down": "red"}
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -78,7 +77,7 @@ def ls(as_json: bool, config: Path | None) -> None:
 
     Example: framesrv ls --json | jq '.[] | select(.state != "live")'
     """
-    from framesrv import status
+    from framesrv import listing, status
 
     cameras = status.cameras(settings.load(config))
     if as_json:
@@ -87,19 +86,36 @@ def ls(as_json: bool, config: Path | None) -> None:
     if not cameras:
         click.echo("no cameras: none configured, none running")
         return
-    width = max(len("CODE"), *(len(camera.code) for camera in cameras))
-    click.echo(
-        f"{'CODE':{width}}  {'STATE':10}  {'SIZE':9}  {'FPS':>5}  {'AGE':>7}  {'DROPS':>5}  {'LOST':>4}  ERROR"
-    )
-    for camera in cameras:
-        size = f"{camera.width}x{camera.height}" if camera.width else "-"
-        age = "-" if camera.age_s is None else f"{camera.age_s:.2f} s"
-        state = click.style(f"{camera.state:10}", fg=STATE_COLOURS[camera.state])
-        error = "" if camera.state == "live" else log.mask(camera.error)
-        click.echo(
-            f"{camera.code:{width}}  {state}  {size:9}  {camera.fps:5.1f}  {age:>7}  "
-            f"{camera.dropped:5}  {camera.reconnects:4}  {error}".rstrip()
-        )
+    for line in listing.lines(
+        [(camera, "" if camera.state == "live" else log.mask(camera.error)) for camera in cameras]
+    ):
+        click.echo(line)
+
+
+@main.command()
+@click.option(
+    "--interval",
+    type=click.FloatRange(0.1, 3600),
+    default=1.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Between two looks.",
+)
+@config_option
+def top(interval: float, config: Path | None) -> None:
+    """Show every camera's state, live, the worst first.
+
+    Keys: s another order, / or f a filter, arrows and page keys to move, p pause, q the end. Where standard output
+    is no terminal it prints what `framesrv ls` does, again and again.
+
+    Example: framesrv top --interval 0.5
+    """
+    if math.isnan(interval):  # which is within every range
+        raise click.BadParameter("nan is not a number of seconds", param_hint="--interval")
+    loaded = settings.load(config)
+    from framesrv import top as live
+
+    live.top(loaded, interval)
 
 
 @main.command()
