@@ -18,7 +18,7 @@ from benchmarks import machine, table
 from benchmarks.process import BenchmarkError
 
 # modules of this package, each with a function run(seconds) that gives a table.Report
-BENCHMARKS = ("segment", "snapshot", "memory")
+BENCHMARKS = ("segment", "snapshot", "memory", "viewers")
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -38,6 +38,7 @@ def main(name: str, as_json: bool, seconds: float) -> None:
     segment   taking, waking and writing through shared memory, beside bare system calls and copies
     snapshot  from a request to its callback, beside the same steps in a row; requests a second
     memory    a decoder process, beside a bare PyAV loop on the same stream
+    viewers   requests while twenty watch a stream, beside the same with nobody
 
     Needs Linux and the packages of framesrv[test]. Everything runs on this machine, on free ports.
 
