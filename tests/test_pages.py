@@ -350,6 +350,12 @@ def test_reload_shows_the_new_camera(pages: Shown) -> None:
     wait_until(lambda: pages.json("/cameras")[-1]["code"] == "down")
 
 
+def test_change_of_access_needs_a_restart_and_says_so(pages: Shown) -> None:
+    pages.reload(http={"listen": "127.0.0.1:0", "token": "0123456789abcdef"})
+    assert "need a restart keys=http.token" in pages.program.output
+    assert pages.get("/cameras").status_code == 200
+
+
 def test_address_that_is_taken_costs_no_snapshot_and_is_tried_again(edge: Edge, tmp_path: Path) -> None:
     edge.camera("cam01")
     with Manager(tmp_path / "notify") as manager, socket.socket() as other:

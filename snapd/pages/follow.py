@@ -10,11 +10,11 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from framesrv import FrameReader, FramesrvError
+from framesrv import FrameReader, FramesrvError, FrameUnavailableError
 from snapd.pages.pictures import Identity
 
 MAX_FPS = 10
-SILENCE = 10.0  # s without a frame after which whoever watches is sent away
+SILENCE = 10.0  # s without a frame after which whoever watches a camera that is not live is sent away
 
 
 class Pace:
@@ -76,15 +76,19 @@ class Follower:
 
     def _run(self) -> None:
         pace = Pace(MAX_FPS)
-        try:
-            with FrameReader(self._code, prefix=self._prefix) as reader:
-                for frame in reader.frames(timeout=SILENCE):
-                    if self._ended.is_set():
-                        return
-                    if pace.is_due():
-                        self._tell(Identity.of(frame), None)
-        except FramesrvError as error:
-            self._tell(None, error)
+        with FrameReader(self._code, prefix=self._prefix) as reader:
+            while not self._ended.is_set():
+                try:
+                    for frame in reader.frames(timeout=SILENCE):
+                        if self._ended.is_set():
+                            return
+                        if pace.is_due():
+                            self._tell(Identity.of(frame), None)
+                except FramesrvError as error:
+                    if isinstance(error, FrameUnavailableError) and error.reason == "stale":
+                        continue  # it is there, and its frames are far between
+                    self._tell(None, error)
+                    return
 
     def _tell(self, newest: Identity | None, error: FramesrvError | None) -> None:
         def told() -> None:

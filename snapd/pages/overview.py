@@ -17,6 +17,7 @@ import redis
 from framesrv import log, status
 from framesrv.settings import Settings
 from framesrv.status import CameraStatus
+from framesrv.trouble import reason
 from snapd.connection import open_short
 from snapd.pages.wire import Condition
 from snapd.queue import Queue, look
@@ -24,15 +25,9 @@ from snapd.trace import Trace
 
 CAMERAS_EVERY = 0.5  # s
 QUEUE_EVERY = 2.0  # s
-QUEUE_PATIENCE = 1.5  # s that somebody waits for Redis
+QUEUE_PATIENCE = 1.5  # s that a scrape waits for Redis
+PAGE_PATIENCE = 0.3  # s that the page does: cameras are what it is for
 REQUESTS = 30  # the newest, kept to be shown
-
-REASONS = {
-    "live": "",
-    "stalled": "nothing comes from the camera",
-    "connecting": "its decoder has no picture yet",
-    "down": "its decoder is not running",
-}
 
 Value = TypeVar("Value")
 
@@ -66,13 +61,13 @@ class Overview:
         """As ``framesrv ls``: in the configuration's order, then those that have a segment and are not configured."""
         return await self._cameras.value()
 
-    async def queue(self) -> QueueFound:
+    async def queue(self, patience: float = QUEUE_PATIENCE) -> QueueFound:
         """What waits on the stream."""
         try:
-            async with asyncio.timeout(QUEUE_PATIENCE):
+            async with asyncio.timeout(patience):
                 return await self._queue.value()
         except TimeoutError:
-            return QueueFound(None, f"no answer within {QUEUE_PATIENCE:g} s")
+            return QueueFound(None, f"no answer within {patience:g} s")
 
     def restarts(self, code: str) -> int:
         """How often a camera's decoder began anew, as far as that was seen here."""
@@ -80,7 +75,7 @@ class Overview:
 
     async def page(self) -> dict[str, Any]:
         """What the page shows."""
-        cameras, found = await asyncio.gather(self.cameras(), self.queue())
+        cameras, found = await asyncio.gather(self.cameras(), self.queue(PAGE_PATIENCE))
         condition = self.condition
         return {
             "now": time.time(),
@@ -92,7 +87,7 @@ class Overview:
         }
 
     def _card(self, camera: CameraStatus) -> dict[str, Any]:
-        return camera.to_json() | {"reason": reason(camera), "restarts": self.restarts(camera.code)}
+        return camera.to_json() | {"reason": log.mask(reason(camera)), "restarts": self.restarts(camera.code)}
 
     def _look_at_cameras(self) -> list[CameraStatus]:
         cameras = status.cameras(self.settings)
@@ -107,12 +102,6 @@ class Overview:
             return QueueFound(look(self._client, self.settings.stream))
         except (redis.RedisError, OSError) as error:
             return QueueFound(None, log.mask(str(error)))
-
-
-def reason(camera: CameraStatus) -> str:
-    """Why there is no fresh picture; empty if there is one."""
-    sentence = REASONS[camera.state]
-    return f"{sentence}: {log.mask(camera.error)}" if sentence and camera.error else sentence
 
 
 def _numbers(queue: Queue | None) -> Mapping[str, Any] | None:

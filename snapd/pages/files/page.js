@@ -291,15 +291,14 @@ function showRequests() {
   if ($("requests").dataset.newest === newest) return;
   $("requests").dataset.newest = newest;
   $("no-requests").hidden = host.requests.length > 0;
-  const longest = Math.max(...host.requests.map(total));
-  $("requests").replaceChildren(...host.requests.map((request) => row(request, longest)));
+  $("requests").replaceChildren(...host.requests.map(row));
 }
 
 function total(request) {
   return request.stages.reduce((sum, [, milliseconds]) => sum + milliseconds, 0);
 }
 
-function row(request, longest) {
+function row(request) {
   const line = document.createElement("tr");
   const cell = (text, className = "") => {
     const element = document.createElement("td");
@@ -319,7 +318,7 @@ function row(request, longest) {
   bar.setAttribute("aria-label", bar.title);
   for (const [name, milliseconds] of request.stages) {
     const part = span(name, "");
-    part.style.width = `${(100 * milliseconds) / longest}%`;
+    part.style.width = `${(100 * milliseconds) / (total(request) || 1)}%`;
     bar.append(part);
   }
   cell("").append(bar);
@@ -341,7 +340,7 @@ async function look() {
     if (!answer.ok) throw new Error((await answer.text()).trim().split("\n")[0]);
     host = await answer.json();
     const queue = host.queue ? `${host.queue.lag} waiting, ${host.queue.pending} in hand, ${host.queue.dead} dead` : "Redis does not answer";
-    showStatus(`snapd is ${host.status}; ${queue}`, !host.well || !host.queue);
+    showStatus(`snapd: ${host.status}; ${queue}`, !host.well || !host.queue);
     showCameras();
     showRequests();
     heed();
