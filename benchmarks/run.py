@@ -18,7 +18,7 @@ from benchmarks import machine, plot, table
 from benchmarks.process import BenchmarkError
 
 # modules of this package, each with a function run(seconds) that gives a table.Report
-BENCHMARKS = ("segment", "decode", "snapshot", "scale")
+BENCHMARKS = ("segment", "decode", "snapshot", "scale", "viewers")
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -46,6 +46,7 @@ def main(name: str, as_json: bool, seconds: float, plots: Path | None) -> None:
     decode    CPU time and memory of a camera by policy, beside PyAV, cv2 and ffmpeg on the same stream
     snapshot  from a request to its callback by stage, beside other ways; requests a second
     scale     how many cameras this machine carries, by policy
+    viewers   requests while twenty watch a stream, beside the same with nobody
 
     Needs Linux and the packages of framesrv[test]; ffmpeg stands beside where it is installed. Everything runs on
     this machine, on free ports; all of it takes less than ten minutes.

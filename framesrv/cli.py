@@ -63,6 +63,7 @@ def up(config: Path | None, log_format: log.Format) -> None:
     if not loaded.cameras:
         raise ConfigError([f"{loaded.file or 'no configuration file'}: expected at least one [[camera]]"])
     loaded.store.check()
+    loaded.http.check()
     from framesrv import supervisor
 
     supervisor.up(loaded, log_format)

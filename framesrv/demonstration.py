@@ -176,7 +176,7 @@ class Demonstration:
             ("[redis]", {"url": f"unix://{self._socket}"}),
             ("[store]", {"kind": "dir", "path": str(self._pictures)}),
             ("[shm]", {"prefix": self._prefix}),
-            ("[http]", {"listen": ""}),
+            ("[http]", {"listen": "127.0.0.1:0"}),
             *(("[[camera]]", {"code": code, "source": source}) for code, source in self._cameras.items()),
         ]
         # a JSON string is a TOML basic string

@@ -5,6 +5,7 @@ and whose defaults are the values in force. Validation is msgspec's, a key at a 
 is reported at once; pydantic would cost each decoder process 16 MB.
 """
 
+import ipaddress
 import os
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -19,6 +20,7 @@ from framesrv.errors import ConfigError
 ENVIRONMENT_PREFIX = "FRAMESRV_"
 PLACES = (Path("framesrv.toml"), Path("/etc/framesrv/framesrv.toml"))
 MAX_SLOTS = 16
+MAX_PORT = 65535
 
 # What snapd keeps until it is started again, its connections, threads and place on the stream being made by it. All
 # else it takes up when it loads its configuration again.
@@ -27,6 +29,7 @@ FIXED = {
     "stream": ("name", "group", "consumer", "dead"),
     "snapshot": ("workers",),
     "shm": ("prefix",),
+    "http": ("listen", "token", "insecure"),
 }
 
 Text = Annotated[str, Meta(min_length=1)]
@@ -52,6 +55,10 @@ RedisUrl = Annotated[
 HttpOrigin = Annotated[
     str,
     Meta(pattern=r"^https?://[^/?#@\s]+\Z", description='an origin such as "https://wvp.example:18080"'),
+]
+Token = Annotated[
+    str,
+    Meta(pattern=r"^([!-~]{16,200})?\Z", description='16 to 200 characters of ASCII without spaces, or "" for none'),
 ]
 Listen = Annotated[str, Meta(pattern=r"^(.+:[0-9]{1,5})?\Z", description='"HOST:PORT", or "" to turn it off')]
 
@@ -150,9 +157,41 @@ class Shm(Section, frozen=True, kw_only=True):
 
 
 class Http(Section, frozen=True, kw_only=True):
-    """The address of snapd's pages."""
+    """The address of snapd's pages, and who may see them."""
 
     listen: Listen = "127.0.0.1:8390"
+    token: Token = ""
+    insecure: bool = False
+
+    @property
+    def host(self) -> str:
+        """Of `listen`, without the brackets of an IPv6 address."""
+        return self.listen.rpartition(":")[0].strip("[]")
+
+    @property
+    def port(self) -> int:
+        """Of `listen`; 0 lets the system choose one."""
+        return int(self.listen.rpartition(":")[2])
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only this host reaches the pages."""
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
+
+    def check(self) -> None:
+        """Raises ConfigError where there is no such port, or others reach the pages and no token keeps them out."""
+        if self.listen and self.port > MAX_PORT:
+            raise ConfigError([f"http.listen: expected a port of at most {MAX_PORT}, not {self.port}"])
+        if self.listen and not (self.is_local or self.token or self.insecure):
+            raise ConfigError(
+                [
+                    f"http.listen: others than this host reach {self.listen}: expected a value of http.token, "
+                    "or http.insecure = true to show the cameras to everybody"
+                ]
+            )
 
 
 class CameraDefaults(Section, frozen=True, kw_only=True):
@@ -359,6 +398,8 @@ def _expected(kind: Any) -> str:
             return f"a number above {low}, at most {high}"
         case msgspec.inspect.StrType(min_length=1):
             return "a text that is not empty"
+        case msgspec.inspect.BoolType():
+            return "true or false"
         case msgspec.inspect.VarTupleType():
             return "a list, each " + _expected(HttpOrigin)
         case _:

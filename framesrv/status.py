@@ -11,6 +11,8 @@ from framesrv.errors import SegmentError
 from framesrv.segment import SHM, Segment, State
 from framesrv.settings import Camera, Settings
 
+NUMBERS = ("seq", "dropped", "corrupt", "reconnects", "blocked", "pid", "frames", "bytes", "decode", "started")
+
 
 @dataclass(frozen=True)
 class CameraStatus:
@@ -31,6 +33,11 @@ class CameraStatus:
         readers_blocked: frames written over the newest one, readers having pinned all other slots.
         pid: of the decoder, None if it is down.
         error: the newest error of the source, empty if there was none.
+        frames: published.
+        received: bytes of packets from the source.
+        decode_s: seconds spent decoding.
+        started_at: Unix seconds at which the decoder began, None if none ever did; of the last one if it is down.
+        nbytes: of shared memory.
     """
 
     code: str
@@ -48,11 +55,17 @@ class CameraStatus:
     readers_blocked: int = 0
     pid: int | None = None
     error: str = ""
+    frames: int = 0
+    received: int = 0
+    decode_s: float = 0.0
+    started_at: float | None = None
+    nbytes: int = 0
 
     def to_json(self) -> dict[str, Any]:
-        """The fields of the JSON form; `error` is for people."""
+        """The fields of the JSON form; `error` is for people, what follows it for metrics."""
         fields = asdict(self)
-        del fields["error"]
+        for name in ("error", "frames", "received", "decode_s", "started_at", "nbytes"):
+            del fields[name]
         return fields
 
 
@@ -82,7 +95,7 @@ def camera(prefix: str, code: str, configured: Camera | None = None) -> CameraSt
 
 def _read(segment: Segment, code: str, decode: str) -> CameraStatus:
     header, geometry, state = segment.header, segment.geometry, segment.state
-    number = {name: int(header[name][0]) for name in ("seq", "dropped", "corrupt", "reconnects", "blocked", "pid")}
+    number = {name: int(header[name][0]) for name in NUMBERS}
     interval = int(header["interval"][0])
     arrived = segment.arrived
     return CameraStatus(
@@ -101,4 +114,9 @@ def _read(segment: Segment, code: str, decode: str) -> CameraStatus:
         readers_blocked=number["blocked"],
         pid=None if state == "down" else number["pid"],
         error=segment.error,
+        frames=number["frames"],
+        received=number["bytes"],
+        decode_s=number["decode"] / 1e9,
+        started_at=number["started"] / 1e9 or None,
+        nbytes=geometry.nbytes,
     )

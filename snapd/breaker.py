@@ -77,7 +77,7 @@ class Breaker:
                 return self._era, PATIENCE
             if self._probing or time.monotonic() < self._next_probe:
                 self._refused += 1
-                raise StoreError(f"{self._name} is silent and is not asked now", told=True)
+                raise StoreError(f"{self._name} is silent and is not asked now", "silent", told=True)
             self._probing = True
             self._probe_began = time.monotonic()
             self._probes += 1

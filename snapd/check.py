@@ -29,7 +29,7 @@ class Check:
 
 def checks(settings: Settings) -> list[Check]:
     """Every check there is, in the order in which one would mend things."""
-    return [_encoder(settings), *_redis(settings), *_store(settings)]
+    return [_encoder(settings), *_redis(settings), *_store(settings), _pages(settings)]
 
 
 def _encoder(settings: Settings) -> Check:
@@ -78,3 +78,15 @@ def _store(settings: Settings) -> list[Check]:
         return [complete, Check("store", 0, store.check())]
     except StoreError as error:
         return [complete, Check("store", 1, str(error))]
+
+
+def _pages(settings: Settings) -> Check:
+    http = settings.http
+    try:
+        http.check()
+    except ConfigError as error:
+        return Check("pages", 2, str(error))
+    if not http.listen:
+        return Check("pages", 0, "turned off")
+    access = "to those who have the token" if http.token else "to this host" if http.is_local else "to everybody"
+    return Check("pages", 0, f"shown {access} at http://{http.listen}/")

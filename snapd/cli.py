@@ -53,14 +53,29 @@ def run(config: Path | None, log_format: log.Format, verbose: bool) -> None:
     for library in ("urllib3", "redis", "charset_normalizer"):
         logging.getLogger(library).setLevel(logging.WARNING)
     loaded = settings.load(config)
+    loaded.http.check()
 
+    from snapd.pages.process import Pages
     from snapd.supervision import Supervision
+    from snapd.tally import Tally
+    from snapd.trace import Trace
     from snapd.worker import Service
 
+    tally = Tally()
     supervision = Supervision(config)
     spans = _spans()
-    service = Service.open(loaded, on_change=supervision.changed, on_answered=spans.tell if spans else lambda _: None)
-    supervision.begin(service)
+    pages = Pages(loaded.http, log_format, tally, supervision.changed) if loaded.http.listen else None
+
+    def answered(trace: Trace) -> None:
+        if pages:
+            pages.answered(trace)
+        if spans:
+            spans.tell(trace)
+
+    service = Service.open(loaded, on_change=supervision.changed, on_answered=answered, tally=tally)
+    supervision.begin(service, pages)
+    if pages:
+        pages.start(service)
     logger.info(
         "Started stream=%s group=%s consumer=%s cameras=%d workers=%d store=%s",
         loaded.stream.name,
@@ -73,6 +88,9 @@ def run(config: Path | None, log_format: log.Format, verbose: bool) -> None:
     try:
         service.run()
     finally:
+        if pages:
+            pages.stop()
+            pages.join()
         if spans:
             spans.close()
     logger.info("Stopped")

@@ -1,7 +1,8 @@
 """Connections to Redis: what the URL means, how long things may take, and the clock of the server.
 
-Two kinds: `open_client` for short commands that may be repeated, `open_reader` for the one connection that
-waits for entries and is never retried blindly. Both find the master anew through Sentinel when they connect.
+Three kinds: `open_client` for short commands that may be repeated, `open_short` for those that only look, and
+`open_reader` for the one connection that waits for entries and is never retried blindly. All of them find the master
+anew through Sentinel when they connect.
 """
 
 import re
@@ -21,6 +22,7 @@ from snapd.errors import RedisVersionError
 MIN_VERSION = (6, 2)
 CONNECT_TIMEOUT = 2.0  # s
 COMMAND_TIMEOUT = 3.0  # s; a command of `open_client` is tried twice
+LOOK_TIMEOUT = 1.0  # s; a command of `open_short` is tried once
 READ_TIMEOUT = 5.0  # s, well above what a blocking read waits
 COMMAND_LIMIT = 2 * COMMAND_TIMEOUT + 0.5  # s that a command of `open_client` takes at most
 
@@ -88,8 +90,13 @@ def open_reader(url: str) -> redis.Redis:
     return _open(url, single=True, socket_timeout=READ_TIMEOUT, retry=Retry(NoBackoff(), 0))
 
 
+def open_short(url: str) -> redis.Redis:
+    """A pooled client for looking only: nothing is tried twice, and nothing waited for long."""
+    return _open(url, socket_timeout=LOOK_TIMEOUT, socket_connect_timeout=LOOK_TIMEOUT, retry=Retry(NoBackoff(), 0))
+
+
 def _open(url: str, *, single: bool = False, **options: Any) -> redis.Redis:
-    options |= {"protocol": 2, "socket_connect_timeout": CONNECT_TIMEOUT}
+    options = {"protocol": 2, "socket_connect_timeout": CONNECT_TIMEOUT} | options
     client: redis.Redis
     if "+sentinel://" not in url:
         try:

@@ -25,7 +25,7 @@ from snapd.breaker import PATIENCE, Breaker
 from snapd.clock import ClockWatch
 from snapd.credentials import Credentials, CredentialSource
 from snapd.deadline import CONNECT_TIMEOUT, DeadlineSession, deadline, reason
-from snapd.errors import StoreError
+from snapd.errors import StoreError, StoreTrouble
 
 LIMIT = 8.0  # s for one try, all of it
 ATTEMPTS = 2
@@ -92,7 +92,7 @@ class CosStore:
             )
         except CosException as error:
             told = _code(error) in self._grievances.known
-            raise StoreError(f"COS does not take {key!r}: {_sentence(error)}", told=told) from error
+            raise StoreError(f"COS does not take {key!r}: {_sentence(error)}", _trouble(error), told=told) from error
         return url
 
     def check(self) -> str:
@@ -101,7 +101,8 @@ class CosStore:
             with deadline(LIMIT, silence=PATIENCE):
                 self._current().sdk.head_bucket(Bucket=self._bucket)
         except CosException as error:
-            raise StoreError(f"bucket {self._bucket} cannot be reached: {_sentence(error)}") from error
+            message = f"bucket {self._bucket} cannot be reached: {_sentence(error)}"
+            raise StoreError(message, _trouble(error)) from error
         return f"bucket {self._bucket} answers"
 
     def _upload(self, key: str, jpeg: bytes) -> _Client:
@@ -209,6 +210,12 @@ def _is_passing(error: BaseException) -> bool:
         status: int = error.get_status_code()
         return status >= SERVER_ERROR or status == TOO_MANY_REQUESTS
     return isinstance(error, _ReplacedError) or _is_silence(error)
+
+
+def _trouble(error: BaseException) -> StoreTrouble:
+    if _is_silence(error):
+        return "silent"
+    return "failed" if _is_passing(error) else "refused"
 
 
 def _code(error: BaseException) -> str:

@@ -24,6 +24,7 @@ from snapd.errors import AddressRefusedError
 from snapd.request import Request
 from snapd.result import Result
 from snapd.signature import Signer
+from snapd.tally import Tally
 
 logger = logging.getLogger(__name__)
 
@@ -39,9 +40,13 @@ Via = Literal["callback", "key"]
 
 @dataclass(frozen=True, slots=True)
 class _Failure:
-    """Why a callback failed, and whether another try may succeed."""
+    """Why a callback failed, and whether another try may succeed.
+
+    `trouble` is ``refused`` (by us: nobody to call), ``unreachable``, ``late``, or the class of its status.
+    """
 
     reason: str
+    trouble: str
     passing: bool = False
 
 
@@ -51,14 +56,16 @@ class Delivery:
     Args:
         settings: the section ``[result]``.
         client: writes the keys; a result may be written twice.
+        tally: counts callbacks that failed.
 
     Raises:
         ConfigError: an allowed origin is none, or the secret has no key in it.
     """
 
-    def __init__(self, settings: ResultSettings, client: redis.Redis) -> None:
+    def __init__(self, settings: ResultSettings, client: redis.Redis, tally: Tally | None = None) -> None:
         self._settings = settings
         self._client = client
+        self._tally = tally or Tally()
         try:
             self._allowed = {Target.parse(url).origin for url in settings.allowed_callbacks}
         except ValueError as error:
@@ -76,12 +83,13 @@ class Delivery:
         content = result.to_json()
         if request.callback_url:
             failure = self._call_back(request, content)
-            if not failure:
+            if failure is None:
                 return "callback"
+            self._tally.add("callback_errors", failure.trouble)
             logger.warning(
                 "Callback failed, result goes to its key url=%r reason=%r",
                 request.callback_url[:SHOWN],
-                failure,
+                failure.reason,
             )
         try:
             self._client.set(self._settings.key_prefix + request.request_id, content, ex=self._settings.key_ttl)
@@ -90,14 +98,14 @@ class Delivery:
             return None
         return "key"
 
-    def _call_back(self, request: Request, content: bytes) -> str:
-        """Posts `content`, twice if what the first try met may pass; gives the reason if that failed, else ``""``."""
+    def _call_back(self, request: Request, content: bytes) -> _Failure | None:
+        """Posts `content`, twice if what the first try met may pass; None if that succeeded."""
         try:
             target = _target(request.callback_url)
         except ValueError as error:
-            return f"refused: {error}"
+            return _Failure(f"refused: {error}", "refused")
         if self._allowed and target.origin not in self._allowed:
-            return "refused: not in result.allowed_callbacks"
+            return _Failure("refused: not in result.allowed_callbacks", "refused")
         failure: _Failure | None = None
         for attempt in range(ATTEMPTS):
             if attempt:
@@ -105,7 +113,7 @@ class Delivery:
             failure = self._post(target.url + self._settings.callback_path, request.request_id, content)
             if failure is None or not failure.passing:
                 break
-        return failure.reason if failure else ""
+        return failure
 
     def _post(self, url: str, request_id: str, content: bytes) -> _Failure | None:
         """One try; None if it succeeded."""
@@ -124,13 +132,15 @@ class Delivery:
                 )
                 _finish(response)
         except AddressRefusedError as error:
-            return _Failure(f"refused: {error}")
+            return _Failure(f"refused: {error}", "refused")
         except (requests.RequestException, ValueError, OSError) as error:  # ValueError: an impossible URL
-            passing = isinstance(error, requests.ConnectionError) and not is_timeout(error)
-            return _Failure(reason(error), passing)
+            late = is_timeout(error)
+            passing = isinstance(error, requests.ConnectionError) and not late
+            return _Failure(reason(error), "late" if late else "unreachable", passing)
         if response.status_code in SUCCESS:
             return None
-        return _Failure(f"status {response.status_code}", response.status_code >= SERVER_ERROR)
+        status = response.status_code
+        return _Failure(f"status {status}", f"status_{status // 100}xx", status >= SERVER_ERROR)
 
     @property
     def _session(self) -> requests.Session:

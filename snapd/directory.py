@@ -33,7 +33,7 @@ class DirectoryStore:
     def put(self, key: str, jpeg: bytes) -> str:
         """Writes `jpeg` whole, or not at all, and gives its URL."""
         if not is_path(key):
-            raise StoreError(f"{key!r} is no path below the store")
+            raise StoreError(f"{key!r} is no path below the store", "refused")
         *parents, name = key.split("/")
         try:
             directory = self._descend(parents)
@@ -42,7 +42,8 @@ class DirectoryStore:
             finally:
                 os.close(directory)
         except OSError as error:
-            raise StoreError(f"{key!r} cannot be written below {self._root}: {error.strerror}") from error
+            message = f"{key!r} cannot be written below {self._root}: {error.strerror}"
+            raise StoreError(message, "unwritable") from error
         return f"{self._base_url}/{quote(key, safe='/-_.~')}"
 
     def check(self) -> str:
@@ -56,7 +57,7 @@ class DirectoryStore:
             finally:
                 os.close(directory)
         except OSError as error:
-            raise StoreError(f"{self._root} cannot be written: {error.strerror}") from error
+            raise StoreError(f"{self._root} cannot be written: {error.strerror}", "unwritable") from error
         return f"{self._root} can be written"
 
     def _descend(self, parents: list[str]) -> int:

@@ -52,23 +52,25 @@ class Encoder:
         """How many pictures were encoded."""
         return self._count
 
-    def picture(self, frame: Frame, width: int | None = None) -> Picture:
+    def picture(self, frame: Frame, width: int | None = None, quality: int | None = None) -> Picture:
         """The picture of `frame`, which is released.
 
         Args:
             frame: pinned.
             width: in pixels, to scale it to; its own if None.
+            quality: 1 to 100; the encoder's if None.
         """
+        quality = quality or self.quality
         began = time.perf_counter()
         captured_at = frame.captured_at
         with frame:
             if frame.pixel_format == "bgr24" and width in {None, frame.width}:
-                jpeg = self._encode(frame.planes[0], self.quality)
+                jpeg = self._encode(frame.planes[0], quality)
                 spent = time.perf_counter() - began
                 return self._counted(Picture(jpeg, frame.width, frame.height, captured_at, 0.0, spent))
             bgr = frame.bgr(width=width)
         converted = time.perf_counter()
-        jpeg = self._encode(bgr, self.quality)
+        jpeg = self._encode(bgr, quality)
         encoded = time.perf_counter()
         height, wide = bgr.shape[:2]
         return self._counted(Picture(jpeg, wide, height, captured_at, converted - began, encoded - converted))

@@ -1,6 +1,10 @@
 """What this package raises on purpose; each a sentence for the person who reads it."""
 
+from typing import Literal, TypeAlias
+
 from framesrv import FramesrvError
+
+StoreTrouble: TypeAlias = Literal["silent", "failed", "refused", "unwritable"]
 
 
 class SnapdError(FramesrvError):
@@ -15,11 +19,14 @@ class StoreError(SnapdError):
     """A picture could not be stored, or the store not be reached.
 
     Attributes:
+        trouble: ``silent`` (no answer), ``failed`` (it has trouble of its own, or too much to do), ``refused`` (a
+            person must mend something) or ``unwritable`` (a directory).
         told: the log has it already, once for all requests that it happens to.
     """
 
-    def __init__(self, message: str, *, told: bool = False) -> None:
+    def __init__(self, message: str, trouble: StoreTrouble, *, told: bool = False) -> None:
         super().__init__(message)
+        self.trouble = trouble
         self.told = told
 
 

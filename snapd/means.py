@@ -17,6 +17,7 @@ from snapd.delivery import Delivery
 from snapd.encoder import Encoder
 from snapd.late import Handover
 from snapd.store import Store, open_store
+from snapd.tally import Tally
 
 UPLOAD_LIMIT = 17.0  # s that a store takes at most, with its second try
 CALLBACK_PAUSE = 1.0  # s between two callbacks, at most
@@ -57,9 +58,17 @@ class Means:
 
     @classmethod
     def of(
-        cls, settings: Settings, client: redis.Redis, *, old: Self | None = None, encoder: Encoder | None = None
+        cls,
+        settings: Settings,
+        client: redis.Redis,
+        *,
+        tally: Tally | None = None,
+        old: Self | None = None,
+        encoder: Encoder | None = None,
     ) -> Self:
         """The means of `settings`; what is the same in `old` goes on, with its connections and what it has learnt.
+
+        `tally` counts callbacks that fail.
 
         Raises:
             ConfigError: the store's settings are incomplete, or values cannot be.
@@ -83,7 +92,7 @@ class Means:
         if old and was and was.result == settings.result:
             handover = old.handover
         else:
-            handover = Handover(Delivery(settings.result, client))
+            handover = Handover(Delivery(settings.result, client, tally))
         return cls(settings, encoder, captures, store, handover)
 
     @cached_property

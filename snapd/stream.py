@@ -27,6 +27,7 @@ import redis
 from framesrv.settings import Stream as StreamSettings
 from snapd.connection import ServerClock, check_version, open_reader
 from snapd.errors import RedisVersionError
+from snapd.tally import Tally
 
 logger = logging.getLogger(__name__)
 
@@ -69,6 +70,7 @@ class RequestStream:
         claim_after: seconds; an entry that another consumer has held for longer is taken from it. More than
             it can take to answer one.
         on_change: is called when `joined` or `away` has changed.
+        tally: counts the entries that are delivered again.
 
     Attributes:
         joined: whether it has ever been a consumer of the group.
@@ -83,11 +85,13 @@ class RequestStream:
         *,
         claim_after: float = 60.0,
         on_change: Callable[[], object] = lambda: None,
+        tally: Tally | None = None,
     ) -> None:
         self.clock = ServerClock()
         self.joined = False
         self.away = ""
         self._on_change = on_change
+        self._tally = tally or Tally()
         self._settings = settings
         self._client = client
         self._url = url
@@ -375,6 +379,7 @@ class RequestStream:
         self._drop_trimmed(connection, counts.keys() - {entry.id for entry in entries})
         self._in_hand.update(entry.id for entry in entries)  # last: if anything fails, they are still to be taken
         if entries:
+            self._tally.add("redeliveries", number=sum(entry.id not in waited for entry in entries))
             logger.warning("Took up pending entries count=%d", len(entries))
         return entries
 

@@ -10,6 +10,7 @@ from framesrv import ConfigError, FramesrvError
 from framesrv.alarm import Alarm
 from framesrv.notify import Notifier
 from framesrv.settings import load
+from snapd.pages.process import Pages
 from snapd.worker import Service
 
 logger = logging.getLogger(__name__)
@@ -34,13 +35,15 @@ class Supervision:
         self._ready = self._stopping = False
         self._hang = ""
         self._note = ""
+        self._pages: Pages | None = None
 
     def changed(self) -> None:
         """The service's status has. For any thread."""
         self._alarm.ring()
 
-    def begin(self, service: Service) -> None:
-        """Starts the thread."""
+    def begin(self, service: Service, pages: Pages | None = None) -> None:
+        """Starts the thread. `pages` are told of changes too, and what is wrong with them is told."""
+        self._pages = pages
         threading.Thread(target=self._run, args=(service,), name="supervision", daemon=True).start()
 
     def _run(self, service: Service) -> None:
@@ -64,6 +67,8 @@ class Supervision:
             os._exit(1)
         self._stopping = True
         logger.info("Stopping signal=%s", name)
+        if self._pages:
+            self._pages.stop()
         service.stop()
         self._notifier.stopping(service.status)
 
@@ -82,6 +87,8 @@ class Supervision:
                 logger.error("Configuration not reloaded: %s", problem)  # noqa: TRY400  it is a sentence
         else:
             self._note = ""
+            if self._pages:
+                self._pages.reload()
             logger.info("Reloaded cameras=%d store=%s", len(settings.cameras), settings.store.kind)
             if fixed:
                 logger.warning("Changed keys that need a restart keys=%s", ",".join(fixed))
@@ -99,6 +106,8 @@ class Supervision:
         hang = service.hang
         if hang and hang != self._hang:
             logger.error("Service hangs, the watchdog is told no more what=%r", hang)
+        if self._pages and (changed or hang != self._hang):
+            self._pages.changed()
         self._hang = hang
         if changed or hang:
             self._notifier.status(f"{hang} hangs" if hang else self._words(service))
@@ -106,4 +115,5 @@ class Supervision:
             self._notifier.alive(self._words(service))
 
     def _words(self, service: Service) -> str:
-        return service.status + self._note
+        problem = self._pages.problem if self._pages else ""
+        return service.status + self._note + (f"; {problem}" if problem else "")

@@ -11,7 +11,6 @@ import math
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Self
 
 import redis
@@ -20,47 +19,25 @@ from framesrv import FramesrvError
 from framesrv.log import about
 from framesrv.notify import Progress
 from framesrv.settings import Settings
-from snapd.answered import Answered, Begun, Turn
+from snapd.answered import Answered, Turn
 from snapd.capture import Capture
 from snapd.connection import open_client
 from snapd.dead import DeadLetters
 from snapd.encoder import Encoder
 from snapd.errors import DeadLetterError, RedisVersionError, StoreError
+from snapd.job import Job, longest
 from snapd.means import Means, settle
 from snapd.pool import Pool
 from snapd.request import Request, parse
 from snapd.result import EXPIRED, INTERNAL, NOT_CONNECTED, UPLOAD_FAILED, Result
 from snapd.stream import Entry, RequestStream
-from snapd.trace import Laps, Listener, Trace, keep
+from snapd.tally import Tally
+from snapd.trace import Listener, Trace, keep
 
 logger = logging.getLogger(__name__)
 
 ROUND = 90.0  # s that the reading thread takes at most to come round: 30 of them are for name servers
-LATITUDE = 15.0  # s beyond what a request can take, on a busy host
 AGAIN = 1.0  # s after which the reading thread goes on when something nobody thought of happened to it
-
-
-@dataclass(slots=True)
-class Job:
-    """An entry in hand.
-
-    Attributes:
-        begun: None where nobody can be told a result, or where that is another host's affair.
-        capture: None if no picture will be taken for it.
-        is_readable: False if reading it failed in a way nobody thought of.
-        is_late: whether it was past its deadline when its turn came.
-        result: the answer, once there is one.
-    """
-
-    entry: Entry
-    request: Request
-    means: Means
-    begun: Begun | None = None
-    capture: Capture | None = None
-    is_readable: bool = True
-    is_late: bool = False
-    result: Result | None = None
-    laps: Laps = field(default_factory=Laps)
 
 
 class Service:
@@ -72,21 +49,28 @@ class Service:
         client: redis.Redis,
         on_change: Callable[[], object] = lambda: None,
         on_answered: Listener = lambda _: None,
+        tally: Tally | None = None,
     ) -> None:
         settings = means.settings
+        self._tally = tally or Tally()
         self._on_answered = on_answered
         self._means = means
         self._client = client
         self._stream = RequestStream(
-            settings.redis.url, settings.stream, client, claim_after=means.limit, on_change=on_change
+            settings.redis.url,
+            settings.stream,
+            client,
+            claim_after=means.limit,
+            on_change=on_change,
+            tally=self._tally,
         )
         self._answered = Answered(client, self._stream.is_pending, taken_for=2 * means.limit)
         self._dead = DeadLetters(settings.stream, client)
         self._progress = Progress()
         self._stopped = threading.Event()
         workers = settings.snapshot.workers
-        self._answering = Pool("worker", workers, lambda job: self._guard(job, self._answer), _longest)
-        self._handing = Pool("handover", workers, lambda job: self._guard(job, self._hand_over), _longest)
+        self._answering = Pool("worker", workers, lambda job: self._guard(job, self._answer), longest)
+        self._handing = Pool("handover", workers, lambda job: self._guard(job, self._hand_over), longest)
 
     @classmethod
     def open(
@@ -95,6 +79,7 @@ class Service:
         encoder: Encoder | None = None,
         on_change: Callable[[], object] = lambda: None,
         on_answered: Listener = lambda _: None,
+        tally: Tally | None = None,
     ) -> Self:
         """The service of a configuration.
 
@@ -104,13 +89,16 @@ class Service:
             on_change: is called when `status` or `joined` has changed.
             on_answered: is called once for each request that was answered, after its result was handed over, by
                 one of several threads. It must not take long; what it raises is logged.
+            tally: counts entries that were delivered again, and what failed with the store and callbacks.
 
         Raises:
             ConfigError: the store's settings are incomplete.
             EncoderError: the encoder is not on this host.
         """
         client = open_client(settings.redis.url)
-        return cls(Means.of(settings, client, encoder=encoder), client, on_change, on_answered)
+        tally = tally or Tally()
+        means = Means.of(settings, client, tally=tally, encoder=encoder)
+        return cls(means, client, on_change, on_answered, tally)
 
     def reload(self, settings: Settings) -> list[str]:
         """Answers the requests that it takes from now on as `settings` say. For any thread.
@@ -123,16 +111,30 @@ class Service:
             EncoderError: the encoder is not on this host; likewise.
         """
         settings, fixed = settle(self._means.settings, settings)
-        means = Means.of(settings, self._client, old=self._means)
+        means = Means.of(settings, self._client, tally=self._tally, old=self._means)
         self._stream.adjust(settings.stream, means.limit)
         self._answered.taken_for = 2 * means.limit
         self._means = means
         return fixed
 
     @property
+    def settings(self) -> Settings:
+        """Those in force."""
+        return self._means.settings
+
+    @property
     def joined(self) -> bool:
         """Whether it has ever been a consumer of the group."""
         return self._stream.joined
+
+    @property
+    def away(self) -> str:
+        """Why Redis cannot be read; empty if it can, as far as is known."""
+        return self._stream.away
+
+    def check_store(self) -> str:
+        """Says in a sentence that the store can be reached, or raises StoreError."""
+        return self._means.store.check()
 
     @property
     def status(self) -> str:
@@ -367,8 +369,7 @@ class Service:
             job.laps.end("keep")
         return result
 
-    @staticmethod
-    def _snapshot(job: Job, capture: Capture) -> Result:
+    def _snapshot(self, job: Job, capture: Capture) -> Result:
         request, laps = job.request, job.laps
         request_id, code = request.request_id, request.camera_code
         try:
@@ -383,14 +384,10 @@ class Service:
         try:
             url = job.means.store.put(request.cos_path, picture.jpeg)
         except StoreError as error:
+            self._tally.add("store_errors", error.trouble)
             level = logging.DEBUG if error.told else logging.WARNING
             logger.log(level, "Upload failed reason=%r", str(error))
             return Result.error(request_id, code, UPLOAD_FAILED)
         finally:
             laps.end("upload")
         return Result.ok(request_id, code, url)
-
-
-def _longest(job: Job) -> float:
-    """Seconds after which a worker that still has this job counts as hung."""
-    return job.means.limit + LATITUDE

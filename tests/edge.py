@@ -70,6 +70,7 @@ class Edge:
                 "domain": self.cos.domain,
             },
             "shm": {"prefix": self.prefix},
+            "http": {"listen": ""},
         }
         for name, values in sections.items():
             given[name] = given.get(name, {}) | values
@@ -121,7 +122,7 @@ def write_config(edge: Edge, path: Path, *more: str, **sections: dict[str, Any])
     """The edge's configuration as a file, appearing whole; with cameras of the codes `more`."""
     configuration = edge.settings(**sections)
     lines = []
-    for name in ("redis", "stream", "snapshot", "result", "store", "shm"):
+    for name in ("redis", "stream", "snapshot", "result", "store", "shm", "http"):
         section = getattr(configuration, name)
         lines.append(f"[{name}]")
         lines += [f"{key} = {json.dumps(getattr(section, key))}" for key in section.__struct_fields__]

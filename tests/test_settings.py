@@ -120,6 +120,8 @@ def test_every_mistake_is_reported_at_once(problems: Callable[..., list[str]]) -
         prefix = "a.b"
         [http]
         listen = "8390"
+        token = "too short"
+        insecure = "no"
         [camera_defaults]
         decode = "fps:0"
         slots = 1
@@ -129,6 +131,7 @@ def test_every_mistake_is_reported_at_once(problems: Callable[..., list[str]]) -
     assert [line.split(":")[0] for line in lines] == [
         *("stores", "redis.url", "stream.name", "stream.unknown_camera", "snapshot.quality", "snapshot.workers"),
         *("snapshot.wait", "result.allowed_callbacks", "result.key_ttl", "shm.mode", "shm.prefix", "http.listen"),
+        *("http.token", "http.insecure"),
         *("camera_defaults.decode", "camera_defaults.slots", "camera_defaults.code"),
         *("camera[0].code", "camera[0].source", "camera[1].source", "camera[2].slot", "camera[2].code", "camera[3]"),
     ]
@@ -151,6 +154,8 @@ def test_every_mistake_is_reported_at_once(problems: Callable[..., list[str]]) -
         ("[result]\nallowed_callbacks = ['https://a/path']\n", "result.allowed_callbacks: expected a list"),
         ("[result]\ncallback_path = 'api'\n", 'result.callback_path: expected a path that begins with "/"'),
         ("[http]\nlisten = ':'\n", 'http.listen: expected "HOST:PORT", or "" to turn it off'),
+        ("[http]\ntoken = 'hunter2'\n", "http.token: expected 16 to 200 characters of ASCII without spaces"),
+        ("[http]\ninsecure = 1\n", "http.insecure: expected true or false"),
         ("[shm]\nmode = 416\n", 'shm.mode: expected an octal mode such as "0640"'),
         ("[shm]\nprefix = 'a/b'\n", "shm.prefix: expected 1 to 64 of A-Z a-z 0-9 _ -"),
         ("redis = 'redis://'\n", "redis: expected a table"),
@@ -248,6 +253,7 @@ def test_environment_overrides_the_file(load: Callable[..., Settings]) -> None:
         FRAMESRV_CAMERA_DEFAULTS__DECODE="keyframes",
         FRAMESRV_CAMERA_DEFAULTS__SLOTS="5",
         FRAMESRV_HTTP__LISTEN="",
+        FRAMESRV_HTTP__INSECURE="true",
         FRAMESRV_CONFIG="elsewhere",
         PATH="/bin",
     )
@@ -256,7 +262,7 @@ def test_environment_overrides_the_file(load: Callable[..., Settings]) -> None:
     assert loaded.redis.url == "rediss://:hunter2@redis.example:6380/1"
     assert loaded.result.allowed_callbacks == ("https://a.example:18080", "http://b.example")
     assert (loaded.cameras[0].decode, loaded.cameras[0].slots) == ("keyframes", 5)
-    assert loaded.http.listen == ""
+    assert (loaded.http.listen, loaded.http.insecure) == ("", True)
 
 
 def test_environment_can_empty_a_list(load: Callable[..., Settings]) -> None:

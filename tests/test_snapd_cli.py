@@ -191,7 +191,7 @@ def test_check_finds_all_well(edge: Edge, config: Path, tmp_path: Path) -> None:
     done = snapd("check", "--json", "--config", config)
     assert done.returncode == 0, done.stdout
     found = json.loads(done.stdout)
-    assert [one["name"] for one in found] == ["encoder", "redis", "group", "store settings", "store"]
+    assert [one["name"] for one in found] == ["encoder", "redis", "group", "store settings", "store", "pages"]
     assert all(one["ok"] for one in found)
     config = write_config(edge, tmp_path / "dir.toml", store={"kind": "dir", "path": str(tmp_path / "pictures")})
     done = snapd("check", "--config", config)
@@ -206,6 +206,7 @@ def test_check_finds_all_well(edge: Edge, config: Path, tmp_path: Path) -> None:
         ({"store": {"secret_key": "hidden"}}, 1, ["store"]),
         ({"store": {"bucket": ""}}, 2, ["store settings"]),
         ({"store": {"kind": "dir", "path": "/proc/no"}}, 1, ["store"]),
+        ({"http": {"listen": "0.0.0.0:8390"}}, 2, ["pages"]),
     ],
 )
 def test_check_names_what_is_wrong(

@@ -134,7 +134,7 @@ def test_worker_that_is_held_beyond_its_limit_counts_as_hung(
 ) -> None:
     """A named pipe in place of the file of credentials holds the worker that reads it in open(2)."""
     monkeypatch.setattr("snapd.means.job_limit", lambda _: 1.0)
-    monkeypatch.setattr("snapd.worker.LATITUDE", 0.5)
+    monkeypatch.setattr("snapd.job.LATITUDE", 0.5)
     own = tmp_path / "credentials"
     own.write_text(f"secret_id={edge.cos.secret_id}\nsecret_key={edge.cos.secret_key}\ntoken={edge.cos.token}\n")
     content = own.read_bytes()

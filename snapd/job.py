@@ -1,0 +1,41 @@
+"""An entry in hand: what is known of it, and how far it has come."""
+
+from dataclasses import dataclass, field
+
+from snapd.answered import Begun
+from snapd.capture import Capture
+from snapd.means import Means
+from snapd.request import Request
+from snapd.result import Result
+from snapd.stream import Entry
+from snapd.trace import Laps
+
+LATITUDE = 15.0  # s beyond what a request can take, on a busy host
+
+
+@dataclass(slots=True)
+class Job:
+    """An entry in hand.
+
+    Attributes:
+        begun: None where nobody can be told a result, or where that is another host's affair.
+        capture: None if no picture will be taken for it.
+        is_readable: False if reading it failed in a way nobody thought of.
+        is_late: whether it was past its deadline when its turn came.
+        result: the answer, once there is one.
+    """
+
+    entry: Entry
+    request: Request
+    means: Means
+    begun: Begun | None = None
+    capture: Capture | None = None
+    is_readable: bool = True
+    is_late: bool = False
+    result: Result | None = None
+    laps: Laps = field(default_factory=Laps)
+
+
+def longest(job: Job) -> float:
+    """Seconds after which a worker that still has this job counts as hung."""
+    return job.means.limit + LATITUDE

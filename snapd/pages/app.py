@@ -1,0 +1,189 @@
+"""The addresses: the page, cameras, pictures, streams, health and metrics. `README.md` has the table."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any
+
+import orjson
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from framesrv import FramesrvError, FrameUnavailableError, log
+from framesrv.settings import Settings
+from snapd.pages.access import Access
+from snapd.pages.follow import MAX_FPS, Followers, Pace
+from snapd.pages.metrics import Metrics
+from snapd.pages.overview import Overview
+from snapd.pages.parameters import ParameterError, Parameters
+from snapd.pages.pictures import BusyError, Form, Identity, Picture, Pictures
+from snapd.pages.readiness import Readiness
+
+STREAMS = 64  # that may be watched at once
+BOUNDARY = b"frame"
+
+CONTENT = {"index.html": "text/html", "page.css": "text/css", "page.js": "text/javascript"}
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+@dataclass(frozen=True)
+class Pages:
+    """What the addresses show; for the event loop's thread."""
+
+    overview: Overview
+    pictures: Pictures
+    followers: Followers
+    metrics: Metrics
+    readiness: Readiness
+
+    def configure(self, settings: Settings) -> None:
+        """Shows the cameras of `settings` from now on."""
+        self.overview.configure(settings)
+        self.pictures.settings = settings
+
+    def app(self, settings: Settings) -> Access:
+        """The ASGI application, for those whom `settings` let in."""
+        routes = [
+            Route("/cameras", self._cameras),
+            Route("/cameras/{code}.jpg", self._told(self._picture)),
+            Route("/cameras/{code}.mjpeg", self._told(self._stream)),
+            Route("/overview", self._overview),
+            Route("/healthz", _healthz),
+            Route("/readyz", self._readyz),
+            Route("/metrics", self._metrics),
+            *(_file(name) for name in CONTENT),
+        ]
+        return Access(Starlette(routes=routes), settings.http)
+
+    async def _cameras(self, _: Request) -> Response:
+        return _json([camera.to_json() for camera in await self.overview.cameras()])
+
+    async def _overview(self, _: Request) -> Response:
+        return _json(await self.overview.page())
+
+    async def _readyz(self, _: Request) -> Response:
+        problems = await self.readiness.problems()
+        return PlainTextResponse("".join(f"{one}\n" for one in problems) or "ready\n", 503 if problems else 200)
+
+    async def _metrics(self, request: Request) -> Response:
+        figures = self.metrics.figures
+        figures.cameras, figures.queue = await self.overview.cameras(), await self.overview.queue()
+        figures.condition = self.overview.condition
+        figures.viewers, figures.encoded = self.followers.viewers, self.pictures.encoded
+        content, content_type = self.metrics.text(request.headers.get("accept", ""))
+        return Response(content, headers={"Content-Type": content_type})
+
+    async def _picture(self, request: Request) -> Response:
+        code = request.path_params["code"]
+        parameters = Parameters(request.query_params)
+        max_age = parameters.seconds("max_age", self.pictures.settings.snapshot.max_age)
+        quality = parameters.whole("quality", 1, 100, self.pictures.settings.snapshot.quality)
+        sight = await self.pictures.look(code, max_age)
+        form = Form(parameters.width(sight.width), quality)
+        known = request.headers.get("if-none-match", "")
+        if _etag(sight.frame, form) in known:
+            return Response(status_code=304, headers=_headers(sight.frame, form))
+        picture = await self.pictures.picture(code, form, sight.frame)
+        return Response(picture.jpeg, media_type="image/jpeg", headers=_headers(picture.frame, form))
+
+    async def _stream(self, request: Request) -> Response:
+        code = request.path_params["code"]
+        parameters = Parameters(request.query_params)
+        quality = parameters.whole("quality", 1, 100, self.pictures.settings.snapshot.quality)
+        fps = parameters.number("fps", 0.01, MAX_FPS, MAX_FPS)
+        if self.followers.viewers >= STREAMS:
+            raise BusyError
+        sight = await self.pictures.look(code, self.pictures.settings.snapshot.max_age)
+        form = Form(parameters.width(sight.width), quality)
+        media_type = f"multipart/x-mixed-replace; boundary={BOUNDARY.decode()}"
+        if request.method == "HEAD":
+            return Response(media_type=media_type)
+        first = await self.pictures.picture(code, form, sight.frame)
+        return StreamingResponse(self._parts(code, form, fps, first), media_type=media_type)
+
+    async def _parts(self, code: str, form: Form, fps: float, picture: Picture) -> AsyncIterator[bytes]:
+        """A stream's content: a picture of every new frame, until there is none.
+
+        A viewer that reads slowly is asked for less often, and so is given fewer pictures: none wait for it.
+        """
+        # Each part ends with the next one's boundary: a browser shows a picture when it has seen that.
+        yield b"--" + BOUNDARY + b"\r\n"
+        async with self.followers.watch(code) as follower:
+            seen, pace = picture.frame, Pace(fps)
+            while True:
+                yield _part(picture, form)
+                while True:
+                    try:
+                        seen = await follower.next(seen)
+                    except FramesrvError:
+                        return
+                    if seen > picture.frame and pace.is_due():
+                        break
+                try:
+                    picture = await self.pictures.picture(code, form, seen)
+                except BusyError:
+                    continue
+                except FramesrvError:
+                    return
+
+    def _told(self, handler: Handler) -> Handler:
+        """Tells a viewer what is wrong."""
+
+        async def answer(request: Request) -> Response:
+            code = request.path_params["code"]
+            try:
+                if code not in {camera.code for camera in await self.overview.cameras()}:
+                    return PlainTextResponse(f"There is no camera {code!a} on this host.\n", 404)
+                return await handler(request)
+            except ParameterError as error:
+                return PlainTextResponse(f"{error}\n", 400)
+            except BusyError:
+                return PlainTextResponse("Too many want pictures at once; try again.\n", 503, {"Retry-After": "1"})
+            except FramesrvError as error:
+                reason = error.reason if isinstance(error, FrameUnavailableError) else "unreadable"
+                headers = {"Retry-After": "1", "X-Reason": reason}
+                return PlainTextResponse(f"{log.mask(str(error))}\n", 503, headers)
+
+        return answer
+
+
+def _file(name: str) -> Route:
+    content = (files("snapd.pages") / "files" / name).read_bytes()
+
+    async def answer(_: Request) -> Response:
+        return Response(content, media_type=CONTENT[name], headers={"Cache-Control": "no-cache"})
+
+    return Route("/" if name == "index.html" else f"/{name}", answer)
+
+
+async def _healthz(_: Request) -> Response:
+    return PlainTextResponse("ok\n")
+
+
+def _json(content: Any) -> Response:
+    return Response(orjson.dumps(content), media_type="application/json")
+
+
+def _etag(frame: Identity, form: Form) -> str:
+    return f'"{frame.captured_ns:x}-{frame.seq}-{form.width or 0}-{form.quality}"'
+
+
+def _headers(frame: Identity, form: Form) -> Mapping[str, str]:
+    return {"ETag": _etag(frame, form), "Cache-Control": "private, no-cache", **_about(frame)}
+
+
+def _about(frame: Identity) -> dict[str, str]:
+    return {
+        "X-Frame-Seq": str(frame.seq),
+        "X-Frame-Captured-At": f"{frame.captured_ns / 1e9:.6f}",
+        "X-Frame-Age": f"{frame.age:.3f}",
+    }
+
+
+def _part(picture: Picture, form: Form) -> bytes:
+    headers = {"Content-Type": "image/jpeg", "Content-Length": str(len(picture.jpeg)), **_about(picture.frame)}
+    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    return lines.encode() + b"\r\n" + picture.jpeg + b"\r\n--" + BOUNDARY + b"\r\n"

@@ -1,0 +1,201 @@
+"""Metrics in Prometheus's form: read from headers, Redis and what snapd told when somebody scrapes, not before."""
+
+import shutil
+from collections.abc import Iterator, Mapping
+
+from prometheus_client import CollectorRegistry, Histogram, ProcessCollector, disable_created_metrics
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
+
+from framesrv import __version__
+from framesrv.segment import SHM
+from framesrv.status import CameraStatus
+from snapd.pages.overview import QueueFound
+from snapd.pages.wire import Condition
+from snapd.tally import Kind
+from snapd.trace import STAGES, Trace
+
+STATES = ("live", "stalled", "connecting", "down")
+BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+
+Labelled = Mapping[tuple[str, ...], float]
+
+# Of each camera, from its header: name, help, what it is.
+CAMERA_COUNTERS: tuple[tuple[str, str, str], ...] = (
+    ("frames", "Frames published in shared memory.", "frames"),
+    ("dropped_frames", "Frames not published because readers had pinned every slot.", "dropped"),
+    (
+        "overwritten_frames",
+        "Frames written over the newest because readers had pinned all others.",
+        "readers_blocked",
+    ),
+    ("corrupt_frames", "Frames and packets found damaged and held back.", "corrupt"),
+    ("reconnects", "Times the source was lost.", "reconnects"),
+    ("received_bytes", "Bytes of packets received from the source.", "received"),
+    ("decode_seconds", "Time spent decoding.", "decode_s"),
+)
+CAMERA_GAUGES: tuple[tuple[str, str, str], ...] = (
+    ("frame_age_seconds", "Time since the newest frame arrived.", "age_s"),
+    ("frame_rate_hertz", "Frames a second, over about the last sixteen.", "fps"),
+    ("width_pixels", "Width of the frames; 0 while unknown.", "width"),
+    ("height_pixels", "Height of the frames; 0 while unknown.", "height"),
+    ("decoder_start_time_seconds", "Unix time at which the decoder began; it changes with a restart.", "started_at"),
+    ("shared_memory_bytes", "Size of the segment.", "nbytes"),
+)
+QUEUE_GAUGES: tuple[tuple[str, str, str], ...] = (
+    ("queue_lag_requests", "Requests on the stream that no consumer has taken yet.", "lag"),
+    ("queue_pending_requests", "Requests taken and not acknowledged.", "pending"),
+    (
+        "queue_oldest_pending_seconds",
+        "Age of the oldest request taken and not acknowledged; 0 if none.",
+        "oldest_pending_s",
+    ),
+    ("dead_letters", "Requests on the dead-letter stream.", "dead"),
+)
+
+
+disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each of the first, which nobody looks at
+
+
+class Latency:
+    """How long requests took, whole and by stage."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._whole = Histogram(
+            "snapd_request_seconds",
+            "From XADD to the result handed over, by the clock of Redis.",
+            registry=registry,
+            buckets=BUCKETS,
+        )
+        stage = Histogram(
+            "snapd_request_stage_seconds",
+            "The part of that which each stage took.",
+            ["stage"],
+            registry=registry,
+            buckets=BUCKETS,
+        )
+        self._stages = {name: stage.labels(name) for name in STAGES}
+
+    def observe(self, trace: Trace) -> None:
+        """Counts one answered request."""
+        self._whole.observe(trace.seconds)
+        for name, seconds in trace.stages:
+            self._stages[name].observe(seconds)
+
+
+class Figures(Collector):
+    """All else, of one moment.
+
+    Attributes:
+        viewers: streams that are watched.
+        encoded: pictures encoded for viewers.
+    """
+
+    def __init__(self) -> None:
+        self.condition = Condition()
+        self.cameras: list[CameraStatus] = []
+        self.queue = QueueFound(None)
+        self.viewers = 0
+        self.encoded = 0
+
+    def collect(self) -> Iterator[Metric]:
+        """For prometheus_client."""
+        yield from _service(self.condition)
+        yield from _queue(self.queue)
+        yield from _cameras(self.cameras)
+        free = shutil.disk_usage(SHM)
+        yield _gauge("framesrv_shared_memory_free_bytes", "Free in /dev/shm.", free.free)
+        yield _gauge("framesrv_shared_memory_size_bytes", "Size of /dev/shm.", free.total)
+        yield _gauge("snapd_page_viewers", "Streams of pictures that are watched.", self.viewers)
+        yield _counter("snapd_page_pictures", "Pictures encoded for viewers.", {(): self.encoded})
+
+
+class Metrics:
+    """What is scraped.
+
+    Args:
+        pid: of snapd.
+
+    Attributes:
+        figures: to be filled before `text`.
+        latency: to be told of every answered request.
+    """
+
+    def __init__(self, pid: int) -> None:
+        self._registry = CollectorRegistry(auto_describe=False)
+        self.latency = Latency(self._registry)
+        self.figures = Figures()
+        self._registry.register(self.figures)
+        ProcessCollector(namespace="snapd", pid=lambda: pid, registry=self._registry)
+        ProcessCollector(namespace="snapd_page", registry=self._registry)
+
+    def text(self, accept: str) -> tuple[bytes, str]:
+        """The metrics and their content type, in the form that `accept` asks for."""
+        encode, content_type = choose_encoder(accept)
+        return encode(self._registry), content_type
+
+
+def _service(condition: Condition) -> Iterator[Metric]:
+    build = GaugeMetricFamily(
+        "snapd_build_info", "Always 1; the label says which version this is.", labels=["version"]
+    )
+    build.add_metric([__version__], 1)
+    yield build
+    joined = condition.joined and not condition.away
+    yield _gauge("snapd_stream_joined", "Whether snapd reads the request stream.", joined)
+    yield _gauge("snapd_hanging", "Whether a thread of snapd hangs.", bool(condition.hang))
+    if condition.store is not None:
+        yield _gauge(
+            "snapd_store_up", "Whether the store took the last picture, or answered last.", condition.store.ok
+        )
+    counts = condition.counts
+    requests = {"": 0} | dict(counts.get("requests", {}))
+    results: Labelled = {("error" if name else "ok", name): number for name, number in requests.items()}
+    yield _counter("snapd_requests", "Answered requests.", results, "result", "reason")
+    redelivered = counts.get("redeliveries", {}).get("", 0)
+    yield _counter("snapd_redeliveries", "Requests that were taken up again.", {(): redelivered})
+    kinds: dict[Kind, str] = {
+        "store_errors": "Uploads that failed, after their second try.",
+        "callback_errors": "Callbacks that failed, after their second try.",
+    }
+    for kind, text in kinds.items():
+        classes: Labelled = {(name,): number for name, number in counts.get(kind, {}).items()}
+        yield _counter(f"snapd_{kind}", text, classes, "class")
+
+
+def _queue(found: QueueFound) -> Iterator[Metric]:
+    yield _gauge("snapd_redis_up", "Whether Redis told of the queue.", found.queue is not None)
+    if found.queue is not None:  # what is not known is left out: old numbers would look like new ones
+        for name, text, attribute in QUEUE_GAUGES:
+            yield _gauge(f"snapd_{name}", text, getattr(found.queue, attribute) or 0)
+
+
+def _cameras(cameras: list[CameraStatus]) -> Iterator[Metric]:
+    for name, text, attribute in CAMERA_COUNTERS:
+        counts: Labelled = {(camera.code,): getattr(camera, attribute) for camera in cameras if camera.started_at}
+        yield _counter(f"framesrv_camera_{name}", text, counts, "camera")
+    for name, text, attribute in CAMERA_GAUGES:
+        gauge = GaugeMetricFamily(f"framesrv_camera_{name}", text, labels=["camera"])
+        for camera in cameras:
+            if getattr(camera, attribute) is not None:
+                gauge.add_metric([camera.code], getattr(camera, attribute))
+        yield gauge
+    states = GaugeMetricFamily(
+        "framesrv_camera_state", "1 for the camera's state, 0 for others.", labels=["camera", "state"]
+    )
+    for camera in cameras:
+        for state in STATES:
+            states.add_metric([camera.code, state], camera.state == state)
+    yield states
+
+
+def _gauge(name: str, text: str, value: float) -> Metric:
+    return GaugeMetricFamily(name, text, value=value)
+
+
+def _counter(name: str, text: str, values: Labelled, *labels: str) -> Metric:
+    family = CounterMetricFamily(name, text, labels=labels)
+    for label, value in values.items():
+        family.add_metric(list(label), value)
+    return family

@@ -1,0 +1,144 @@
+"""What the pages know of the host: snapd as it told, the cameras from their headers, the queue from Redis.
+
+Headers and Redis are looked at when somebody asks, at most so often, in threads of their own: a Redis that does not
+answer holds nobody up who asks for something else, and nobody for long.
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import redis
+
+from framesrv import log, status
+from framesrv.settings import Settings
+from framesrv.status import CameraStatus
+from framesrv.trouble import reason
+from snapd.connection import open_short
+from snapd.pages.wire import Condition
+from snapd.queue import Queue, look
+from snapd.trace import Trace
+
+CAMERAS_EVERY = 0.5  # s
+QUEUE_EVERY = 2.0  # s
+QUEUE_PATIENCE = 1.5  # s that a scrape waits for Redis
+PAGE_PATIENCE = 0.3  # s that the page does: cameras are what it is for
+REQUESTS = 30  # the newest, kept to be shown
+
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True, slots=True)
+class QueueFound:
+    """The queue, or why Redis did not tell."""
+
+    queue: Queue | None
+    problem: str = ""
+
+
+class Overview:
+    """For the event loop's thread."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.condition = Condition()
+        self.requests: deque[Trace] = deque(maxlen=REQUESTS)
+        self._starts: dict[str, tuple[float | None, int]] = {}
+        self._client = open_short(settings.redis.url)
+        self._cameras = Cached(CAMERAS_EVERY, self._look_at_cameras)
+        self._queue = Cached(QUEUE_EVERY, self._look_at_queue)
+
+    def configure(self, settings: Settings) -> None:
+        """Shows the cameras of `settings` from now on."""
+        self.settings = settings
+        self._cameras.forget()
+
+    async def cameras(self) -> list[CameraStatus]:
+        """As ``framesrv ls``: in the configuration's order, then those that have a segment and are not configured."""
+        return await self._cameras.value()
+
+    async def queue(self, patience: float = QUEUE_PATIENCE) -> QueueFound:
+        """What waits on the stream."""
+        try:
+            async with asyncio.timeout(patience):
+                return await self._queue.value()
+        except TimeoutError:
+            return QueueFound(None, f"no answer within {patience:g} s")
+
+    def restarts(self, code: str) -> int:
+        """How often a camera's decoder began anew, as far as that was seen here."""
+        return self._starts.get(code, (None, 0))[1]
+
+    async def page(self) -> dict[str, Any]:
+        """What the page shows."""
+        cameras, found = await asyncio.gather(self.cameras(), self.queue(PAGE_PATIENCE))
+        condition = self.condition
+        return {
+            "now": time.time(),
+            "status": f"{condition.hang} hangs" if condition.hang else log.mask(condition.status),
+            "well": condition.joined and not condition.away and not condition.hang,
+            "queue": _numbers(found.queue),
+            "cameras": [self._card(camera) for camera in cameras],
+            "requests": [_row(trace) for trace in reversed(self.requests)],
+        }
+
+    def _card(self, camera: CameraStatus) -> dict[str, Any]:
+        return camera.to_json() | {"reason": log.mask(reason(camera)), "restarts": self.restarts(camera.code)}
+
+    def _look_at_cameras(self) -> list[CameraStatus]:
+        cameras = status.cameras(self.settings)
+        for camera in cameras:
+            started, count = self._starts.get(camera.code, (None, 0))
+            if camera.started_at is not None and camera.started_at != started:
+                self._starts[camera.code] = (camera.started_at, count + (started is not None))
+        return cameras
+
+    def _look_at_queue(self) -> QueueFound:
+        try:
+            return QueueFound(look(self._client, self.settings.stream))
+        except (redis.RedisError, OSError) as error:
+            return QueueFound(None, log.mask(str(error)))
+
+
+def _numbers(queue: Queue | None) -> Mapping[str, Any] | None:
+    return None if queue is None else {"lag": queue.lag, "pending": queue.pending, "dead": queue.dead}
+
+
+def _row(trace: Trace) -> dict[str, Any]:
+    return {
+        "id": trace.entry_id,
+        "camera": trace.camera_code,
+        "at": trace.received_at,
+        "ok": trace.outcome == "ok",
+        "message": trace.message,
+        "stages": [(name, round(seconds * 1000, 1)) for name, seconds in trace.stages],
+    }
+
+
+class Cached(Generic[Value]):
+    """What `get` gives in a thread of its own, kept for `seconds`; all who ask at once wait for one call."""
+
+    def __init__(self, seconds: float, get: Callable[[], Value]) -> None:
+        self._seconds = seconds
+        self._get = get
+        self._pool = ThreadPoolExecutor(1, get.__name__)
+        self._at = float("-inf")
+        self._future: asyncio.Future[Value] | None = None
+
+    async def value(self) -> Value:
+        """The value, as old as that at most."""
+        if self._future is None or (self._future.done() and time.monotonic() - self._at > self._seconds):
+            self._future = asyncio.get_running_loop().run_in_executor(self._pool, self._get)
+            self._future.add_done_callback(self._got)
+        return await asyncio.shield(self._future)
+
+    def forget(self) -> None:
+        """The next one who asks gets a new value."""
+        self._future = None
+
+    def _got(self, _: "asyncio.Future[Value]") -> None:
+        self._at = time.monotonic()

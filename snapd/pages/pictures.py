@@ -1,0 +1,160 @@
+"""Pictures for viewers: each frame is encoded once for each size, by a few threads, whoever asks how often.
+
+A camera is looked at when somebody asks, and its segment let go at once. Who finds no frame that is fresh enough
+waits for one, all together in one thread a camera; a camera on demand is asked in that way, and only then.
+"""
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import NamedTuple, TypeVar
+
+from framesrv import Frame, FrameReader, FrameUnavailableError
+from framesrv.settings import Settings
+from snapd.encoder import Encoder
+
+ENCODERS = 2  # threads
+QUEUE = 64  # pictures that wait for them
+WAITERS = 32  # threads; each waits for one camera's next frame
+KEPT = 128  # pictures,
+KEPT_BYTES = 16 * 1024 * 1024  # at most
+
+Value = TypeVar("Value")
+
+
+class BusyError(Exception):
+    """Too many want pictures at once."""
+
+
+class Identity(NamedTuple):
+    """Which frame: monotonic nanoseconds of its arrival, its number, and Unix nanoseconds of its capture."""
+
+    arrived_ns: int
+    seq: int
+    captured_ns: int
+
+    @classmethod
+    def of(cls, frame: Frame) -> "Identity":
+        """That of `frame`."""
+        return cls(frame.stamp.arrived_ns, frame.seq, frame.stamp.captured_ns)
+
+    @property
+    def age(self) -> float:
+        """Seconds since it arrived."""
+        return (time.monotonic_ns() - self.arrived_ns) / 1e9
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """How a picture is wanted: pixels (None: the camera's own width), JPEG quality."""
+
+    width: int | None
+    quality: int
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A JPEG, and the frame that it shows."""
+
+    jpeg: bytes
+    frame: Identity
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What a look at a camera has shown: its newest frame, and how wide that is."""
+
+    frame: Identity
+    width: int
+
+
+class Pictures:
+    """Used by the event loop's thread alone."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.encoded = 0
+        self._encoder = Encoder(settings.snapshot.encoder)
+        self._encoders = ThreadPoolExecutor(ENCODERS, "encoder")
+        self._waiters = ThreadPoolExecutor(WAITERS, "waiter")
+        self._queued = 0
+        self._kept: OrderedDict[tuple[str, Form], tuple[Identity, asyncio.Future[Picture]]] = OrderedDict()
+        self._waits: dict[str, asyncio.Future[Sight]] = {}
+
+    async def look(self, code: str, max_age: float) -> Sight:
+        """The newest frame of a camera; waits for it as a snapshot would if the camera is there.
+
+        Raises:
+            FrameUnavailableError: there is none that is fresh enough.
+            SegmentError: the segment is unusable.
+            BusyError: too many wait.
+        """
+        try:
+            return self._now(code, max_age, 0)
+        except FrameUnavailableError as error:
+            if error.reason != "stale":
+                raise
+        wait = self._waits.get(code)
+        if wait is None:
+            if len(self._waits) >= 2 * WAITERS:
+                raise BusyError
+            wait = self._in(self._waiters, lambda: self._now(code, 0, self.settings.snapshot.wait))
+            self._waits[code] = wait
+            wait.add_done_callback(lambda _: self._waits.pop(code, None))
+        return await asyncio.shield(wait)
+
+    async def picture(self, code: str, form: Form, frame: Identity) -> Picture:
+        """The picture of `frame`, or of a newer one if that has come.
+
+        Raises:
+            FrameUnavailableError, SegmentError: the camera has gone meanwhile.
+            BusyError: too many want one.
+        """
+        key = (code, form)
+        kept = self._kept.get(key)
+        if kept is None or kept[0] < frame or (kept[1].done() and kept[1].exception()):
+            if self._queued >= QUEUE:
+                raise BusyError
+            self._queued += 1
+            kept = (frame, self._in(self._encoders, lambda: self._encode(code, form)))
+            kept[1].add_done_callback(lambda made: self._made(key, made))
+            self._kept[key] = kept
+        self._kept.move_to_end(key)
+        return await asyncio.shield(kept[1])
+
+    def _now(self, code: str, max_age: float, timeout: float) -> Sight:
+        with (
+            FrameReader(code, prefix=self.settings.shm.prefix) as reader,
+            reader.latest(max_age=max_age, timeout=timeout) as frame,
+        ):
+            return Sight(Identity.of(frame), frame.width)
+
+    def _encode(self, code: str, form: Form) -> Picture:
+        with FrameReader(code, prefix=self.settings.shm.prefix) as reader:
+            frame = reader.latest(max_age=None, timeout=0)
+            identity = Identity.of(frame)
+            width = None if form.width is None else min(form.width, frame.width)
+            return Picture(self._encoder.picture(frame, width, form.quality).jpeg, identity)
+
+    def _made(self, key: tuple[str, Form], made: asyncio.Future[Picture]) -> None:
+        self._queued -= 1
+        if made.cancelled() or made.exception():
+            return
+        self.encoded += 1
+        kept = self._kept.get(key)
+        if kept is not None and kept[1] is made:  # it may show a newer frame than was asked for
+            self._kept[key] = (made.result().frame, made)
+        while len(self._kept) > 1 and (len(self._kept) > KEPT or self._nbytes > KEPT_BYTES):
+            self._kept.popitem(last=False)
+
+    @property
+    def _nbytes(self) -> int:
+        return sum(len(one.result().jpeg) for _, one in self._kept.values() if one.done() and not one.exception())
+
+    @staticmethod
+    def _in(pool: ThreadPoolExecutor, what: Callable[[], Value]) -> "asyncio.Future[Value]":
+        future: asyncio.Future[Value] = asyncio.get_running_loop().run_in_executor(pool, what)
+        return future

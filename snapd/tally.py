@@ -1,0 +1,27 @@
+"""Counts of what went otherwise than it should, by class, for whoever watches the service."""
+
+import threading
+from collections import Counter
+from collections.abc import Mapping
+from typing import Literal, TypeAlias, get_args
+
+Kind: TypeAlias = Literal["requests", "redeliveries", "store_errors", "callback_errors"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+
+class Tally:
+    """Used by several threads at once."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._counts: dict[Kind, Counter[str]] = {kind: Counter() for kind in KINDS}
+
+    def add(self, kind: Kind, name: str = "", number: int = 1) -> None:
+        """Counts `number` more of the class `name`."""
+        with self._lock:
+            self._counts[kind][name] += number
+
+    def counts(self) -> Mapping[Kind, Mapping[str, int]]:
+        """All of them, since the service began."""
+        with self._lock:
+            return {kind: dict(counter) for kind, counter in self._counts.items()}
