@@ -14,9 +14,11 @@ from typing import Any
 import promql_parser
 import pytest
 import yaml
+from prometheus_client import CollectorRegistry
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
+from snapd.pages.metrics import Process
 from tests.edge import Edge, wait_until
 from tests.http_server import Fault
 from tests.pages import Shown, shown
@@ -156,6 +158,16 @@ def test_names_and_units_keep_to_the_conventions(pages: Shown) -> None:
     if promtool:
         done = subprocess.run([promtool, "check", "metrics"], input=text, capture_output=True, text=True, check=False)
         assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_processes_are_told_of_where_the_rest_of_proc_is_hidden(tmp_path: Path) -> None:
+    (tmp_path / "self").symlink_to(f"/proc/{os.getpid()}")
+    registry = CollectorRegistry()
+    Process(namespace="snapd", proc=str(tmp_path), registry=registry)
+    found = {sample.name: sample.value for family in registry.collect() for sample in family.samples}
+    assert found["snapd_process_resident_memory_bytes"] > 0
+    assert found["snapd_process_open_fds"] > 2
+    assert 0 <= time.time() - found["snapd_process_start_time_seconds"] < 7200
 
 
 def expressions() -> list[str]:

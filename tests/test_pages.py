@@ -1,5 +1,6 @@
 """What snapd shows over HTTP: cameras, pictures, streams, health; and how it starts, changes and ends."""
 
+import asyncio
 import json
 import os
 import signal
@@ -14,8 +15,9 @@ import numpy as np
 import pytest
 import simplejpeg
 
-from framesrv import FrameWriter
+from framesrv import FrameUnavailableError, FrameWriter
 from framesrv.status import CameraStatus
+from snapd.pages.follow import Followers
 from tests.edge import Edge, wait_until, write_config
 from tests.http_server import Fault
 from tests.pages import Shown, Viewer, environment_of, shown
@@ -239,6 +241,28 @@ def test_camera_on_demand_is_asked_only_while_somebody_watches(pages: Shown) -> 
             quiet = 0 if writer.demanded else quiet + 1
             time.sleep(0.01)
         assert quiet == 20
+
+
+def test_camera_whose_frames_are_far_between_is_followed_as_long_as_it_is_live(
+    edge: Edge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("snapd.pages.follow.SILENCE", 0.1)
+    edge.camera("cam01")
+    writer = edge.writers["cam01"]
+
+    async def follow() -> list[int]:
+        async with Followers(edge.prefix).watch("cam01") as follower:
+            seen, newest = [], None
+            for _ in range(3):
+                threading.Timer(0.5, repaint, (writer,)).start()
+                newest = await follower.next(newest)
+                seen.append(newest.seq)
+            writer.close()
+            with pytest.raises(FrameUnavailableError):
+                await follower.next(newest)
+            return seen
+
+    assert asyncio.run(follow()) == [2, 3, 4]
 
 
 def test_stream_ends_with_its_camera_and_is_refused_until_that_is_back(pages: Shown) -> None:

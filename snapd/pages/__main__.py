@@ -72,7 +72,8 @@ def main() -> None:
     listener, channel = (socket.socket(fileno=int(number)) for number in sys.argv[1:3])
     log.setup(cast("log.Format", sys.argv[3]), part="pages")
     logging.getLogger("uvicorn").setLevel(logging.ERROR)  # it warns of every request that is none
-    os.nice(NICENESS)
+    with suppress(OSError):  # where a unit forbids the call, it shares the CPU like others
+        os.nice(NICENESS)
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(EXPENDABLE)
     signal.signal(signal.SIGINT, signal.SIG_IGN)

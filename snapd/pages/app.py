@@ -93,10 +93,11 @@ class Pages:
         code = request.path_params["code"]
         parameters = Parameters(request.query_params)
         quality = parameters.whole("quality", 1, 100, self.pictures.settings.snapshot.quality)
+        max_age = parameters.seconds("max_age", self.pictures.settings.snapshot.max_age)
         fps = parameters.number("fps", 0.01, MAX_FPS, MAX_FPS)
         if self.followers.viewers >= STREAMS:
             raise BusyError
-        sight = await self.pictures.look(code, self.pictures.settings.snapshot.max_age)
+        sight = await self.pictures.look(code, max_age)
         form = Form(parameters.width(sight.width), quality)
         media_type = f"multipart/x-mixed-replace; boundary={BOUNDARY.decode()}"
         if request.method == "HEAD":
@@ -135,7 +136,7 @@ class Pages:
         async def answer(request: Request) -> Response:
             code = request.path_params["code"]
             try:
-                if code not in {camera.code for camera in await self.overview.cameras()}:
+                if not self.overview.knows(code):
                     return PlainTextResponse(f"There is no camera {code!a} on this host.\n", 404)
                 return await handler(request)
             except ParameterError as error:

@@ -10,11 +10,14 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import redis
 
 from framesrv import log, status
+from framesrv.layout import segment_name
+from framesrv.segment import SHM
 from framesrv.settings import Settings
 from framesrv.status import CameraStatus
 from framesrv.trouble import reason
@@ -56,6 +59,15 @@ class Overview:
         """Shows the cameras of `settings` from now on."""
         self.settings = settings
         self._cameras.forget()
+
+    def knows(self, code: str) -> bool:
+        """Whether there is such a camera: configured, or with a segment."""
+        if self.settings.camera(code):
+            return True
+        try:
+            return Path(SHM, segment_name(self.settings.shm.prefix, code)).exists()
+        except ValueError:  # it is no code
+            return False
 
     async def cameras(self) -> list[CameraStatus]:
         """As ``framesrv ls``: in the configuration's order, then those that have a segment and are not configured."""

@@ -16,9 +16,8 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from framesrv import log
-from framesrv.settings import Http, Settings
-from snapd.errors import StoreError
+from framesrv import FramesrvError, log
+from framesrv.settings import Http
 from snapd.pages import wire
 from snapd.result import (
     BAD_ENCODING,
@@ -86,7 +85,6 @@ class Pages:
         self._traces: deque[Trace] = deque(maxlen=KEPT)
         self._store: wire.StoreAnswer | None = None
         self._told: wire.Condition | None = None
-        self._settings: Settings | None = None
         self._is_new = False
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._stopped = threading.Event()
@@ -254,7 +252,7 @@ class Pages:
             self._told = condition
 
     def _hear(self, service: Service) -> None:
-        """Heeds what the process has asked. Raises ConnectionError when it has ended."""
+        """Asks the store, which is all that the process can want. Raises ConnectionError when it has ended."""
         if self._channel is None or not select.select([self._channel], [], [], 0)[0]:
             return
         heard = self._channel.recv(4096)
@@ -263,7 +261,7 @@ class Pages:
         if self._store is None or time.monotonic() - self._store.at > ASKED_AGAIN:
             try:
                 ok, message = True, service.check_store()
-            except StoreError as error:
+            except FramesrvError as error:
                 ok, message = False, str(error)
             self._store = wire.StoreAnswer(ok, log.mask(message), time.monotonic())
         self._told = None

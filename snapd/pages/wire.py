@@ -67,14 +67,12 @@ class AskStore(Struct, frozen=True, tag=True):
 
 
 ToPages: TypeAlias = Configured | Answered | Condition
-ToSnapd: TypeAlias = AskStore
 
 _encoder = msgspec.json.Encoder()
 to_pages = msgspec.json.Decoder(ToPages)
-to_snapd = msgspec.json.Decoder(ToSnapd)
 
 
-def line(message: ToPages | ToSnapd) -> bytes:
+def line(message: ToPages | AskStore) -> bytes:
     """`message` as it goes over the socket."""
     return _encoder.encode(message) + b"\n"
 

@@ -43,8 +43,10 @@ function width(element, camera) {
   return Math.max(Math.min(16, camera.width), Math.min(wanted, camera.width));
 }
 
-function path(camera) {
-  return `cameras/${encodeURIComponent(camera.code)}`;
+// The address of a camera's pictures. One whose frames are far between has none that is as new as others must be.
+function path(camera, kind, element) {
+  const slow = camera.fps > 0 && camera.fps < 2 ? `&max_age=${(3 / camera.fps).toFixed(1)}` : "";
+  return `cameras/${encodeURIComponent(camera.code)}.${kind}?width=${width(element, camera)}${slow}`;
 }
 
 // One camera of the grid
@@ -103,7 +105,7 @@ class Card {
   }
 
   async refresh() {
-    const url = `${path(this.camera)}.jpg?width=${width(this.picture, this.camera)}&quality=70`;
+    const url = `${path(this.camera, "jpg", this.picture)}&quality=70`;
     try {
       const answer = await fetch(url, {
         cache: "no-store",
@@ -186,7 +188,7 @@ const large = {
     const place = dialog.querySelector(".picture");
     // A stream that has ended, or shows a decoder that is gone, is opened anew when the camera is back.
     const live = camera.state === "live" && !document.hidden;
-    this.stream(live ? `${path(camera)}.mjpeg?width=${width(place, camera)}` : "");
+    this.stream(live ? path(camera, "mjpeg", place) : "");
   },
 
   stream(url) {
