@@ -155,6 +155,13 @@ class Host:
                     found.append(int(entry.name))
         return found
 
+    def command(self, pid: int) -> str:
+        """The command line of a process; empty if it has ended."""
+        try:
+            return self.path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+        except OSError:
+            return ""
+
     def kill(self, unit: str, signal: str) -> None:
         """Sends a signal to a unit's process."""
         self.must("systemctl", "kill", "--kill-who=main", f"--signal={signal}", unit)

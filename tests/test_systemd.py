@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 
 import pytest
+import requests
+import simplejpeg
 
 from framesrv import layout
 from framesrv.units.configuration import read_environment
@@ -265,6 +267,32 @@ def test_snapd_is_restarted_only_for_what_it_cannot_load_again(site: Site) -> No
     assert site.host.show(SNAPD, "MainPID") != pid
 
 
+def test_pages_are_shown_and_give_way_to_snapshots(site: Site) -> None:
+    site.settle()
+    address = f"127.0.0.1:{free_port()}"
+    site.configure(http={"listen": address})
+    assert f"restart  {SNAPD}" in site.sync()
+
+    def get(path: str) -> requests.Response | None:
+        try:
+            return requests.get(f"http://{address}{path}", timeout=5)
+        except requests.ConnectionError:
+            return None
+
+    ready = site.host.wait_for(lambda: (found := get("/readyz")) is not None and found.ok and found, "they are there")
+    assert ready.status_code == 200
+    picture = get(f"/cameras/{CAMERAS[0]}.jpg")
+    assert picture is not None
+    assert simplejpeg.decode_jpeg_header(picture.content)[:2] == (360, 640)
+    metrics = get("/metrics")
+    assert metrics is not None
+    assert f'framesrv_camera_state{{camera="{CAMERAS[0]}",state="live"}} 1.0' in metrics.text
+    pages = [pid for pid in site.host.processes("framesrv") if "snapd.pages" in site.host.command(pid)]
+    assert len(pages) == 1
+    nice = int(site.host.path(f"/proc/{pages[0]}/stat").read_text().rpartition(")")[2].split()[16])
+    assert nice > 0
+
+
 def test_reload_under_load_loses_no_request(site: Site) -> None:
     site.settle()
     pid = site.host.show(SNAPD, "MainPID")
@@ -432,6 +460,8 @@ def test_every_kind_of_source_works_within_the_units_limits(site: Site) -> None:
         "opencv": {"source": "opencv:/srv/h264"},
         "keyframes": {"source": site.rtsp[SPARE].url(SPARE), "decode": "keyframes"},
         "udp": {"source": site.rtsp[SPARE].url(SPARE), "transport": "udp"},
+        "demand": {"source": site.rtsp[SPARE].url(SPARE), "decode": "demand"},  # sync itself asks for a frame
+        "device": {"source": site.rtsp[SPARE].url(SPARE), "hwaccel": "cuda"},  # there is none
     }
     site.write([{"code": code, **keys} for code, keys in kinds.items()])
     site.sync()
