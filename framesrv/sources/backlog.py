@@ -3,6 +3,7 @@
 from framesrv.sources.arrival import Arrival, Packet
 
 LIMIT = 8_000_000  # bytes; four seconds of a 16 Mb/s camera
+PACKETS = 300  # twelve seconds; they take about a second to decode, and a snapshot waits for two
 
 
 class Backlog:
@@ -19,8 +20,8 @@ class Backlog:
 
     @property
     def full(self) -> bool:
-        """Whether more than `LIMIT` bytes are kept."""
-        return self._nbytes > LIMIT
+        """Whether more than `LIMIT` bytes are kept, or more than `PACKETS`."""
+        return self._nbytes > LIMIT or len(self._packets) > PACKETS
 
     def add(self, packet: Packet, arrival: Arrival) -> None:
         """Keeps a packet; a key frame's lets go of all before it."""

@@ -38,8 +38,8 @@ class Decoding:
         self._observer = observer
         self._demand = Demand(observer)
         self._backlog = Backlog()
-        self._intact = False  # what the next packet may refer to, in the order of decoding
-        self._shown = False  # whether a frame may be given, in the order of showing
+        self._intact = False  # what the next packet may refer to
+        self._clean = False  # no frame has come out corrupt since the codec began anew
         self._sparing = False
         self.began = policy.demand
 
@@ -58,7 +58,7 @@ class Decoding:
         """The next packet is the first of the stream again."""
         self._codec.flush_buffers()
         self._backlog.take()
-        self._intact = self._shown = False
+        self._intact = False
 
     def _on_demand(self, packet: Packet, arrival: Arrival) -> Frames:
         self._backlog.add(packet, arrival)
@@ -73,8 +73,7 @@ class Decoding:
     def _catch_up(self) -> Frames:
         """Decodes all that was kept, for the newest frame."""
         if self._backlog.broken:
-            self._codec.flush_buffers()
-            self._intact = self._shown = False
+            self._intact = False
         newest: Frames = ()
         kept = self._backlog.take()
         for left, (packet, arrival) in zip(range(len(kept), 0, -1), kept, strict=True):
@@ -92,8 +91,12 @@ class Decoding:
         self, packet: Packet, arrival: Arrival, *, alone: bool = False
     ) -> list[tuple[av.VideoFrame, Arrival]]:
         """The intact frames that this packet completes; `alone`: its own, for which no other is waited."""
-        if packet.is_keyframe:
-            self._intact = True
+        if packet.is_keyframe and not self._intact:
+            # Anew, so that pictures which lead the key frame, and refer to what is not there, are left out by the
+            # codec. It also gives nothing before it has recovered, where "key frame" means the beginning of an
+            # intra refresh, whose frames are all no key frames.
+            self._codec.flush_buffers()
+            self._intact = self._clean = True
         self._intact = arrival.whole = self._intact and arrival.whole
         packet.opaque = arrival
         began = time.perf_counter_ns()
@@ -115,12 +118,11 @@ class Decoding:
 
     def _is_intact(self, frame: av.VideoFrame, arrival: Arrival) -> bool:
         if frame.is_corrupt:
-            self._intact = self._shown = False
-        elif frame.key_frame or not arrival.whole:
-            self._shown = arrival.whole
-        if not self._shown:
-            self._observer.count("corrupt")
-        return self._shown
+            self._intact = self._clean = False
+        if arrival.whole and self._clean:
+            return True
+        self._observer.count("corrupt")
+        return False
 
 
 def _arrival_of(frame: av.VideoFrame, otherwise: Arrival) -> Arrival:

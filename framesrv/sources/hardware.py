@@ -28,12 +28,10 @@ class Hardware:
         if kind and kind not in KINDS:
             raise SourceUsageError(f'hwaccel "{kind}": expected one of {", ".join(KINDS)}, or nothing')
         self._kind = kind
-        self._tried = False
 
     def accelerator(self) -> HWAccel | None:
-        """What a container is opened with; None where there is no such device."""
-        if self._kind and not self._tried:
-            self._tried = True
+        """What a container is opened with; None where there is no such device (any more)."""
+        if self._kind:
             try:
                 HWAccel(self._kind).create(Codec("h264", "r"))
             except NotImplementedError:

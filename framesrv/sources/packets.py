@@ -1,6 +1,8 @@
 """The packets of a stream as they come: when each arrived, when it was captured, and whether it is whole."""
 
+import os
 import time
+from collections import deque
 from collections.abc import Iterator
 from typing import TypeAlias
 
@@ -13,7 +15,10 @@ from framesrv.sources.arrival import Arrival, Packet
 from framesrv.sources.damage import Damage
 from framesrv.sources.pace import Pace
 
-LATE = ("rtsp", "rtp", "sdp", "mpegts", "h264", "hevc")  # formats whose packets a parser puts together
+# How many packets late each one comes. Over RTP a parser gives a packet of these codecs when the next one begins
+# (need_parsing in libavformat/rtpdec_*.c); in a transport stream the demultiplexer waits for that as well.
+PARSED = {"h264", "hevc", "mpeg4", "mpeg1video", "mpeg2video"}
+LATE = {"rtsp": 1, "rtp": 1, "sdp": 1, "mpegts": 2}
 BUFFERED = 5_000_000  # ns; a packet that takes less to get was there when the stream had been opened
 DOUBTFUL = 2  # packets: a loss noticed while one is put together may be of the next
 UNCERTAIN = 1_000_000_000  # ns after opening in which it is not known where a loss then was
@@ -24,8 +29,8 @@ Moment: TypeAlias = tuple[int, int]  # monotonic and Unix nanoseconds
 class Packets:
     """Iterates over the packets up to the end of the stream, each time anew; the last one is empty.
 
-    A parser gives a packet when the next one begins, so each is given one late; it arrived when the one before it was
-    given. Those read while the stream was being opened have arrived since then, so they count as old as that.
+    A packet that is given one late arrived when the one before it was given. Those read while the stream was being
+    opened have arrived since then, so they count as old as that.
 
     Args:
         container: opened, with `stream` in it.
@@ -41,21 +46,25 @@ class Packets:
     def __init__(
         self, container: InputContainer, stream: VideoStream, damage: Damage, opened: Moment, timeout: float
     ) -> None:
-        self.recorded = container.duration is not None and not container.format.name.startswith("rtsp")
+        has_end = container.duration is not None and not container.format.name.startswith("rtsp")
+        self.recorded = has_end or os.path.isfile(container.name)
+        self._pace = Pace()
         self._container = container
         self._stream = stream
         self._damage = damage
         self._opened = opened
         self._timeout = timeout
-        self._late = container.format.name in LATE
+        parsed = stream.codec_context.name in PARSED and not self.recorded
+        self._late = LATE.get(container.format.name, 0) if parsed else 0
         self._doubtful = 0
         self._certain = time.monotonic_ns() + UNCERTAIN if damage.noticed() else 0
 
     def __iter__(self) -> Iterator[tuple[Packet, Arrival]]:
         """Raises SourceError where the stream is lost."""
-        pace = Pace() if self.recorded else None
         packets = self._container.demux(self._stream)
-        buffered, before = True, self._opened
+        buffered = True
+        moments = deque([self._opened] * self._late, self._late)
+        self._pace.again()
         while True:
             asked = time.monotonic_ns()
             try:
@@ -66,13 +75,14 @@ class Packets:
                 silent = isinstance(error, av.error.ExitError | TimeoutError)
                 reason = f"no packet for {self._timeout:g} s" if silent else sentence(error)
                 raise SourceError(f"lost: {reason}") from error
-            if pace is not None:
-                pace.wait(_time_of(packet))
+            if self.recorded and packet.size:
+                self._pace.wait(*_times_of(packet))
             now = (time.monotonic_ns(), time.time_ns())
-            arrived = before if self._late and not self.recorded else now
-            yield packet, Arrival(*arrived, _captured(packet), self._is_whole(packet, now[0]))
+            arrived = moments[0] if self._late else now
+            if packet.size or packet.dts is None:  # an empty one in mid-stream would end the decoding
+                yield packet, Arrival(*arrived, _captured(packet), self._is_whole(packet, now[0]))
             buffered = buffered and now[0] - asked < BUFFERED
-            before = self._opened if buffered else now
+            moments.append(self._opened if buffered else now)
 
     def _is_whole(self, packet: Packet, now: int) -> bool:
         if self._damage.noticed():
@@ -87,10 +97,13 @@ def sentence(error: Exception) -> str:
     return str(getattr(error, "strerror", None) or error)
 
 
-def _time_of(packet: Packet) -> float | None:
-    """Seconds on the stream's clock at which it is to be decoded."""
+def _times_of(packet: Packet) -> tuple[float | None, float | None]:
+    """Seconds on the stream's clock at which it is to be decoded, and for which it lasts."""
     ticks = packet.pts if packet.dts is None else packet.dts
-    return None if ticks is None or packet.time_base is None else float(ticks * packet.time_base)
+    base = packet.time_base
+    if not base:  # there is none
+        return None, None
+    return None if ticks is None else float(ticks * base), float(packet.duration * base) if packet.duration else None
 
 
 def _captured(packet: Packet) -> int | None:
