@@ -29,6 +29,7 @@ DARK, BRIGHT = 90, 165  # a block's mean between these is neither 0 nor 1: the p
 REFERENCE_RATE = 4_000_000 / (1920 * 1080 * 25)  # bits per pixel
 
 Codec = Literal["h264", "hevc", "mjpeg"]
+Structure = Literal["closed", "open", "refresh"]
 Picture = npt.NDArray[np.uint8]
 
 _ENCODERS: dict[Codec, tuple[str, str]] = {
@@ -49,11 +50,16 @@ def footage(
     number: int = 0,
     noisy: bool = False,
     bframes: int = 0,
+    structure: Structure = "closed",
     directory: Path | None = None,
 ) -> Path:
-    """The video of these properties, made now if it is not there yet. MJPEG is always full-range yuvj."""
+    """The video of these properties, made now if it is not there yet. MJPEG is always full-range yuvj.
+
+    `structure`: of groups of pictures; ``refresh`` has no key frames but the first (intra refresh, H.264 alone).
+    """
     folder = directory or Path(tempfile.gettempdir()) / f"framesrv-footage-{VERSION}"
     kind = ("-noisy" if noisy else "") + (f"-b{bframes}" if bframes else "")
+    kind += "" if structure == "closed" else f"-{structure}"
     name = f"{codec}-{width}x{height}-{fps}-{frames}-{gop}-{pixel_format}-{number}{kind}"
     path = folder / (name + _ENCODERS[codec][1])
     if path.exists():
@@ -61,7 +67,7 @@ def footage(
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         draft = Path(scratch) / path.name
-        _encode(draft, codec, width, height, fps, frames, gop, pixel_format, number, noisy, bframes)
+        _encode(draft, codec, width, height, fps, frames, gop, pixel_format, number, noisy, bframes, structure)
         draft.replace(path)
     return path
 
@@ -128,10 +134,11 @@ def _encode(
     number: int,
     noisy: bool,
     bframes: int,
+    structure: Structure,
 ) -> None:
     rate = int(REFERENCE_RATE * width * height * fps * (4 if noisy else 1))
     with av.open(str(path), "w") as container:
-        stream = container.add_stream(_ENCODERS[codec][0], rate=fps, options=_options(codec, gop, bframes))
+        stream = container.add_stream(_ENCODERS[codec][0], rate=fps, options=_options(codec, gop, bframes, structure))
         assert isinstance(stream, VideoStream)
         stream.width, stream.height = width, height
         stream.pix_fmt = pixel_format.replace("yuv4", "yuvj4") if codec == "mjpeg" else pixel_format
@@ -162,14 +169,14 @@ def _encode(
         container.mux(stream.encode(None))
 
 
-def _options(codec: Codec, gop: int, bframes: int) -> dict[str, str]:
+def _options(codec: Codec, gop: int, bframes: int, structure: Structure) -> dict[str, str]:
     live = {} if bframes else {"tune": "zerolatency"}
-    reordering = f"bframes={bframes}:b-adapt=0:b-pyramid=0"
+    groups = f"scenecut=0:open-gop={int(structure == 'open')}:bframes={bframes}:b-adapt=0:b-pyramid=0"
     if codec == "h264":
-        return live | {"preset": "veryfast", "x264-params": f"scenecut=0:open-gop=0:{reordering}"}
+        refresh = ":intra-refresh=1" if structure == "refresh" else ""
+        return live | {"preset": "veryfast", "x264-params": groups + refresh}
     if codec == "hevc":
-        keys = f"keyint={gop}:min-keyint={gop}:scenecut=0:open-gop=0:{reordering}"
-        return live | {"preset": "ultrafast", "x265-params": f"log-level=none:{keys}"}
+        return live | {"preset": "ultrafast", "x265-params": f"log-level=none:keyint={gop}:min-keyint={gop}:{groups}"}
     return {}
 
 

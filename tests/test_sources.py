@@ -293,6 +293,28 @@ def test_fps_policy_does_not_decode_what_no_frame_refers_to() -> None:
     assert decoded["fps:2"] < 60  # two in three frames are B frames, which nothing refers to
 
 
+@pytest.mark.parametrize("policy", ["all", "keyframes", "demand"])
+@pytest.mark.parametrize("name", ["one.mp4", "raw.h264"])
+def test_recording_is_looped_at_its_own_pace_however_short(name: str, policy: str, tmp_path: Path) -> None:
+    video = footage(width=320, height=240, frames=1 if name == "one.mp4" else 25, number=9)
+    path = tmp_path / name
+    if name == "one.mp4":
+        path = video
+    else:
+        with av.open(str(video)) as container:
+            track = container.streams.video[0]
+            to_annex_b = av.BitStreamFilterContext("h264_mp4toannexb", track)
+            packets = [packet for packet in container.demux(track) if packet.size]
+            path.write_bytes(b"".join(bytes(out) for packet in packets for out in to_annex_b.filter(packet)))
+    counts = Counts()
+    began = time.monotonic()
+    given = list(itertools.takewhile(lambda _: counts.packets <= 51, turns(path, counts, decode=policy)))
+    assert 1.5 < time.monotonic() - began < 8  # two seconds at 25/s; it must neither spin nor end
+    codes = {read_code(gray(picture)) for picture in given if picture is not None}
+    assert codes if policy != "demand" else not codes
+    assert all(code is not None and code[0] == 9 for code in codes)
+
+
 def test_fps_policy_skips_frames_evenly() -> None:
     video = footage(width=320, height=240, frames=50, number=4)
     taken = [read_code(gray(p)) for p in itertools.islice(pictures(video, decode="fps:5"), 6)]

@@ -22,7 +22,8 @@ from framesrv.sources.arrival import Arrival
 from framesrv.sources.damage import Damage
 from framesrv.sources.decoding import Decoding
 from framesrv.sources.hardware import Hardware
-from framesrv.sources.packets import Packets, sentence
+from framesrv.sources.pace import Pace
+from framesrv.sources.packets import Moment, Packets, sentence
 
 # ITU-T H.273 matrix coefficients; what is not here is unspecified or rare
 MATRICES: dict[int, Matrix] = {1: "bt709", 5: "bt601", 6: "bt601", 9: "bt2020"}
@@ -39,30 +40,42 @@ class FFmpeg:
 
     def pictures(self, observer: Observer) -> Iterator[Picture | None]:
         """See `Source.pictures`."""
-        opened = (time.monotonic_ns(), time.time_ns())
-        with Damage() as damage, self._open() as container:
-            if not container.streams.video:
-                raise SourceError("there is no video in it")
-            stream = container.streams.video[0]
-            self._hardware.look(stream)
-            packets = Packets(container, stream, damage, opened, self._camera.timeout)
-            decoding = Decoding(stream, self._camera.pixel_format, self._policy, damage, observer)
-            while True:
-                for packet, arrival in packets:
-                    if packet.size:
-                        observer.active()
-                        observer.count("bytes", packet.size)
-                    frames = decoding.frames(packet, arrival)
-                    for frame, its in frames:
-                        yield self._picture(frame, its)
-                    if not frames:
-                        yield None
-                if not packets.recorded:
-                    raise SourceError("the camera ended the stream")
-                if not decoding.began:
-                    raise SourceError("there is no picture in it")
+        pace = Pace()
+        with Damage() as damage:
+            while True:  # again only for a recording that cannot be wound back
+                opened = (time.monotonic_ns(), time.time_ns())
+                with self._open() as container:
+                    yield from self._passes(container, damage, opened, pace, observer)
+
+    def _passes(
+        self, container: InputContainer, damage: Damage, opened: Moment, pace: Pace, observer: Observer
+    ) -> Iterator[Picture | None]:
+        """The pictures of a stream until it is lost, or of a recording as often as it can be wound back."""
+        if not container.streams.video:
+            raise SourceError("there is no video in it")
+        stream = container.streams.video[0]
+        self._hardware.look(stream)
+        packets = Packets(container, stream, damage, opened, pace, self._camera.timeout)
+        decoding = Decoding(stream, self._camera.pixel_format, self._policy, damage, observer)
+        while True:
+            for packet, arrival in packets:
+                if packet.size:
+                    observer.active()
+                    observer.count("bytes", packet.size)
+                frames = decoding.frames(packet, arrival)
+                for frame, its in frames:
+                    yield self._picture(frame, its)
+                if not frames:
+                    yield None
+            if not packets.recorded:
+                raise SourceError("the camera ended the stream")
+            if not decoding.began:
+                raise SourceError("there is no picture in it")
+            try:
                 container.seek(0)
-                decoding.restart()
+            except (av.error.FFmpegError, OSError):
+                return
+            decoding.restart()
 
     def _open(self) -> InputContainer:
         camera = self._camera

@@ -37,6 +37,7 @@ class Packets:
         stream: the video.
         damage: which listens since before `container` was opened.
         opened: when opening began.
+        pace: at which a recording is given.
         timeout: seconds without a packet after which the stream is lost, for the message that says so.
 
     Attributes:
@@ -44,11 +45,17 @@ class Packets:
     """
 
     def __init__(
-        self, container: InputContainer, stream: VideoStream, damage: Damage, opened: Moment, timeout: float
+        self,
+        container: InputContainer,
+        stream: VideoStream,
+        damage: Damage,
+        opened: Moment,
+        pace: Pace,
+        timeout: float,
     ) -> None:
         has_end = container.duration is not None and not container.format.name.startswith("rtsp")
         self.recorded = has_end or os.path.isfile(container.name)
-        self._pace = Pace()
+        self._pace = pace
         self._container = container
         self._stream = stream
         self._damage = damage
