@@ -101,7 +101,8 @@ def test_no_damaged_picture_is_given_while_two_percent_of_the_packets_are_lost(t
             for kind in kinds
         }
         unguarded = {
-            name: threads.submit(likeness, bare(server.url(f"bare-{name}"), 15), sources[name]) for name in bare_ones
+            name: threads.submit(likeness, bare(server.url(f"bare-{name}"), SECONDS), sources[name])
+            for name in bare_ones
         }
     for kind, found in given.items():
         assert found.result(), kind
