@@ -14,8 +14,8 @@ import click
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # from a checkout, installed or not
 
-from benchmarks import machine, plot, table
-from benchmarks.process import BenchmarkError
+from benchmarks.measures import machine, plot, table
+from benchmarks.measures.process import BenchmarkError
 
 # modules of this package, each with a function run(seconds) that gives a table.Report
 BENCHMARKS = ("segment", "decode", "snapshot", "scale", "viewers")
@@ -61,7 +61,7 @@ def main(name: str, as_json: bool, seconds: float, plots: Path | None) -> None:
     try:
         if plots:
             plot.check()
-        modules = [importlib.import_module(f"benchmarks.{one}") for one in names]
+        modules = [importlib.import_module(f"benchmarks.measures.{one}") for one in names]
         reports = [module.run(seconds) for module in modules]
     except BenchmarkError as error:
         raise click.ClickException(str(error)) from error

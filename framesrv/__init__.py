@@ -15,9 +15,9 @@ from framesrv.errors import (
     SegmentSpaceError,
     SourceError,
 )
-from framesrv.frame import Frame, Stamp
-from framesrv.reader import FrameReader
-from framesrv.writer import FrameWriter, Slot
+from framesrv.segment.frame import Frame, Stamp
+from framesrv.segment.reader import FrameReader
+from framesrv.segment.writer import FrameWriter, Slot
 
 __all__ = [
     "ConfigError",

@@ -7,9 +7,9 @@ from pathlib import Path
 import click
 
 from framesrv import __version__, log, settings
-from framesrv.command import Group, config_option, log_format_option
 from framesrv.errors import ConfigError, SourceUsageError
-from framesrv.units.cli import units
+from framesrv.host.units.cli import units
+from framesrv.process.command import Group, config_option, log_format_option
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -40,7 +40,7 @@ def decode(code: str, config: Path | None, log_format: log.Format) -> None:
     if camera is None:
         known = ", ".join(one.code for one in loaded.cameras) or "none"
         raise ConfigError([f"camera {code} is not in {loaded.file or 'any configuration file'}; configured: {known}"])
-    from framesrv import decoder
+    from framesrv.camera import decoder
 
     try:
         decoder.decode(camera, loaded)
@@ -64,7 +64,7 @@ def up(config: Path | None, log_format: log.Format) -> None:
         raise ConfigError([f"{loaded.file or 'no configuration file'}: expected at least one [[camera]]"])
     loaded.store.check()
     loaded.http.check()
-    from framesrv import supervisor
+    from framesrv.host import up as supervisor
 
     supervisor.up(loaded, log_format)
 
@@ -79,7 +79,8 @@ def ls(as_json: bool, config: Path | None) -> None:
 
     Example: framesrv ls --json | jq '.[] | select(.state != "live")'
     """
-    from framesrv import listing, status
+    from framesrv.host.top import listing
+    from framesrv.segment import status
 
     cameras = status.cameras(settings.load(config))
     if as_json:
@@ -115,7 +116,7 @@ def top(interval: float, config: Path | None) -> None:
     if math.isnan(interval):  # which is within every range
         raise click.BadParameter("nan is not a number of seconds", param_hint="--interval")
     loaded = settings.load(config)
-    from framesrv import top as live
+    from framesrv.host.top import app as live
 
     live.top(loaded, interval)
 
@@ -130,7 +131,7 @@ def check(as_json: bool, config: Path | None) -> None:
 
     Example: framesrv check --config framesrv.toml
     """
-    from framesrv import checks
+    from framesrv.host import check as checks
 
     findings = checks.run(settings.load(config))
     if as_json:
@@ -160,7 +161,7 @@ def demo(sources: tuple[str, ...], seconds: float | None, output: Path | None) -
     Example: framesrv demo --source rtsp://user:pass@192.0.2.11/stream1 --seconds 30
     """
     log.setup()
-    from framesrv import demonstration
+    from framesrv.host import demo as demonstration
 
     demonstration.run(list(sources), seconds, output)
 

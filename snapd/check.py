@@ -7,10 +7,10 @@ import redis
 
 from framesrv import ConfigError
 from framesrv.settings import Settings
-from snapd.connection import check_version, open_client
-from snapd.encoder import Encoder
 from snapd.errors import EncoderError, RedisVersionError, StoreError
-from snapd.store import open_store
+from snapd.pictures.encoder import Encoder
+from snapd.requests.redis import check_version, open_client
+from snapd.stores.store import open_store
 
 
 @dataclass(frozen=True, slots=True)

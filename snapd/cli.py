@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 import click
 
 from framesrv import log, settings
-from framesrv.command import Group, config_option, log_format_option
+from framesrv.process.command import Group, config_option, log_format_option
 
 if TYPE_CHECKING:
-    from snapd.spans import Spans
+    from snapd.telemetry.spans import Spans
 
 COLLECTOR = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 
@@ -55,11 +55,11 @@ def run(config: Path | None, log_format: log.Format, verbose: bool) -> None:
     loaded = settings.load(config)
     loaded.http.check()
 
-    from snapd.pages.process import Pages
+    from snapd.pages.launcher import Pages
+    from snapd.service import Service
     from snapd.supervision import Supervision
-    from snapd.tally import Tally
-    from snapd.trace import Trace
-    from snapd.worker import Service
+    from snapd.telemetry.counters import Tally
+    from snapd.telemetry.trace import Trace
 
     tally = Tally()
     supervision = Supervision(config)
@@ -102,7 +102,7 @@ def _spans() -> "Spans | None":
     if variable is None:
         return None
     try:
-        from snapd.spans import Spans
+        from snapd.telemetry.spans import Spans
 
         return Spans()
     except ImportError as error:
@@ -140,7 +140,7 @@ def grab(
     loaded = settings.load(config)
 
     from framesrv import FrameReader
-    from snapd.encoder import Encoder
+    from snapd.pictures.encoder import Encoder
 
     encoder = Encoder(loaded.snapshot.encoder, quality or loaded.snapshot.quality)
     with FrameReader(code, prefix=loaded.shm.prefix) as camera:
@@ -200,8 +200,8 @@ def request(config: Path | None, code: str, timeout: float, callback_url: str, a
 
     import redis
 
-    from snapd.client import Client
-    from snapd.waterfall import waterfall
+    from snapd.requests.client import Client
+    from snapd.telemetry.waterfall import waterfall
 
     try:
         answer = Client(loaded).request(code, callback_url, timeout, trace=verbose)
@@ -240,8 +240,8 @@ def show_queue(config: Path | None, as_json: bool) -> None:
     import orjson
     import redis
 
-    from snapd.connection import open_client
-    from snapd.queue import look
+    from snapd.requests.backlog import look
+    from snapd.requests.redis import open_client
 
     try:
         found = look(open_client(loaded.redis.url), loaded.stream)
@@ -278,8 +278,8 @@ def dead(config: Path | None, replay: str | None, as_json: bool) -> None:
     import orjson
     import redis
 
-    from snapd.connection import open_client
-    from snapd.dead import DeadLetters
+    from snapd.requests.dead_letters import DeadLetters
+    from snapd.requests.redis import open_client
 
     letters = DeadLetters(loaded.stream, open_client(loaded.redis.url))
     try:

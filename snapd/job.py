@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass, field
 
-from snapd.answered import Begun
-from snapd.capture import Capture
-from snapd.means import Means
-from snapd.request import Request
-from snapd.result import Result
-from snapd.stream import Entry
-from snapd.trace import Laps
+from snapd.configured import Means
+from snapd.pictures.capture import Capture
+from snapd.requests.once import Begun
+from snapd.requests.stream import Entry
+from snapd.telemetry.trace import Laps
+from snapd.wire.request import Request
+from snapd.wire.result import Result
 
 LATITUDE = 15.0  # s beyond what a request can take, on a busy host
 

@@ -7,11 +7,11 @@ import threading
 from pathlib import Path
 
 from framesrv import ConfigError, FramesrvError
-from framesrv.alarm import Alarm
-from framesrv.notify import Notifier
+from framesrv.process.notify import Notifier
+from framesrv.process.signals import Alarm
 from framesrv.settings import load
-from snapd.pages.process import Pages
-from snapd.worker import Service
+from snapd.pages.launcher import Pages
+from snapd.service import Service
 
 logger = logging.getLogger(__name__)
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.cos import CosServer
-from tests.edge import Edge
-from tests.redis_server import RedisServer
-from tests.wvp import WvpServer
+from tests.support.cos import CosServer
+from tests.support.edge import Edge
+from tests.support.redis_server import RedisServer
+from tests.support.wvp import WvpServer
 
 SHM = Path("/dev/shm")
 

@@ -15,12 +15,12 @@ from typing import Any
 import pytest
 
 from framesrv import log
-from tests.edge import Edge, wait_until, write_config
-from tests.http_server import Fault
-from tests.processes import ROOT, Program, run, wait_for
-from tests.processes import write_config as write_host
-from tests.redis_server import free_port
-from tests.rtsp import die_with_parent
+from tests.support.edge import Edge, wait_until, write_config
+from tests.support.http_server import Fault
+from tests.support.processes import ROOT, Program, run, wait_for
+from tests.support.processes import write_config as write_host
+from tests.support.redis_server import free_port
+from tests.support.rtsp import die_with_parent
 
 SECRET = "sekret4711"
 

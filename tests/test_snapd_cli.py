@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import simplejpeg
 
-from tests.edge import STREAM, Edge, Running, wait_until, write_config
-from tests.rtsp import die_with_parent
+from tests.support.edge import STREAM, Edge, Running, wait_until, write_config
+from tests.support.rtsp import die_with_parent
 
 
 @pytest.fixture

@@ -8,13 +8,13 @@ from typing import Any
 import requests
 import simplejpeg
 
-from framesrv.status import camera
-from tests.cos import CosServer
-from tests.footage import footage, read_code
-from tests.processes import Program, wait_for, write_config
-from tests.redis_server import RedisServer
-from tests.rtsp import RtspServer, Sent
-from tests.wvp import WvpServer
+from framesrv.segment.status import camera
+from tests.support.cos import CosServer
+from tests.support.footage import footage, read_code
+from tests.support.processes import Program, wait_for, write_config
+from tests.support.redis_server import RedisServer
+from tests.support.rtsp import RtspServer, Sent
+from tests.support.wvp import WvpServer
 
 CAMERAS = {f"3402000000132000000{number}": "hevc" if number == 5 else "h264" for number in range(1, 6)}
 REQUESTS, RATE = 100, 10

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import cast
 
 from framesrv import log
-from snapd.pages import wire
+from snapd.pages import channel
 from snapd.pages.app import Pages
 from snapd.pages.follow import Followers
 from snapd.pages.metrics import Metrics
@@ -29,11 +29,11 @@ EXPENDABLE = "500"  # and so it is when memory is
 logger = logging.getLogger("snapd.pages")
 
 
-async def serve(listener: socket.socket, channel: socket.socket) -> None:
-    """Shows the pages to those who connect to `listener`, until `channel` ends."""
-    reader, writer = await asyncio.open_unix_connection(sock=channel, limit=wire.LONGEST)
-    first = wire.to_pages.decode(await reader.readline())
-    if not isinstance(first, wire.Configured):
+async def serve(listener: socket.socket, snapd: socket.socket) -> None:
+    """Shows the pages to those who connect to `listener`, until the socket to `snapd` ends."""
+    reader, writer = await asyncio.open_unix_connection(sock=snapd, limit=channel.LONGEST)
+    first = channel.to_pages.decode(await reader.readline())
+    if not isinstance(first, channel.Configured):
         raise TypeError(f"expected the configuration first, not {type(first).__name__}")
     overview = Overview(first.settings)
     pages = Pages(
@@ -41,7 +41,7 @@ async def serve(listener: socket.socket, channel: socket.socket) -> None:
         Pictures(first.settings),
         Followers(first.settings.shm.prefix),
         Metrics(os.getppid()),
-        Readiness(overview, lambda: writer.write(wire.line(wire.AskStore()))),
+        Readiness(overview, lambda: writer.write(channel.line(channel.AskStore()))),
     )
     server = Server(pages.app(first.settings))
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, server.end.set)
@@ -55,21 +55,21 @@ async def serve(listener: socket.socket, channel: socket.socket) -> None:
 async def _hear(reader: asyncio.StreamReader, pages: Pages) -> None:
     """Takes in what snapd tells."""
     while line := await reader.readline():
-        message = wire.to_pages.decode(line)
+        message = channel.to_pages.decode(line)
         match message:
-            case wire.Configured(settings=settings):
+            case channel.Configured(settings=settings):
                 pages.configure(settings)
-            case wire.Answered(trace=trace):
+            case channel.Answered(trace=trace):
                 pages.overview.requests.append(trace)
                 pages.metrics.latency.observe(trace)
-            case wire.Condition():
+            case channel.Condition():
                 pages.overview.condition = message
                 pages.readiness.told()
 
 
 def main() -> None:
     """The process."""
-    listener, channel = (socket.socket(fileno=int(number)) for number in sys.argv[1:3])
+    listener, snapd = (socket.socket(fileno=int(number)) for number in sys.argv[1:3])
     log.setup(cast("log.Format", sys.argv[3]), part="pages")
     logging.getLogger("uvicorn").setLevel(logging.ERROR)  # it warns of every request that is none
     with suppress(OSError):  # where a unit forbids the call, it shares the CPU like others
@@ -79,7 +79,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     status = 0
     try:
-        asyncio.run(serve(listener, channel))
+        asyncio.run(serve(listener, snapd))
     except ConnectionError:
         pass  # snapd has ended
     except Exception:

@@ -10,12 +10,12 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from framesrv import __version__
-from framesrv.segment import SHM
-from framesrv.status import CameraStatus
+from framesrv.segment.mapping import SHM
+from framesrv.segment.status import CameraStatus
+from snapd.pages.channel import Condition
 from snapd.pages.overview import QueueFound
-from snapd.pages.wire import Condition
-from snapd.tally import Kind
-from snapd.trace import STAGES, Trace
+from snapd.telemetry.counters import Kind
+from snapd.telemetry.trace import STAGES, Trace
 
 STATES = ("live", "stalled", "connecting", "down")
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)

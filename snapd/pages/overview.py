@@ -15,16 +15,17 @@ from typing import Any, Generic, TypeVar
 
 import redis
 
-from framesrv import log, status
-from framesrv.layout import segment_name
-from framesrv.segment import SHM
+from framesrv import log
+from framesrv.host.health import reason
+from framesrv.segment import status
+from framesrv.segment.layout import segment_name
+from framesrv.segment.mapping import SHM
+from framesrv.segment.status import CameraStatus
 from framesrv.settings import Settings
-from framesrv.status import CameraStatus
-from framesrv.trouble import reason
-from snapd.connection import open_short
-from snapd.pages.wire import Condition
-from snapd.queue import Queue, look
-from snapd.trace import Trace
+from snapd.pages.channel import Condition
+from snapd.requests.backlog import Queue, look
+from snapd.requests.redis import open_short
+from snapd.telemetry.trace import Trace
 
 CAMERAS_EVERY = 0.5  # s
 QUEUE_EVERY = 2.0  # s

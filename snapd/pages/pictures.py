@@ -14,7 +14,7 @@ from typing import NamedTuple, TypeVar
 
 from framesrv import Frame, FrameReader, FrameUnavailableError
 from framesrv.settings import Settings
-from snapd.encoder import Encoder
+from snapd.pictures.encoder import Encoder
 
 ENCODERS = 2  # threads
 QUEUE = 64  # pictures that wait for them

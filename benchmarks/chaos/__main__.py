@@ -1,0 +1,241 @@
+"""Breaks everything around snapd, and snapd itself, and counts whether every request got its answer.
+
+``python -m benchmarks.chaos --seconds 60 --seed 1``; see --help.
+"""
+
+import json
+import random
+import signal
+import sys
+import threading
+import time
+from collections import Counter
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+import redis
+
+from benchmarks.chaos.asker import STREAM, Asker, client
+from benchmarks.chaos.faults import CAMERAS, Fault, schedule
+from benchmarks.chaos.faulty_cloud import Outside
+from benchmarks.chaos.ledger import Answer, Ledger
+from benchmarks.chaos.outcome import Idle, Outcome, render
+from benchmarks.chaos.rig import Rig
+from benchmarks.chaos.sampler import DEAD, GROUP, Gauge
+from benchmarks.measures.process import BenchmarkError
+from benchmarks.measures.progress import line
+
+TICK = 0.05  # s
+CLAIM = 90.0  # s, at most, after which a snapd takes what a dead one has left
+PATIENCE = CLAIM + 60.0  # s for everything to be answered once all is healed
+KEY_TTL = 3600.0  # s, as the rig configures it
+LAST_ROUND, LAST_PATIENCE = 20, 10.0  # requests when all is healed, and s for their answers
+QUIET = 2.0  # s over which an idle snapd is watched
+
+
+class Chaos:
+    """One run on a rig."""
+
+    def __init__(self, rig: Rig, seed: int, seconds: float, rate: float, *, quiet: bool) -> None:
+        self._rig = rig
+        self._seed = seed
+        self._seconds = seconds
+        self._rate = rate
+        self._quiet = quiet
+        self._ledger = Ledger()
+        self._client = client(rig.redis.port)
+        self._faults = schedule(seed, seconds)
+
+    def run(self) -> Outcome:
+        """Breaks, heals, waits and counts."""
+        rig, ledger = self._rig, self._ledger
+        threading.Thread(target=_listen, args=(rig.outside, ledger), name="callbacks", daemon=True).start()
+        gauge = Gauge(rig.snapds, rig.redis.port)
+        asker = Asker(rig.redis.port, ledger, list(CAMERAS), rig.outside.place.callback_url, self._seed)
+        asker.start(self._rate)
+        self._break()
+        asker.stop()
+        healed = time.monotonic()
+        pending = self._settle(asker, healed)
+        settled = time.monotonic() - healed
+        self._read_keys()
+        afterwards = self._last_round(asker)
+        idle, growth = self._watch_idle(), gauge.growth()
+        gauge.stop()
+        deliveries = gauge.redelivered
+        return Outcome(
+            seed=self._seed,
+            seconds=self._seconds,
+            tally=ledger.tally(),
+            faults=dict(Counter(fault.name for fault in self._faults)),
+            resent=asker.repeats,
+            pending=pending,
+            settled=settled,
+            redelivered=len(deliveries),
+            deliveries=max(deliveries.values(), default=1),
+            afterwards=afterwards,
+            growth=growth,
+            idle=[self._end(one) for one in idle],
+            ended={unit.name: unit.ended for unit in rig.units.values() if unit.ended},
+        )
+
+    def _break(self) -> None:
+        """Makes every fault happen, and end, when its time has come."""
+        steps = [(fault.at, 1, fault) for fault in self._faults] + [(fault.end, 0, fault) for fault in self._faults]
+        began = time.monotonic()
+        now = 0.0
+        going: dict[str, Fault] = {}
+        for due, begins, fault in sorted(steps, key=lambda step: step[:2]):
+            while (now := time.monotonic() - began) < due:
+                self._tick(f"{now:3.0f} s", going)
+            if begins:
+                self._rig.begin(fault)
+                going[fault.target] = fault
+            else:
+                self._rig.end(fault)
+                going.pop(fault.target, None)
+                if fault.may_repeat:
+                    self._ledger.disturbed(began + fault.at, time.monotonic())
+        while (now := time.monotonic() - began) < self._seconds:
+            self._tick(f"{now:3.0f} s", going)
+
+    def _tick(self, when: str, going: dict[str, Fault]) -> None:
+        self._rig.tend()
+        if not self._quiet:
+            asked, called = self._ledger.counts
+            faults = ", ".join(f"{fault.target} {fault.kind}" for fault in going.values())
+            line(f"{when}  asked {asked}  called back {called}  {faults}")
+        time.sleep(TICK)
+
+    def _settle(self, asker: Asker, healed: float) -> int:
+        """Waits until nothing is in the stream that is not acknowledged; how much there still is, at the end."""
+        while True:
+            spent = time.monotonic() - healed
+            left = self._unacknowledged()
+            if asker.done and (left == 0 or (left is not None and spent > PATIENCE)):
+                return left or 0
+            if spent > 2 * PATIENCE:
+                raise BenchmarkError("Redis is healed and does not answer")
+            self._tick(f"healed {spent:.0f} s ago", {})
+
+    def _unacknowledged(self) -> int | None:
+        """Entries pending or not yet delivered; None if Redis does not say."""
+        with suppress(redis.RedisError, OSError, StopIteration):
+            groups: Any = self._client.xinfo_groups(STREAM)
+            group = next(one for one in groups if one["name"] == GROUP)
+            new: Any = self._client.xrange(STREAM, f"({group['last-delivered-id']}", "+")
+            return int(group["pending"]) + len(new)
+        return None
+
+    def _read_keys(self) -> None:
+        """Enters the results that were left under keys, and the dead letters."""
+        for key in self._client.scan_iter("snap:result:*", count=1000):
+            content: Any = self._client.get(key)
+            left: Any = self._client.pttl(key)  # what it began with is known, so this tells when that was
+            if content is not None:
+                result = json.loads(content)
+                at = time.monotonic() + left / 1000 - KEY_TTL
+                name = key.removeprefix("snap:result:")
+                self._ledger.kept(Answer(name, result["status"], result.get("message", ""), at))
+        letters: Any = self._client.xrange(DEAD)
+        for _, fields in letters:
+            self._ledger.dead(fields.get("request_id", ""))
+
+    def _last_round(self, asker: Asker) -> tuple[int, int, float]:
+        """Whether the service is as good as new: how many asked, how many answered ok, seconds of the slowest."""
+        ledger = Ledger()
+        self._ledger.also(ledger)
+        began = time.monotonic()
+        url = self._rig.outside.place.callback_url
+        for number in range(LAST_ROUND):
+            ledger.asked(asker.ask(CAMERAS[number % len(CAMERAS)], url), time.monotonic())
+        while ledger.unanswered() and time.monotonic() - began < LAST_PATIENCE:
+            self._tick("a last round", {})
+        tally = ledger.tally()
+        return tally.asked, tally.ok, tally.latency.get("max", 0.0)
+
+    def _watch_idle(self) -> list[Idle]:
+        before = {unit.name: unit.usage() for unit in self._rig.snapds}
+        until = time.monotonic() + QUIET
+        while time.monotonic() < until:
+            self._tick("watching who is idle", {})
+        found = []
+        for unit in self._rig.snapds:
+            early, late = before[unit.name], unit.usage()
+            alive = early is not None and late is not None and early.pid == late.pid
+            spent = late.cpu - early.cpu if early is not None and late is not None else 0.0
+            found.append(Idle(unit.name, alive, spent / QUIET, None))
+        return found
+
+    def _end(self, one: Idle) -> Idle:
+        return Idle(one.name, one.alive, one.cpu, self._rig.units[one.name].stop())
+
+
+def _listen(outside: Outside, ledger: Ledger) -> None:
+    """Enters every callback."""
+    with suppress(EOFError, OSError):
+        while True:
+            callback = outside.callback()
+            ledger.called_back(
+                Answer(callback.request_id, callback.status, callback.message, callback.answered_ns / 1e9)
+            )
+
+
+def _exit(number: int, _frame: object) -> NoReturn:
+    sys.exit(128 + number)
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--seconds",
+    type=click.FloatRange(5, 86400),
+    default=60.0,
+    show_default=True,
+    help="How long there are faults; settling comes after it.",
+)
+@click.option("--seed", type=int, help="Which faults happen when. Default: any; it is printed.")
+@click.option("--rate", type=click.FloatRange(0.1, 1000), default=20.0, show_default=True, help="Requests a second.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
+@click.option(
+    "--logs",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Keep what the processes say in this directory. Default: it is thrown away.",
+)
+@click.option("--quiet", is_flag=True, help="No progress on the terminal.")
+def main(seconds: float, seed: int | None, rate: float, as_json: bool, logs: Path | None, quiet: bool) -> None:
+    """Break everything around snapd, and snapd itself; count whether every request got its answer.
+
+    Four cameras' decoders, three snapds and Redis run for real; the object store, the platform that is called
+    back and the network between all of them are stand-ins. While requests come at a steady rate, a fault begins
+    every second or two: processes are killed or stopped, the store and the platform are slow, silent, or refuse,
+    connections are cut, stalled, delayed. Then all is healed, and the answers are counted.
+
+    The same seed gives the same faults at the same times. One snapd is never killed, to show whether it grows.
+
+    \b
+    Example:
+        python -m benchmarks.chaos --seconds 300 --seed 1
+
+    \b
+    Exit status: 0 all is well; 1 something is lost, still pending, answered twice too often or without a
+    reason, or a snapd does not do well afterwards; 2 wrong usage.
+    """  # noqa: D301  click wants the character
+    signal.signal(signal.SIGTERM, _exit)
+    chosen = random.randrange(1_000_000) if seed is None else seed
+    try:
+        if logs is not None:
+            logs.mkdir(parents=True, exist_ok=True)
+        with Rig(logs and logs.resolve()) as rig:
+            outcome = Chaos(rig, chosen, seconds, rate, quiet=quiet).run()
+    except BenchmarkError as error:
+        raise click.ClickException(str(error)) from error
+    if not quiet:
+        line("")
+    click.echo(json.dumps(outcome.to_json(), ensure_ascii=False, indent=2) if as_json else render(outcome))
+    sys.exit(1 if outcome.problems else 0)
+
+
+if __name__ == "__main__":
+    main()

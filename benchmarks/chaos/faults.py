@@ -1,0 +1,104 @@
+"""Which faults happen when: a schedule made from a seed, the same one every time.
+
+A target has one fault at a time; faults of different targets overlap.
+"""
+
+import random
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+SNAPDS = ("snapd-1", "snapd-2", "snapd-3")
+CAMERAS = ("camera1", "camera2", "camera3", "camera4")
+LINKS = ("snapd-1 to Redis", "snapd-2 to Redis", "snapd-3 to Redis", "snapds to COS", "snapds to WVP")
+
+PROCESS = ("kill", "stop")
+HTTP = ("slow", "hang", "reset", "500", "403", "429")
+NETWORK = ("cut", "stall", "delay")
+
+# The first snapd is never killed: whether memory and descriptors grow shows only in a process that lives.
+KINDS: Mapping[str, Sequence[str]] = {
+    "snapd-1": ("stop",),
+    "snapd-2": ("kill", "kill", "stop"),
+    "snapd-3": ("kill", "kill", "stop"),
+    **dict.fromkeys(CAMERAS, PROCESS),
+    "redis": PROCESS,
+    "cos": HTTP,
+    "wvp": HTTP,
+    **dict.fromkeys(LINKS, NETWORK),
+}
+GROUPS: Sequence[tuple[float, Sequence[str]]] = (  # what is hit how often
+    (3.0, SNAPDS),
+    (1.0, CAMERAS),
+    (2.0, ("redis",)),
+    (2.0, ("cos",)),
+    (2.0, ("wvp",)),
+    (2.5, LINKS),
+)
+
+FIRST = 2.0  # s of quiet at the start
+GAP = (1.0, 2.0)  # s from one fault to the next
+LENGTH = (1.0, 8.0)
+STOP_LENGTH = (1.0, 5.0)
+SLOW, DELAY = (0.5, 6.0), (0.05, 0.5)  # s; a callback is given up after 5
+REPLACED = 120.0  # s that a run must last for a snapd to be replaced: its entries wait for the claim time
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What goes wrong with `target` from second `at` of the run on, for `seconds`.
+
+    `kind`: "kill", "stop" (SIGSTOP) or "replace" (killed, and started under another name) for a process; for the
+    others what `tests.support.http_server.Fault` or `benchmarks.chaos.proxy.Link` know. `amount`: seconds, for
+    "slow" and "delay".
+    """
+
+    target: str
+    kind: str
+    at: float
+    seconds: float
+    amount: float = 0.0
+
+    @property
+    def end(self) -> float:
+        """The second at which it is over."""
+        return self.at + self.seconds
+
+    @property
+    def name(self) -> str:
+        """What is counted: the kind and whom it befell, without numbers."""
+        target = re.sub("(snapd|camera)-?[0-9]", r"\1", self.target)
+        return f"{target}: {self.kind}"
+
+    @property
+    def may_repeat(self) -> bool:
+        """Whether a request may be answered twice because of it: its answer was given and nobody could note it."""
+        return self.kind in {"kill", "cut", "replace"} and self.target not in CAMERAS
+
+
+def schedule(seed: int, seconds: float) -> list[Fault]:
+    """The faults of a run, by their beginning; all are over after `seconds`."""
+    dice = random.Random(seed)
+    faults: list[Fault] = []
+    free_at: dict[str, float] = {}
+    now = FIRST
+    while now < seconds - LENGTH[0]:
+        weights = [weight for weight, _ in GROUPS]
+        targets = dice.choices([group for _, group in GROUPS], weights)[0]
+        free = [target for target in targets if free_at.get(target, 0.0) <= now]
+        if free:
+            fault = _fault(dice, dice.choice(free), now, seconds)
+            faults.append(fault)
+            free_at[fault.target] = fault.end
+        now += dice.uniform(*GAP)
+    return faults
+
+
+def _fault(dice: random.Random, target: str, at: float, seconds: float) -> Fault:
+    kinds = list(KINDS[target])
+    if target == SNAPDS[-1] and seconds >= REPLACED:
+        kinds.append("replace")
+    kind = dice.choice(kinds)
+    length = min(dice.uniform(*(STOP_LENGTH if kind == "stop" else LENGTH)), seconds - at)
+    amount = dice.uniform(*SLOW) if kind == "slow" else dice.uniform(*DELAY) if kind == "delay" else 0.0
+    return Fault(target, kind, at, length, amount)

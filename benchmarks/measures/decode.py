@@ -1,0 +1,164 @@
+"""What a camera costs by decode policy, in CPU time and memory, beside other ways to the same stream.
+
+Those that are compared run at once, each on a connection of its own to the same server, so that noise falls on all;
+in two rounds, so that they do not take the cores from each other: ``all`` beside what else decodes every frame, and
+what decodes less beside ``all``.
+"""
+
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from benchmarks.measures import baseline_loops as loops
+from benchmarks.measures import video
+from benchmarks.measures.host import Camera, Host
+from benchmarks.measures.meter import Meter
+from benchmarks.measures.process import BenchmarkError, has_mapped, memory
+from benchmarks.measures.progress import rounds, wait
+from benchmarks.measures.table import Figure, Report, Target
+from framesrv import FrameReader
+from tests.support.footage import Codec
+
+CODECS: tuple[Codec, ...] = ("h264", "hevc")
+SETTLING = 3.0  # s from when all run until CPU time counts
+ASKED_EVERY = 10.0  # s
+ASKED_AFTER = 1.0  # s, the first time
+MAX_AGE = 2.0  # s, as snapd asks
+TICK = 0.1  # s
+ASKED = f"demand, a snapshot every {ASKED_EVERY:g} s"
+
+CAMERAS = {
+    "all": Camera("all"),
+    "fps:5": Camera("fps-5", "fps:5"),
+    "keyframes": Camera("keyframes", "keyframes"),
+    "demand, idle": Camera("demand", "demand"),
+    ASKED: Camera("asked", "demand"),
+}
+LOOPS = {
+    "PyAV loop, decode and copy": "pyav",
+    "cv2.VideoCapture, read and copy": "opencv",
+    "ffmpeg piping raw frames": "ffmpeg",
+    "PyAV loop, key frames": "keyframes",
+    "PyAV loop, packets": "packets",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """One of our cameras and what stands beside it: another of ours, or a loop."""
+
+    ours: str
+    beside: str
+    target: Target | None = None
+
+
+ROUNDS = (
+    (
+        Comparison("all", "PyAV loop, decode and copy", Target("ratio", 1.10)),
+        Comparison("all", "cv2.VideoCapture, read and copy", Target("ratio", 1)),
+        Comparison("all", "ffmpeg piping raw frames"),
+    ),
+    (
+        Comparison("fps:5", "all"),
+        Comparison("keyframes", "all", Target("ratio", 0.20)),
+        Comparison("keyframes", "PyAV loop, key frames"),
+        Comparison("demand, idle", "all", Target("ratio", 0.08)),
+        Comparison("demand, idle", "PyAV loop, packets"),
+        Comparison(ASKED, "all"),
+    ),
+)
+MEMORY = (
+    Comparison("all", "PyAV loop, decode and copy", Target("difference", 20)),
+    Comparison("demand, idle", "all"),
+)
+
+
+def run(seconds: float) -> Report:
+    figures: list[Figure] = []
+    notes: list[str] = []
+    for codec in CODECS:
+        with ExitStack() as stack:
+            directory = Path(stack.enter_context(TemporaryDirectory(prefix="framesrv-benchmark-")))
+            host = stack.enter_context(Host(directory, list(CAMERAS.values()), codec))
+            for number, comparisons in enumerate(ROUNDS, 1):
+                found, note = _round(host, comparisons, seconds, f"{video.NAMES[codec]}, round {number}")
+                figures += found
+                notes.append(note)
+    if not loops.available("ffmpeg"):
+        notes.append("ffmpeg is not installed here: nothing stands for the way that pipes raw frames from it")
+    notes.append("every frame of the footage is referred to by another, so that fps:5 can leave out no decoding")
+    notes.append(
+        "private memory includes the decoder's two slots (6.2 MB), which nobody else had mapped, and the loop's own "
+        "picture (3.1 MB)"
+    )
+    return Report(
+        f"decode: a camera of 1920x1080 at 25/s over RTSP, 4 Mb/s, a key frame every {video.GOP} frames; CPU time "
+        "of one core",
+        figures,
+        notes,
+    )
+
+
+def _round(host: Host, comparisons: tuple[Comparison, ...], seconds: float, name: str) -> tuple[list[Figure], str]:
+    comparisons = tuple(one for one in comparisons if loops.available(LOOPS.get(one.beside, "")))
+    parties = dict.fromkeys(party for one in comparisons for party in (one.ours, one.beside))
+    with ExitStack() as stack:
+        codes = {party: CAMERAS[party].code for party in parties if party in CAMERAS}
+        ways = {party: LOOPS[party] for party in parties if party in LOOPS}
+        decoders = stack.enter_context(host.decoders(*codes.values()))
+        others = stack.enter_context(host.loops(*ways.values()))
+        pids = {party: decoders[code] for party, code in codes.items()}
+        pids |= {party: others[way] for party, way in ways.items()}
+        wait(f"{name}: all settle", SETTLING)
+        meter = Meter({party: [pid] for party, pid in pids.items()} | {"server": [host.server]})
+        if ASKED in parties:
+            _ask(host, f"{name}: {len(parties)} at once", max(seconds, ASKED_EVERY))
+        else:
+            wait(f"{name}: {len(parties)} at once", seconds)
+        shares = meter.shares()
+        lost = [party for party, code in codes.items() if host.status(code).reconnects]
+        if lost:
+            raise BenchmarkError(f"{name}: {', '.join(lost)} lost the stream while CPU time was measured")
+        figures = [_cpu(name.partition(",")[0], one, shares) for one in comparisons]
+        figures += _memory(name.partition(",")[0], pids)
+        note = (
+            f"{name}: {len(parties)} at once for {meter.seconds:.0f} s after {SETTLING:g} s to settle, the machine's "
+            f"cores {meter.busy:.0f} % busy, the RTSP server at {shares['server']:.1f} % of a core; cv2 is "
+            f"{'' if has_mapped(pids['all'], 'cv2') else 'not '}mapped in the decoder"
+        )
+    return figures, note
+
+
+def _ask(host: Host, label: str, seconds: float) -> None:
+    """Waits, and looks at one camera as a snapshot does every `ASKED_EVERY` seconds."""
+    began, due = time.monotonic(), ASKED_AFTER
+    with FrameReader(CAMERAS[ASKED].code, prefix=host.prefix) as reader:
+        for _ in rounds(label, seconds):
+            if time.monotonic() - began >= due:
+                due += ASKED_EVERY
+                with reader.latest(MAX_AGE, timeout=10.0) as frame:
+                    frame.bgr()
+            time.sleep(TICK)
+
+
+def _cpu(codec: str, one: Comparison, shares: Mapping[str, float]) -> Figure:
+    return Figure(f"{codec}, {one.ours}", shares[one.ours], "%", one.beside, shares[one.beside], one.target)
+
+
+def _memory(codec: str, pids: Mapping[str, int]) -> list[Figure]:
+    """Of the cameras whose memory is compared, those that are in this round."""
+    return [
+        Figure(
+            f"{codec}, {one.ours}: private memory",
+            memory(pids[one.ours]).private,
+            "MB",
+            one.beside,
+            memory(pids[one.beside]).private,
+            one.target,
+        )
+        for one in MEMORY
+        if one.ours in pids and one.beside in pids
+    ]

@@ -1,0 +1,78 @@
+"""Where frames come from: a source string opens one of three kinds.
+
+``test:WIDTHxHEIGHT@FPS`` is a test picture, ``opencv:ARG`` what OpenCV opens, anything else what FFmpeg opens. Each
+kind has a module of its own, imported only when it is used.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from framesrv.camera.policy import Policy
+from framesrv.errors import SourceError, SourceUsageError
+from framesrv.segment.frame import Pixels, Stamp
+from framesrv.segment.layout import PixelFormat
+from framesrv.settings import Camera
+
+__all__ = ["Observer", "Picture", "Source", "SourceError", "SourceUsageError", "open_source"]
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A decoded frame, in the source's own memory, valid until the next one is asked for."""
+
+    planes: tuple[Pixels, ...]
+    width: int
+    height: int
+    pixel_format: PixelFormat
+    stamp: Stamp
+
+
+class Observer(Protocol):
+    """Who is told how a source does: the segment's writer."""
+
+    def count(self, counter: str, number: int = 1) -> None:
+        """Adds to ``corrupt``, ``bytes`` or ``decode`` (nanoseconds)."""
+
+    def active(self) -> None:
+        """A packet of the stream has come."""
+
+    def idle(self, width: int, height: int, pixel_format: PixelFormat) -> None:
+        """The stream flows; its frames, which have this form, are not decoded until `demanded`."""
+
+    @property
+    def demanded(self) -> bool:
+        """Whether a reader asks for a fresher frame than the newest."""
+
+
+class Source(Protocol):
+    """Yields pictures until the source is lost."""
+
+    def pictures(self, observer: Observer) -> Iterator[Picture | None]:
+        """Opens the source and yields what the camera's policy wants; tells `observer` how it does.
+
+        None stands for a packet that gave no picture, so that whoever follows has his turn.
+
+        Raises:
+            SourceError: it cannot be opened, or has been lost.
+        """
+
+
+def open_source(camera: Camera, policy: Policy) -> Source:
+    """The source of a camera; it is opened when its pictures are asked for.
+
+    Raises:
+        SourceUsageError: the source string is none that can work.
+    """
+    kind, _, rest = camera.source.partition(":")
+    if kind == "test":
+        from framesrv.camera.sources.pattern import Pattern
+
+        return Pattern(rest, camera.pixel_format, policy)
+    if kind == "opencv":
+        from framesrv.camera.sources.opencv import OpenCV
+
+        return OpenCV(rest, camera, policy)
+    from framesrv.camera.sources.ffmpeg.source import FFmpeg
+
+    return FFmpeg(camera, policy)

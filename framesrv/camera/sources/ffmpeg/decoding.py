@@ -1,0 +1,130 @@
+"""From packets to frames: what the policy wants, and nothing that is damaged or refers to what is."""
+
+import time
+from collections.abc import Sequence
+from typing import TypeAlias
+
+import av
+from av.video.stream import VideoStream
+
+from framesrv.camera.policy import Demand, Policy
+from framesrv.camera.sources import Observer
+from framesrv.camera.sources.ffmpeg.damage import Damage
+from framesrv.camera.sources.ffmpeg.gop import Backlog
+from framesrv.camera.sources.ffmpeg.packets import Arrival, Packet
+from framesrv.segment.layout import PixelFormat
+
+REORDERED = 4  # packets before the newest that are decoded whole, so that the newest frame comes out
+
+Frames: TypeAlias = Sequence[tuple[av.VideoFrame, Arrival]]
+
+
+class Decoding:
+    """The codec of a stream and what it is fed.
+
+    Attributes:
+        began: whether a frame has come out, or none was asked for.
+    """
+
+    def __init__(
+        self, stream: VideoStream, pixel_format: PixelFormat, policy: Policy, damage: Damage, observer: Observer
+    ) -> None:
+        self._codec = stream.codec_context
+        self._codec.thread_count = 1  # threads hold frames back
+        self._codec.copy_opaque = True
+        self._pixel_format: PixelFormat = pixel_format
+        self._policy = policy
+        self._damage = damage
+        self._observer = observer
+        self._demand = Demand(observer)
+        self._backlog = Backlog()
+        self._intact = False  # what the next packet may refer to
+        self._clean = False  # no frame has come out corrupt since the codec began anew
+        self._sparing = False
+        self.began = policy.demand
+
+    def frames(self, packet: Packet, arrival: Arrival) -> Frames:
+        """The frames that are wanted now that this packet has come; an empty packet is the end of the stream."""
+        policy = self._policy
+        if policy.demand:
+            return self._on_demand(packet, arrival) if packet.size else ()
+        if policy.keyframes:
+            return self._decode(packet, arrival, alone=True) if packet.is_keyframe else ()
+        if policy.limited:
+            self._spare(not policy.is_due(arrival.monotonic))
+        return [(frame, its) for frame, its in self._decode(packet, arrival) if policy.wants(its.monotonic)]
+
+    def restart(self) -> None:
+        """The next packet is the first of the stream again."""
+        self._codec.flush_buffers()
+        self._backlog.take()
+        self._intact = False
+
+    def _on_demand(self, packet: Packet, arrival: Arrival) -> Frames:
+        self._backlog.add(packet, arrival)
+        if self._demand.stands():
+            return self._catch_up()
+        if self._backlog.full:
+            self._catch_up()
+        if self._codec.width:
+            self._observer.idle(self._codec.width, self._codec.height, self._pixel_format)
+        return ()
+
+    def _catch_up(self) -> Frames:
+        """Decodes all that was kept, for the newest frame."""
+        if self._backlog.broken:
+            self._intact = False
+        newest: Frames = ()
+        kept = self._backlog.take()
+        for left, (packet, arrival) in zip(range(len(kept), 0, -1), kept, strict=True):
+            self._spare(left > REORDERED)
+            newest = self._decode(packet, arrival)[-1:] or newest
+        return newest
+
+    def _spare(self, yes: bool) -> None:
+        """Has the codec leave out frames that no other refers to."""
+        if yes != self._sparing:
+            self._codec.skip_frame = "NONREF" if yes else "DEFAULT"
+            self._sparing = yes
+
+    def _decode(
+        self, packet: Packet, arrival: Arrival, *, alone: bool = False
+    ) -> list[tuple[av.VideoFrame, Arrival]]:
+        """The intact frames that this packet completes; `alone`: its own, for which no other is waited."""
+        if packet.is_keyframe and not self._intact:
+            # Anew, so that pictures which lead the key frame, and refer to what is not there, are left out by the
+            # codec. It also gives nothing before it has recovered, where "key frame" means the beginning of an
+            # intra refresh, whose frames are all no key frames.
+            self._codec.flush_buffers()
+            self._intact = self._clean = True
+        self._intact = arrival.whole = self._intact and arrival.whole
+        packet.opaque = arrival
+        began = time.perf_counter_ns()
+        try:
+            frames = self._codec.decode(packet if packet.size else None)
+            if alone:
+                frames += self._codec.decode(None)
+        except (av.error.FFmpegError, OSError, ValueError):
+            self._intact = arrival.whole = False
+            self._observer.count("corrupt")
+            frames = []
+        if alone:
+            self._codec.flush_buffers()
+        if self._damage.noticed():
+            self._intact = arrival.whole = False
+        self._observer.count("decode", time.perf_counter_ns() - began)
+        self.began = self.began or bool(frames)
+        return [(frame, its) for frame in frames if self._is_intact(frame, its := _arrival_of(frame, arrival))]
+
+    def _is_intact(self, frame: av.VideoFrame, arrival: Arrival) -> bool:
+        if frame.is_corrupt:
+            self._intact = self._clean = False
+        if arrival.whole and self._clean:
+            return True
+        self._observer.count("corrupt")
+        return False
+
+
+def _arrival_of(frame: av.VideoFrame, otherwise: Arrival) -> Arrival:
+    """That of the frame's own packet, which need not be the one that completed it."""
+    return frame.opaque if isinstance(frame.opaque, Arrival) else otherwise

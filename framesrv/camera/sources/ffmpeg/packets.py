@@ -1,0 +1,143 @@
+"""The packets of a stream as they come: when each arrived, when it was captured, and whether it is whole."""
+
+import os
+import time
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import av
+from av.container import InputContainer
+from av.video.stream import VideoStream
+
+from framesrv.camera.sources.ffmpeg.damage import Damage
+from framesrv.camera.sources.ffmpeg.pacing import Pace
+from framesrv.errors import SourceError
+
+# How many packets late each one comes. Over RTP a parser gives a packet of these codecs when the next one begins
+# (need_parsing in libavformat/rtpdec_*.c); in a transport stream the demultiplexer waits for that as well.
+PARSED = {"h264", "hevc", "mpeg4", "mpeg1video", "mpeg2video"}
+LATE = {"rtsp": 1, "rtp": 1, "sdp": 1, "mpegts": 2}
+BUFFERED = 5_000_000  # ns; a packet that takes less to get was there when the stream had been opened
+DOUBTFUL = 2  # packets: a loss noticed while one is put together may be of the next
+UNCERTAIN = 1_000_000_000  # ns after opening in which it is not known where a loss then was
+
+Packet: TypeAlias = "av.Packet[VideoStream]"
+Moment: TypeAlias = tuple[int, int]  # monotonic and Unix nanoseconds
+
+
+@dataclass(slots=True)
+class Arrival:
+    """How a packet came; it goes through the codec with it.
+
+    Attributes:
+        monotonic: time in nanoseconds at which the host had its first byte.
+        unix: the same by the wall clock.
+        captured: Unix nanoseconds by the camera's clock, None where it does not tell.
+        whole: nothing of it is missing, as far as is known.
+    """
+
+    monotonic: int
+    unix: int
+    captured: int | None = None
+    whole: bool = True
+
+
+class Packets:
+    """Iterates over the packets up to the end of the stream, each time anew; the last one is empty.
+
+    A packet that is given one late arrived when the one before it was given. Those read while the stream was being
+    opened have arrived since then, so they count as old as that.
+
+    Args:
+        container: opened, with `stream` in it.
+        stream: the video.
+        damage: which listens since before `container` was opened.
+        opened: when opening began.
+        pace: at which a recording is given.
+        timeout: seconds without a packet after which the stream is lost, for the message that says so.
+
+    Attributes:
+        recorded: whether the stream has an end and comes as fast as it is read; it is given at its own pace.
+    """
+
+    def __init__(
+        self,
+        container: InputContainer,
+        stream: VideoStream,
+        damage: Damage,
+        opened: Moment,
+        pace: Pace,
+        timeout: float,
+    ) -> None:
+        has_end = container.duration is not None and not container.format.name.startswith("rtsp")
+        self.recorded = has_end or os.path.isfile(container.name)
+        self._pace = pace
+        self._container = container
+        self._stream = stream
+        self._damage = damage
+        self._opened = opened
+        self._timeout = timeout
+        parsed = stream.codec_context.name in PARSED and not self.recorded
+        self._late = LATE.get(container.format.name, 0) if parsed else 0
+        self._doubtful = 0
+        self._certain = time.monotonic_ns() + UNCERTAIN if damage.noticed() else 0
+
+    def __iter__(self) -> Iterator[tuple[Packet, Arrival]]:
+        """Raises SourceError where the stream is lost."""
+        packets = self._container.demux(self._stream)
+        buffered = True
+        moments = deque([self._opened] * self._late, self._late)
+        self._pace.again()
+        while True:
+            asked = time.monotonic_ns()
+            try:
+                packet = next(packets)
+            except StopIteration:
+                return
+            except (av.error.FFmpegError, OSError) as error:
+                silent = isinstance(error, av.error.ExitError | TimeoutError)
+                reason = f"no packet for {self._timeout:g} s" if silent else sentence(error)
+                raise SourceError(f"lost: {reason}") from error
+            if self.recorded and packet.size:
+                self._pace.wait(*_times_of(packet))
+            now = (time.monotonic_ns(), time.time_ns())
+            arrived = moments[0] if self._late else now
+            if packet.size or packet.dts is None:  # an empty one in mid-stream would end the decoding
+                yield packet, Arrival(*arrived, _captured(packet), self._is_whole(packet, now[0]))
+            buffered = buffered and now[0] - asked < BUFFERED
+            moments.append(self._opened if buffered else now)
+
+    def _is_whole(self, packet: Packet, now: int) -> bool:
+        if self._damage.noticed():
+            self._doubtful = DOUBTFUL
+        elif self._doubtful:
+            self._doubtful -= 1
+        return not self._doubtful and now >= self._certain and not packet.is_corrupt
+
+
+def sentence(error: Exception) -> str:
+    """What an error of FFmpeg's says."""
+    return str(getattr(error, "strerror", None) or error)
+
+
+def _times_of(packet: Packet) -> tuple[float | None, float | None]:
+    """Seconds on the stream's clock at which it is to be decoded, and for which it lasts."""
+    ticks = packet.pts if packet.dts is None else packet.dts
+    base = packet.time_base
+    if not base:  # there is none
+        return None, None
+    return None if ticks is None else float(ticks * base), float(packet.duration * base) if packet.duration else None
+
+
+def _captured(packet: Packet) -> int | None:
+    """Unix nanoseconds of capture as the camera's RTCP sender reports tell.
+
+    FFmpeg puts it into each packet as a producer reference time, a microsecond count first (libavutil/rtcp.h,
+    libavcodec/defs.h). A sender that has no wall clock counts from zero (RFC 3550, 6.4.1), that is from 1900.
+    """
+    if not packet.has_sidedata("prft"):
+        return None
+    microseconds = int.from_bytes(bytes(packet.get_sidedata("prft"))[:8], "little", signed=True)
+    return microseconds * 1000 if microseconds > 0 else None

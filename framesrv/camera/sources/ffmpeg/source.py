@@ -1,0 +1,120 @@
+"""Anything FFmpeg opens, through PyAV: RTSP over TCP or UDP, HTTP, files (looped, at their own pace).
+
+What of it is decoded, the policy says. A frame that is damaged, or refers to one that is, is not given: after a loss
+the source is silent until the next key frame that has come whole.
+"""
+
+import time
+from collections.abc import Iterator
+
+import av
+from av.container import InputContainer
+from av.video.reformatter import ColorRange
+
+from framesrv.camera.policy import Policy
+from framesrv.camera.sources import Observer, Picture
+from framesrv.camera.sources.ffmpeg.damage import Damage
+from framesrv.camera.sources.ffmpeg.decoding import Decoding
+from framesrv.camera.sources.ffmpeg.hardware import Hardware
+from framesrv.camera.sources.ffmpeg.pacing import Pace
+from framesrv.camera.sources.ffmpeg.packets import Arrival, Moment, Packets, sentence
+from framesrv.errors import SourceError
+from framesrv.segment import colour
+from framesrv.segment.frame import Stamp
+from framesrv.segment.layout import Matrix, PixelFormat
+from framesrv.settings import Camera
+
+# ITU-T H.273 matrix coefficients; what is not here is unspecified or rare
+MATRICES: dict[int, Matrix] = {1: "bt709", 5: "bt601", 6: "bt601", 9: "bt2020"}
+PLANAR = ("yuv420p", "yuvj420p")
+
+
+class FFmpeg:
+    """A stream or file that FFmpeg opens."""
+
+    def __init__(self, camera: Camera, policy: Policy) -> None:
+        self._camera = camera
+        self._policy = policy
+        self._hardware = Hardware(camera.hwaccel)
+
+    def pictures(self, observer: Observer) -> Iterator[Picture | None]:
+        """See `Source.pictures`."""
+        pace = Pace()
+        with Damage() as damage:
+            while True:  # again only for a recording that cannot be wound back
+                opened = (time.monotonic_ns(), time.time_ns())
+                with self._open() as container:
+                    yield from self._passes(container, damage, opened, pace, observer)
+
+    def _passes(
+        self, container: InputContainer, damage: Damage, opened: Moment, pace: Pace, observer: Observer
+    ) -> Iterator[Picture | None]:
+        """The pictures of a stream until it is lost, or of a recording as often as it can be wound back."""
+        if not container.streams.video:
+            raise SourceError("there is no video in it")
+        stream = container.streams.video[0]
+        self._hardware.look(stream)
+        packets = Packets(container, stream, damage, opened, pace, self._camera.timeout)
+        decoding = Decoding(stream, self._camera.pixel_format, self._policy, damage, observer)
+        while True:
+            for packet, arrival in packets:
+                if packet.size:
+                    observer.active()
+                    observer.count("bytes", packet.size)
+                frames = decoding.frames(packet, arrival)
+                for frame, its in frames:
+                    yield self._picture(frame, its)
+                if not frames:
+                    yield None
+            if not packets.recorded:
+                raise SourceError("the camera ended the stream")
+            if not decoding.began:
+                raise SourceError("there is no picture in it")
+            try:
+                container.seek(0)
+            except (av.error.FFmpegError, OSError):
+                return
+            decoding.restart()
+
+    def _open(self) -> InputContainer:
+        camera = self._camera
+        options = {
+            "rtsp_transport": camera.transport,
+            "allowed_media_types": "video",  # a camera whose picture has stopped must not live on by its sound
+            "analyzeduration": "100000",
+            "probesize": "500000",
+            "timeout": str(int(camera.timeout * 1e6)),
+        }
+        if camera.transport == "tcp":
+            options["reorder_queue_size"] = "2"  # nothing is reordered there, but without a queue no loss is told of
+        if not camera.source.startswith(("rtsp:", "rtsps:")):
+            options = {"analyzeduration": "1000000", "probesize": "2000000"}
+        # the socket's own time-out comes first for RTSP; PyAV's ends whatever else hangs
+        limits = (camera.timeout, camera.timeout)
+        began = time.monotonic()
+        try:
+            return av.open(camera.source, "r", options=options, timeout=limits, hwaccel=self._hardware.accelerator())
+        except (av.error.FFmpegError, OSError, ValueError) as error:
+            if time.monotonic() - began >= camera.timeout:  # FFmpeg has other words for it
+                raise SourceError(f"cannot be opened: no answer for {camera.timeout:g} s") from error
+            raise SourceError(f"cannot be opened: {sentence(error)}") from error
+
+    def _picture(self, frame: av.VideoFrame, arrival: Arrival) -> Picture:
+        full = frame.color_range == ColorRange.JPEG or frame.format.name.startswith("yuvj")
+        full_range = full and not frame.format.is_rgb
+        guess: Matrix = "bt709" if frame.height >= 720 else "bt601"
+        matrix = MATRICES.get(frame.colorspace, guess)
+        stamp = Stamp(
+            pts=None if frame.pts is None or frame.time_base is None else int(frame.pts * frame.time_base * 10**9),
+            captured_ns=arrival.captured or arrival.unix,
+            arrived_ns=arrival.monotonic,
+            matrix=matrix,
+            full_range=full_range,
+            key_frame=frame.key_frame,
+            clock="camera" if arrival.captured else "arrival",
+        )
+        wanted: PixelFormat = self._camera.pixel_format
+        if wanted == "yuv420p" and frame.format.name in PLANAR:
+            return Picture(colour.planes(frame), frame.width, frame.height, wanted, stamp)
+        converted = colour.convert(frame, wanted, matrix, full_range=full_range)
+        return Picture(colour.planes(converted), frame.width, frame.height, wanted, stamp)

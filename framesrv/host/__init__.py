@@ -1,0 +1,1 @@
+"""All cameras of a host: started, checked, shown, kept as services."""

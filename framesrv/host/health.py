@@ -1,0 +1,101 @@
+"""What is wrong with the cameras of a host: their reasons in words, and their order with the worst first.
+
+`Observer` turns what the headers count into what happens a second, by the difference of two looks.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from framesrv.log import mask
+from framesrv.segment.status import CameraStatus
+
+RANK = {"down": 0, "stalled": 1, "connecting": 2, "live": 3}
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """A camera at one look.
+
+    Attributes:
+        status: as its header says.
+        dropped: frames a second that were not published since the look before.
+        damaged: frames and packets a second that were held back.
+        reason: what is wrong, in a few printable words; empty if nothing is.
+    """
+
+    status: CameraStatus
+    dropped: float = 0.0
+    damaged: float = 0.0
+    reason: str = ""
+
+
+class Observer:
+    """Remembers the last look."""
+
+    def __init__(self) -> None:
+        self._before: dict[str, CameraStatus] = {}
+        self._looked_at = -math.inf
+
+    def look(self, cameras: Sequence[CameraStatus], now: float) -> list[Sight]:
+        """What is to be seen of `cameras` at the monotonic time `now`, in seconds."""
+        elapsed = now - self._looked_at
+        cameras = [replace(camera, code=_printable(camera.code)) for camera in cameras]
+        sights = [self._sight(camera, elapsed) for camera in cameras]
+        self._before, self._looked_at = {camera.code: camera for camera in cameras}, now
+        return sights
+
+    def _sight(self, camera: CameraStatus, elapsed: float) -> Sight:
+        before = self._before.get(camera.code, camera)
+        # Less than before is a decoder that began anew.
+        dropped = max(0, camera.dropped - before.dropped) / elapsed
+        damaged = max(0, camera.corrupt - before.corrupt) / elapsed
+        words = [reason(camera)]
+        if camera.state == "live":
+            words += [f"drops {dropped:.1f}/s"] if dropped else []
+            words += [f"damaged {damaged:.1f}/s"] if damaged else []
+        return Sight(camera, dropped, damaged, _printable(mask(", ".join(filter(None, words)))))
+
+
+def _printable(text: str) -> str:
+    """What a camera or a file's name says may not steer the terminal."""
+    return "".join(one if one.isprintable() else "?" for one in text)
+
+
+def reason(camera: CameraStatus) -> str:
+    """Why the camera is not live; empty if it is."""
+    if camera.state == "live":
+        return ""
+    if camera.state == "stalled":
+        return "nothing comes"
+    if camera.state == "connecting":
+        return camera.error or "no picture yet"
+    return "its decoder died" if camera.width else camera.error or "no decoder runs"
+
+
+def _late(sight: Sight) -> int:
+    """Whole seconds of a live camera's age: that of a camera on demand says nothing, nor does a fraction."""
+    status = sight.status
+    return int(status.age_s or 0) if status.state != "live" or status.decode != "demand" else 0
+
+
+def _worst_first(sight: Sight) -> tuple[Any, ...]:
+    status = sight.status
+    return RANK[status.state], -_late(sight), -round(sight.dropped + sight.damaged), status.code
+
+
+ORDERS: dict[str, Callable[[Sight], Any]] = {
+    "worst first": _worst_first,
+    "age": lambda sight: (-(math.inf if sight.status.age_s is None else sight.status.age_s), sight.status.code),
+    "fps": lambda sight: (sight.status.fps, sight.status.code),
+    "drops": lambda sight: (-sight.status.dropped, sight.status.code),
+    "code": lambda sight: sight.status.code,
+}
+
+
+def totals(sights: Sequence[Sight]) -> str:
+    """All of them in a few words, as ``8 cameras: 1 down, 7 live``."""
+    counts = {state: sum(sight.status.state == state for sight in sights) for state in RANK}
+    words = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
+    return f"{len(sights)} camera{'s' if len(sights) != 1 else ''}: {words}" if words else "no cameras"

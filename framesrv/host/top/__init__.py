@@ -1,0 +1,1 @@
+"""``framesrv top``: every camera of the host, live on a terminal."""

@@ -1,0 +1,109 @@
+"""``framesrv top``: every camera of the host, live, from the segment headers alone.
+
+On a terminal a table that takes keys; elsewhere, lines. Both end at a signal, and the terminal is then as it was.
+"""
+
+import errno
+import os
+import select
+import signal
+import sys
+import time
+from contextlib import ExitStack
+
+import click
+
+from framesrv.host.health import ORDERS, Observer, Sight, totals
+from framesrv.host.top import listing
+from framesrv.host.top.keyboard import Keyboard
+from framesrv.process.signals import Alarm
+from framesrv.segment import status
+from framesrv.settings import Settings
+
+ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+
+
+def top(settings: Settings, interval: float) -> None:
+    """Shows the cameras every `interval` seconds until a signal or a key ends it."""
+    alarm = Alarm(*ENDING, signal.SIGWINCH, signal.SIGTSTP)
+    if sys.stdout.isatty() and os.environ.get("TERM", "dumb") not in {"dumb", "unknown"}:
+        Top(settings, interval, alarm).run()
+    else:
+        _print(settings, interval, alarm)
+
+
+def _print(settings: Settings, interval: float, alarm: Alarm) -> None:
+    observer = Observer()
+    while True:
+        sights = sorted(_look(settings, observer), key=next(iter(ORDERS.values())))
+        click.echo(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {totals(sights)}")
+        for line in listing.lines([(sight.status, sight.reason) for sight in sights]) if sights else ():
+            click.echo(line)
+        click.echo()
+        again = time.monotonic() + interval
+        while (left := again - time.monotonic()) > 0:
+            heard = alarm.wait(left)
+            if heard in ENDING:
+                return
+            if heard == signal.SIGTSTP:
+                os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def _look(settings: Settings, observer: Observer) -> list[Sight]:
+    return observer.look(status.cameras(settings), time.monotonic())
+
+
+class Top:
+    """The table on the terminal."""
+
+    def __init__(self, settings: Settings, interval: float, alarm: Alarm) -> None:
+        from framesrv.host.top.screen import View
+
+        self._settings = settings
+        self._interval = interval
+        self._alarm = alarm
+        self._observer = Observer()
+        self._view = View()
+        self._again = 0.0  # monotonic time of the next look
+
+    def run(self) -> None:
+        """Until it is ended, or the terminal has gone; Ctrl-Z gives the terminal back meanwhile."""
+        try:
+            while self._shown() == signal.SIGTSTP:
+                os.kill(os.getpid(), signal.SIGSTOP)
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+
+    def _shown(self) -> int:
+        """Has the terminal until a signal, which it gives, or 0 for a key."""
+        from rich.console import Console
+        from rich.live import Live
+
+        console = Console()
+        with ExitStack() as stack:
+            keyboard = stack.enter_context(Keyboard(sys.stdin.fileno())) if sys.stdin.isatty() else None
+            live = stack.enter_context(Live(console=console, screen=True, auto_refresh=False))
+            while not self._view.ended:
+                if time.monotonic() >= self._again and not self._view.paused:
+                    self._view.sights = _look(self._settings, self._observer)
+                    self._again = time.monotonic() + self._interval
+                width, height = console.size
+                live.update(self._view.rendered(width, height, time.strftime("%H:%M:%S")), refresh=True)
+                heard = self._wait(keyboard)
+                if heard in ENDING or heard == signal.SIGTSTP:
+                    return heard
+        return 0
+
+    def _wait(self, keyboard: Keyboard | None) -> int:
+        """Until there is something to do; gives the signal that has come, or 0."""
+        timeout = None if self._view.paused else max(0.0, self._again - time.monotonic())
+        sources: list[Alarm | Keyboard] = [self._alarm, keyboard] if keyboard else [self._alarm]
+        ready, _, _ = select.select(sources, [], [], timeout)
+        if keyboard in ready and keyboard:
+            try:
+                for key in keyboard.read():
+                    self._view.press(key)
+            except EOFError:
+                self._view.ended = True
+        return self._alarm.wait(0) or 0 if self._alarm in ready else 0

@@ -1,0 +1,148 @@
+"""``framesrv units sync``: the units as the configuration wants them, with as little stir as that takes.
+
+Nothing that runs with what it would be started with is touched. Decoders are restarted one at a time, each live
+before the next, so that an upgrade is never seen by more than one camera at once.
+"""
+
+import os
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import framesrv
+from framesrv.errors import FramesrvError
+from framesrv.host.units import configuration, systemd
+from framesrv.host.units.systemd import SNAPD, TARGET, Unit, UnitsError, camera_code, systemctl, unit_name
+from framesrv.segment import mapping as segment
+from framesrv.segment.reader import FrameReader
+from framesrv.segment.status import camera as look
+from framesrv.settings import Settings
+
+LIVE_PATIENCE = 20.0  # s that a camera gets to be live again, if it was before
+START_PATIENCE = 10.0, 0.5  # s that all new ones get together, and more for each: a host's start is work
+STOP_PATIENCE = 60.0  # s for systemd to stop what is to be stopped
+READY_PATIENCE = 60.0  # s for one unit to stop, if it runs, and to be ready
+
+Action = Literal["stop", "start", "restart", "reload", "keep"]
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One unit, what becomes of it, and why."""
+
+    unit: str
+    action: Action
+    reason: str
+
+
+def plan(loaded: Settings) -> list[Step]:
+    """What is to be done, in order: stops, starts, restarts, snapd last."""
+    wanted = [unit_name(camera.code) for camera in loaded.cameras]
+    existing = systemd.camera_units()
+    units = systemd.show([*wanted, SNAPD])
+    steps = [Step(name, "stop", "no longer configured") for name in existing if name not in wanted]
+    steps += [_step(units[name], loaded) for name in wanted]
+    order: Sequence[Action] = ("stop", "start", "restart", "keep")
+    steps.sort(key=lambda step: order.index(step.action))
+    return [*steps, _step(units[SNAPD], loaded)]
+
+
+def _step(unit: Unit, loaded: Settings) -> Step:
+    if not unit.runs:
+        return Step(unit.name, "start", "failed" if unit.active == "failed" else "not running")
+    if unit.started_at < _changed_at([framesrv.__file__, *unit.files]):
+        return Step(unit.name, "restart", "framesrv or its unit file is newer")
+    started = configuration.as_started(unit.name)
+    if started is None:
+        return Step(unit.name, "restart", "what it was started with is not known")
+    if unit.name != SNAPD:
+        same = configuration.same_for_decoder(camera_code(unit.name), started, loaded)
+        return Step(unit.name, "keep", "as configured") if same else Step(unit.name, "restart", "its settings differ")
+    if not configuration.same_environment(SNAPD) or not configuration.same_for_snapd(started, loaded, fixed=True):
+        return Step(SNAPD, "restart", "its settings differ, in what cannot be loaded again")
+    last = configuration.as_started(SNAPD, "loaded")
+    if last is None or not configuration.same_for_snapd(last, loaded, fixed=False):
+        return Step(SNAPD, "reload", "cameras, limits or credentials differ")
+    return Step(SNAPD, "keep", "as configured")
+
+
+def _changed_at(paths: Iterable[str]) -> float:
+    """When the newest of these files was put in place; unlike st_mtime nobody can set that back."""
+    return max(os.stat(path).st_ctime for path in paths if os.path.exists(path))
+
+
+def apply(loaded: Settings, steps: list[Step], say: Say) -> list[str]:
+    """Does what was planned; gives a sentence for each unit that did not come to run, and each camera not live.
+
+    Raises:
+        UnitsError: systemd refused. What was done so far stays, and the same call goes on from there.
+    """
+    names = {action: [step.unit for step in steps if step.action == action] for action in ("stop", "start")}
+    _stop(names["stop"], loaded, say)
+    systemd.enable([TARGET, SNAPD, *(unit_name(camera.code) for camera in loaded.cameras)])
+    for name in names["start"]:
+        say(f"start    {name}")
+    systemctl("start", "--no-block", TARGET, *names["start"])
+    faults = _await_live(names["start"], loaded)
+    for step in steps:
+        if step.action == "restart":
+            say(f"restart  {step.unit}")
+            faults += _restart(step.unit, loaded)
+        elif step.action == "reload":
+            say(f"reload   {step.unit}")
+            systemctl("reload", step.unit)
+    return faults
+
+
+def _stop(names: list[str], loaded: Settings, say: Say) -> None:
+    if not names:
+        return
+    for name in names:
+        say(f"stop     {name}")
+    systemctl("disable", "--quiet", *names)
+    systemctl("stop", *names, timeout=STOP_PATIENCE)
+    for unit in systemd.show(names).values():
+        if unit.active == "failed":
+            systemctl("reset-failed", unit.name)
+        segment.remove(loaded.shm.prefix, camera_code(unit.name))  # of one that had to be killed
+        configuration.forget(unit.name)
+
+
+def _restart(name: str, loaded: Settings) -> list[str]:
+    code = camera_code(name)
+    # "down" may be the segment of another version, which this one cannot read
+    was_away = name == SNAPD or look(loaded.shm.prefix, code).state in ("connecting", "stalled")
+    faults = _ready("restart", name)
+    return faults if faults or was_away else _live(code, loaded, LIVE_PATIENCE)
+
+
+def _ready(action: Literal["start", "restart"], name: str) -> list[str]:
+    """Waits until a unit is ready; a sentence if it does not become so."""
+    try:
+        systemctl(action, name, timeout=READY_PATIENCE)
+    except UnitsError as error:
+        return [str(error)]
+    return []
+
+
+def _await_live(names: list[str], loaded: Settings) -> list[str]:
+    deadline = time.monotonic() + START_PATIENCE[0] + START_PATIENCE[1] * len(names)
+    faults: list[str] = []
+    for name in names:
+        if name == SNAPD:
+            faults += _ready("start", name)
+        else:
+            faults += _live(camera_code(name), loaded, max(0.0, deadline - time.monotonic()))
+    return faults
+
+
+def _live(code: str, loaded: Settings, patience: float) -> list[str]:
+    """Waits for a frame that is newer than this call; a sentence if none comes."""
+    try:
+        with FrameReader(code, prefix=loaded.shm.prefix) as reader:
+            next(reader.frames(timeout=patience))
+    except FramesrvError as error:
+        return [f"{error}; journalctl -u '{unit_name(code)}' says more"]
+    return []

@@ -1,0 +1,38 @@
+"""``framesrv up``: every camera's decoder and snapd as children of one process in the foreground."""
+
+import asyncio
+import logging
+
+from framesrv.log import Format
+from framesrv.process import children
+from framesrv.segment import mapping as segment
+from framesrv.settings import Settings
+
+DRAIN = 30.0  # s that snapd gets for the requests it has in hand
+
+logger = logging.getLogger(__name__)
+
+
+def up(settings: Settings, log_format: Format) -> None:
+    """Keeps a decoder for every camera, and snapd, until SIGTERM or SIGINT; then nothing of them is left."""
+    asyncio.run(_up(settings, log_format))
+
+
+async def _up(settings: Settings, log_format: Format) -> None:
+    options = ["--log-format", log_format, *(["--config", str(settings.file)] if settings.file else [])]
+    commands = {
+        camera.code: children.module("framesrv", "decode", camera.code, *options) for camera in settings.cameras
+    }
+    tasks = [asyncio.create_task(children.keep(name, command)) for name, command in commands.items()]
+    snapd = children.keep("snapd", children.module("snapd", "run", *options), grace=DRAIN)
+    tasks.append(asyncio.create_task(snapd))
+    logger.info("started cameras=%d", len(settings.cameras))
+    try:
+        await children.stop_signal()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for camera in settings.cameras:
+            segment.remove(settings.shm.prefix, camera.code)  # one that had to be killed left it
+        logger.info("ended")

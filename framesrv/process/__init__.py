@@ -1,0 +1,1 @@
+"""What every long-running process of ours needs: signals, the service manager, child processes, retries."""

@@ -1,0 +1,115 @@
+"""Colour conversion by libswscale, through PyAV: the right matrix, scaled in one pass.
+
+Video is mostly limited range and, from 720 lines up, BT.709; BGR is full range.
+"""
+
+import threading
+from typing import TYPE_CHECKING
+
+import av
+import numpy as np
+from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
+
+from framesrv.segment.layout import MAX_SIDE, Matrix, PixelFormat
+
+if TYPE_CHECKING:
+    from framesrv.segment.frame import Frame, Pixels
+
+COLORSPACES: dict[Matrix, Colorspace] = {
+    "bt709": Colorspace.ITU709,
+    "bt601": Colorspace.ITU601,
+    "bt2020": Colorspace.BT2020,
+}
+
+_local = threading.local()
+
+
+def to_bgr(frame: "Frame", width: int | None = None, height: int | None = None) -> "Pixels":
+    """The picture as a C-contiguous H x W x 3 array of blue, green, red; see `Frame.bgr`."""
+    width, height = scaled(frame.width, frame.height, width, height)
+    if (frame.pixel_format, frame.width, frame.height) == ("bgr24", width, height):
+        return frame.planes[0].copy()  # PyAV would hand shared memory itself back
+    converted = reformatter().reformat(
+        video_frame(frame),
+        width,
+        height,
+        "bgr24",
+        src_colorspace=COLORSPACES[frame.stamp.matrix],
+        src_color_range=ColorRange.JPEG if frame.stamp.full_range else ColorRange.MPEG,
+        dst_color_range=ColorRange.JPEG,
+        interpolation="AREA" if width < frame.width else "BICUBIC",
+        threads=1,
+    )
+    return np.ascontiguousarray(planes(converted)[0])
+
+
+def convert(source: av.VideoFrame, pixel_format: PixelFormat, matrix: Matrix, *, full_range: bool) -> av.VideoFrame:
+    """A decoded frame in another pixel format.
+
+    Towards yuv420p matrix and range stay as they are (an RGB source becomes limited range of that matrix); bgr24 is
+    full range.
+    """
+    own = ColorRange.JPEG if full_range or source.format.is_rgb else ColorRange.MPEG
+    keep = pixel_format == "yuv420p" and not source.format.is_rgb
+    return reformatter().reformat(
+        source,
+        format=pixel_format,
+        src_colorspace=COLORSPACES[matrix],
+        dst_colorspace=COLORSPACES[matrix],
+        src_color_range=own,
+        dst_color_range=own if keep else ColorRange.MPEG if pixel_format == "yuv420p" else ColorRange.JPEG,
+        threads=1,
+    )
+
+
+def planes(source: av.VideoFrame) -> "tuple[Pixels, ...]":
+    """The planes of a yuv420p or bgr24 frame of PyAV's as arrays over its memory, shaped as those of `Frame`."""
+    channels = 3 if source.format.name == "bgr24" else 1
+    views = []
+    for plane in source.planes:
+        rows = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)
+        views.append(rows[: plane.height, : plane.width * channels])
+    if channels == 3:
+        return (views[0].reshape(source.height, source.width, 3),)
+    return tuple(views)
+
+
+def reformatter() -> VideoReformatter:
+    """This thread's converter: it keeps its tables from one picture to the next of the same kind."""
+    if not hasattr(_local, "reformatter"):
+        _local.reformatter = VideoReformatter()
+    kept: VideoReformatter = _local.reformatter
+    return kept
+
+
+def scaled(own_width: int, own_height: int, width: int | None, height: int | None) -> tuple[int, int]:
+    """The size asked for, with proportions kept where one side is None.
+
+    Raises:
+        ValueError: a side below 1 or above `MAX_SIDE`.
+    """
+    if width is None:
+        width = own_width if height is None else max(1, round(own_width * height / own_height))
+    if height is None:
+        height = max(1, round(own_height * width / own_width))
+    if not (1 <= width <= MAX_SIDE and 1 <= height <= MAX_SIDE):
+        raise ValueError(f"{width}x{height} pixels: expected 1 to {MAX_SIDE} each way")
+    return width, height
+
+
+def video_frame(frame: "Frame") -> av.VideoFrame:
+    """The pinned frame as PyAV sees it, without a copy where PyAV can.
+
+    PyAV takes 4:2:0 planes as one array whose height is a multiple of four; others are copied.
+    """
+    if frame.pixel_format == "bgr24":
+        return av.VideoFrame.from_numpy_buffer(frame.planes[0], "bgr24")
+    luma = frame.planes[0]
+    if frame.height % 4 == 0:
+        rows = frame.height * 3 // 2
+        whole = np.lib.stride_tricks.as_strided(luma, (rows, luma.strides[0]), (luma.strides[0], 1), writeable=False)
+        return av.VideoFrame.from_numpy_buffer(whole, "yuv420p", frame.width)
+    copy = av.VideoFrame(frame.width, frame.height, "yuv420p")
+    for target, pixels in zip(planes(copy), frame.planes, strict=True):
+        target[:] = pixels
+    return copy

@@ -1,0 +1,140 @@
+"""A frame as a reader sees it: views of shared memory that stay as they are while the frame is pinned."""
+
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from framesrv.segment.layout import Clock, Matrix, PixelFormat
+
+if TYPE_CHECKING:
+    Pixels = NDArray[np.uint8]
+else:
+    Pixels = np.ndarray
+
+
+class Stamp(NamedTuple):
+    """What a frame carries besides its pixels.
+
+    Attributes:
+        pts: presentation time in nanoseconds on the stream's own clock, None where unknown.
+        captured_ns: Unix time of capture, nanoseconds.
+        arrived_ns: ``CLOCK_MONOTONIC`` at arrival, nanoseconds.
+        matrix: of the YUV planes (ITU-T H.273).
+        full_range: whether they go from 0 to 255, not 16 to 235 (240 for colour).
+        key_frame: decoded without reference to another frame.
+        clock: of `captured_ns`: ``arrival`` at this host, or the ``camera``'s own.
+    """
+
+    pts: int | None
+    captured_ns: int
+    arrived_ns: int
+    matrix: Matrix
+    full_range: bool
+    key_frame: bool
+    clock: Clock
+
+    @classmethod
+    def now(
+        cls, height: int, *, matrix: Matrix | None = None, full_range: bool = False, key_frame: bool = False
+    ) -> Self:
+        """The stamp of a frame that arrives at this moment; BT.709 from 720 lines up unless told."""
+        guess: Matrix = "bt709" if height >= 720 else "bt601"
+        return cls(None, time.time_ns(), time.monotonic_ns(), matrix or guess, full_range, key_frame, "arrival")
+
+
+class Frame:
+    """A pinned frame. Use it as a context manager, or call `release`, so that the writer gets its slot back.
+
+    Views taken from `planes` stay readable after the release but may then change under your eyes.
+
+    Attributes:
+        planes: read-only uint8 views of shared memory. ``yuv420p``: Y (H x W), U and V (each H/2 x W/2, rounded
+            up); ``bgr24``: one array, H x W x 3.
+        width: pixels.
+        height: pixels.
+        pixel_format: ``yuv420p`` or ``bgr24``.
+        seq: the frame's number: 1 for a camera's first, rising, with gaps where frames were not read.
+        stamp: times and colours, see `Stamp`.
+    """
+
+    __slots__ = ("__weakref__", "_unpin", "height", "pixel_format", "planes", "seq", "stamp", "width")
+
+    def __init__(
+        self,
+        planes: tuple[Pixels, ...],
+        width: int,
+        height: int,
+        pixel_format: PixelFormat,
+        seq: int,
+        stamp: Stamp,
+        unpin: Callable[[], object],
+    ) -> None:
+        self.planes = planes
+        self.width = width
+        self.height = height
+        self.pixel_format = pixel_format
+        self.seq = seq
+        self.stamp = stamp
+        self._unpin: Callable[[], object] | None = unpin
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()
+
+    def __del__(self) -> None:
+        if getattr(self, "_unpin", None) is not None:
+            self.release()
+
+    def __repr__(self) -> str:
+        return f"<Frame {self.seq} {self.width}x{self.height} {self.pixel_format} {self.age:.3f} s old>"
+
+    def release(self) -> None:
+        """Gives the pin back; further calls do nothing."""
+        unpin, self._unpin = self._unpin, None
+        if unpin is not None:
+            unpin()
+
+    @property
+    def age(self) -> float:
+        """Seconds since the frame arrived at this host, by the monotonic clock."""
+        return (time.monotonic_ns() - self.stamp.arrived_ns) / 1e9
+
+    @property
+    def captured_at(self) -> float:
+        """Unix time of capture in seconds; of arrival where the camera does not tell (`stamp.clock`)."""
+        return self.stamp.captured_ns / 1e9
+
+    @property
+    def pts(self) -> float | None:
+        """Presentation time in seconds on the stream's own clock, None where unknown."""
+        return None if self.stamp.pts is None else self.stamp.pts / 1e9
+
+    @property
+    def key_frame(self) -> bool:
+        """Whether the frame was decoded without reference to another."""
+        return self.stamp.key_frame
+
+    def bgr(self, width: int | None = None, height: int | None = None) -> NDArray[Any]:
+        """A copy as BGR, full range, converted by the frame's own colour matrix and scaled in the same pass.
+
+        Args:
+            width: pixels; the frame's own, or what keeps its proportions, where None.
+            height: pixels; likewise.
+
+        Returns:
+            A C-contiguous uint8 array, H x W x 3.
+
+        Raises:
+            ValueError: a size below 1 or above 16384.
+        """
+        from framesrv.segment import colour  #  PyAV, which only this needs
+
+        return colour.to_bgr(self, width, height)

@@ -1,0 +1,339 @@
+"""`FrameReader`: the newest frames of one camera, for any process on the host that may read its segment.
+
+It attaches by itself, at first use and whenever the segment has been replaced. Every wait sleeps on the segment's
+futex word (or on the directory, while there is no segment) and has a deadline.
+"""
+
+import struct
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from functools import partial
+from types import TracebackType
+from typing import Self
+
+from framesrv.errors import FrameUnavailableError, Reason, SegmentFormatError
+from framesrv.segment import layout, locks
+from framesrv.segment.frame import Frame, Stamp
+from framesrv.segment.inotify import Watch
+from framesrv.segment.mapping import SHM, HalfMadeError, Segment, State, same_file
+
+LIVENESS = 0.5  # s between looks at what cannot wake a waiter: a writer killed, a file removed by hand
+
+_RECORD = struct.Struct("<Q" + layout.RECORD.lstrip("<"))
+
+
+class Attachment:
+    """One segment as this reader has it, with the pins it holds there.
+
+    Locks belong to the open file, which all threads of this reader share, so pins are counted here: the first one
+    takes the lock of its slot, the last gives it back.
+    """
+
+    def __init__(self, segment: Segment, path: str) -> None:
+        self.segment = segment
+        self._path = path
+        self._pins = [0] * segment.geometry.slots
+        self._asking = 0
+        self._mutex = threading.RLock()  # a frame may be finalised, and unpinned, at any point
+        self._closing = False
+
+    def newest(self) -> Frame | None:
+        """The newest frame, pinned; None if there is none yet or the writer is filling its slot."""
+        segment = self.segment
+        while True:
+            slot = segment.newest
+            if slot == layout.NO_SLOT or segment.retired:
+                return None
+            if slot >= len(self._pins):
+                raise SegmentFormatError(f"{self._path}: damaged: its newest slot is {slot} of {len(self._pins)}")
+            if not self._pin(slot):
+                if segment.newest == slot:
+                    return None
+                continue
+            if segment.newest == slot:
+                break
+            self.unpin(slot)
+        try:
+            return self._frame(slot)
+        except BaseException:
+            self.unpin(slot)
+            raise
+
+    def unpin(self, slot: int) -> None:
+        """Gives one pin back."""
+        with self._mutex:
+            self._pins[slot] -= 1
+            if not self._pins[slot]:
+                locks.unlock(self.segment.fd, layout.SLOT_BYTE + slot)
+                if self._closing and not any(self._pins):
+                    self.segment.close()
+
+    def ask(self) -> None:
+        """Asks the decoder for fresher frames, until `unask`."""
+        with self._mutex:
+            if not self._asking and not self._closed:
+                locks.lock_shared(self.segment.fd, layout.DEMAND_BYTE)
+            self._asking += 1
+
+    def unask(self) -> None:
+        """Takes one `ask` back."""
+        with self._mutex:
+            self._asking -= 1
+            if not self._asking and not self._closed:
+                locks.unlock(self.segment.fd, layout.DEMAND_BYTE)
+
+    @property
+    def state(self) -> State:
+        """How the camera does; ``down`` once this is closed, perhaps by another thread."""
+        with self._mutex:
+            return "down" if self._closing else self.segment.state
+
+    def close(self) -> None:
+        """Closes the segment's file as soon as no frame of it is pinned."""
+        with self._mutex:
+            if not self._closing and not any(self._pins):
+                self.segment.close()
+            self._closing = True
+
+    @property
+    def _closed(self) -> bool:
+        return self._closing and not any(self._pins)
+
+    def _pin(self, slot: int) -> bool:
+        with self._mutex:
+            if self._closing:
+                return False
+            if not self._pins[slot] and not locks.lock_shared(self.segment.fd, layout.SLOT_BYTE + slot):
+                return False
+            self._pins[slot] += 1
+            return True
+
+    def _frame(self, slot: int) -> Frame | None:
+        offset = layout.RECORDS_OFFSET + slot * layout.RECORD_SIZE
+        record = _RECORD.unpack_from(self.segment.memory, offset)
+        seq, pts, captured, arrived, matrix, colour_range, key_frame, clock = record
+        if not seq:  # its writer died while it filled the slot
+            self.unpin(slot)
+            return None
+        if matrix not in layout.MATRICES or clock >= len(layout.CLOCKS):
+            raise SegmentFormatError(f"{self._path}: damaged: frame {seq} has matrix {matrix}, clock {clock}")
+        geometry = self.segment.geometry
+        stamp = Stamp(
+            None if pts == layout.NO_PTS else pts,
+            captured,
+            arrived,
+            layout.MATRICES[matrix],
+            colour_range == 2,
+            key_frame != 0,
+            layout.CLOCKS[clock],
+        )
+        return Frame(
+            self.segment.planes[slot],
+            geometry.width,
+            geometry.height,
+            geometry.pixel_format,
+            seq,
+            stamp,
+            partial(self.unpin, slot),
+        )
+
+
+class Demand:
+    """A reader's wish for fresher frames, on whatever segment the camera has; given up with the block."""
+
+    def __init__(self) -> None:
+        self._attachment: Attachment | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._attachment is not None:
+            self._attachment.unask()
+
+    def to(self, attachment: Attachment) -> None:
+        """Asks that segment's decoder, and no other any more."""
+        if self._attachment is not attachment:
+            attachment.ask()
+            if self._attachment is not None:
+                self._attachment.unask()
+            self._attachment = attachment
+
+
+class FrameReader:
+    """Reads the frames of one camera. Several threads may use one reader at once.
+
+    Processes made by fork(2) share its locks: make readers after forking, or spawn.
+
+    Args:
+        code: the camera's code.
+        prefix: of segment names, as in ``[shm] prefix``.
+
+    Raises:
+        ValueError: the code or the prefix is none.
+    """
+
+    def __init__(self, code: str, *, prefix: str = "framesrv") -> None:
+        self.code = code
+        self._path = f"{SHM}/{layout.segment_name(prefix, code)}"
+        self._mutex = threading.Lock()
+        self._attachment: Attachment | None = None
+        self._closed = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Detaches. Frames that are still pinned stay valid until they are released."""
+        with self._mutex:
+            self._closed = True
+            self._detach()
+
+    def latest(self, max_age: float | None = 1.0, timeout: float = 2.0) -> Frame:
+        """The newest frame, pinned: use it in a ``with``, or release it.
+
+        While it waits, a decoder on demand is asked to decode. It takes the next packet for that: with a `timeout`
+        of 0 such a camera gives nothing.
+
+        Args:
+            max_age: seconds; an older frame is not given but a new one waited for. 0: one that arrives after the
+                call. None: any age will do.
+            timeout: seconds to wait for such a frame; 0 does not wait.
+
+        Raises:
+            FrameUnavailableError: no such camera, or no frame in time; its `reason` says which.
+            SegmentError: the segment is damaged, of another version, or not for this user to read.
+        """
+        return self._next(time.monotonic() + timeout, max_age, None, 0)[0]
+
+    def frames(self, timeout: float = 5.0) -> Iterator[Frame]:
+        """Every frame from now on, the newest each time, pinned for the body of the loop.
+
+        A body slower than the camera misses frames (a gap in `Frame.seq`), but never gets one twice or out of
+        order. The numbers begin anew where the camera's decoder was stopped and started again. A decoder on demand
+        decodes every frame from the first one asked for until the iterator is closed.
+
+        Args:
+            timeout: seconds to wait for each.
+
+        Raises:
+            FrameUnavailableError: none came in time.
+            SegmentError: as `latest`.
+        """
+        attachment, last = self._attached(), 0
+        if attachment is not None:
+            newest = attachment.newest()
+            if newest is not None:
+                with newest:
+                    last = newest.seq
+        return self._frames(timeout, attachment, last)
+
+    def _frames(self, timeout: float, attachment: Attachment | None, last: int) -> Iterator[Frame]:
+        with Demand() as demand:
+            while True:
+                frame, attachment = self._next(time.monotonic() + timeout, None, attachment, last, demand)
+                with frame:
+                    last = frame.seq
+                    yield frame
+
+    def _next(
+        self,
+        deadline: float,
+        max_age: float | None,
+        origin: Attachment | None,
+        after: int,
+        demand: Demand | None = None,
+    ) -> tuple[Frame, Attachment]:
+        """A frame fresh enough and, if it is of the attachment `origin`, numbered above `after`."""
+        began = time.monotonic_ns()
+        age: float | None = None
+        with ExitStack() as stack:
+            watch: Watch | None = None
+            while True:
+                attachment = self._attached()
+                remaining = deadline - time.monotonic()
+                if attachment is None:
+                    if watch is None:
+                        watch = stack.enter_context(Watch(SHM))
+                    elif remaining > 0:
+                        watch.wait(min(LIVENESS, remaining))
+                    else:
+                        raise self._unavailable("absent", None)
+                    continue
+                sequence = attachment.segment.sequence
+                frame = attachment.newest()
+                if frame is not None:
+                    age = frame.age
+                    seen = attachment is origin and frame.seq <= after
+                    if not seen and (max_age is None or age <= max_age or frame.stamp.arrived_ns > began):
+                        return frame, attachment
+                    frame.release()
+                if remaining <= 0:
+                    raise self._unavailable(_reason(attachment), age, attachment, max_age)
+                if demand is None:
+                    demand = stack.enter_context(Demand())
+                demand.to(attachment)
+                if not attachment.segment.wait(sequence, min(LIVENESS, remaining)):
+                    self._look_for_another(attachment)
+
+    def _attached(self) -> Attachment | None:
+        """The camera's segment; None while there is none."""
+        with self._mutex:
+            if self._closed:
+                raise ValueError(f"the reader of camera {self.code} is closed")
+            if self._attachment is not None and self._attachment.segment.retired:
+                self._detach()
+            if self._attachment is None:
+                try:
+                    segment = Segment.attach(self._path)
+                except (FileNotFoundError, HalfMadeError):
+                    return None
+                if segment.retired:  # its writer is between marking and unlinking it
+                    segment.close()
+                    return None
+                self._attachment = Attachment(segment, self._path)
+            return self._attachment
+
+    def _look_for_another(self, attachment: Attachment) -> None:
+        """Detaches from a segment that has lost its name without being retired."""
+        with self._mutex:
+            if self._attachment is attachment and not same_file(attachment.segment.fd, self._path):
+                self._detach()
+
+    def _detach(self) -> None:
+        if self._attachment is not None:
+            self._attachment.close()
+            self._attachment = None
+
+    def _unavailable(
+        self,
+        reason: Reason,
+        age: float | None,
+        attachment: Attachment | None = None,
+        max_age: float | None = None,
+    ) -> FrameUnavailableError:
+        error = "" if attachment is None else attachment.segment.error
+        sentence = {
+            "absent": f"there is no {self._path}: its decoder was never started, or has been stopped",
+            "down": "its decoder is not running",
+            "connecting": "its decoder has no picture yet",
+            "stalled": "its stream stands still",
+            "stale": f"no {f'frame younger than {max_age} s' if max_age else 'new frame'} came in time",
+        }[reason]
+        newest = "" if age is None else f"; the newest frame is {age:.1f} s old"
+        because = f" ({error})" if error else ""
+        return FrameUnavailableError(self.code, reason, f"camera {self.code}: {sentence}{because}{newest}", age)
+
+
+def _reason(attachment: Attachment) -> Reason:
+    state = attachment.state
+    return "stale" if state == "live" else state

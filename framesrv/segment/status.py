@@ -1,0 +1,122 @@
+"""How every camera of the host does, read from the segment headers alone."""
+
+import os
+import time
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from framesrv.errors import SegmentError
+from framesrv.segment import layout
+from framesrv.segment.mapping import SHM, Segment, State
+from framesrv.settings import Camera, Settings
+
+NUMBERS = ("seq", "dropped", "corrupt", "reconnects", "blocked", "pid", "frames", "bytes", "decode", "started")
+
+
+@dataclass(frozen=True)
+class CameraStatus:
+    """One camera, as ``framesrv ls --json`` shows it.
+
+    Attributes:
+        code: the camera's code.
+        state: ``live``, ``stalled`` (nothing comes), ``connecting`` (no picture yet) or ``down`` (no decoder).
+        width: pixels, 0 while unknown; so is `height`.
+        pixel_format: of the frames in shared memory.
+        decode: the policy, as configured.
+        fps: frames a second over about the last sixteen, 0 while unknown.
+        seq: number of the newest frame.
+        age_s: seconds since it arrived, None if there is none.
+        dropped: frames not published, every slot being pinned.
+        corrupt: frames and packets found damaged and held back.
+        reconnects: times the source was lost.
+        readers_blocked: frames written over the newest one, readers having pinned all other slots.
+        pid: of the decoder, None if it is down.
+        error: the newest error of the source, empty if there was none.
+        frames: published.
+        received: bytes of packets from the source.
+        decode_s: seconds spent decoding.
+        started_at: Unix seconds at which the decoder began, None if none ever did; of the last one if it is down.
+        nbytes: of shared memory.
+    """
+
+    code: str
+    state: State
+    width: int = 0
+    height: int = 0
+    pixel_format: str = ""
+    decode: str = ""
+    fps: float = 0.0
+    seq: int = 0
+    age_s: float | None = None
+    dropped: int = 0
+    corrupt: int = 0
+    reconnects: int = 0
+    readers_blocked: int = 0
+    pid: int | None = None
+    error: str = ""
+    frames: int = 0
+    received: int = 0
+    decode_s: float = 0.0
+    started_at: float | None = None
+    nbytes: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields of the JSON form; `error` is for people, what follows it for metrics."""
+        fields = asdict(self)
+        for name in ("error", "frames", "received", "decode_s", "started_at", "nbytes"):
+            del fields[name]
+        return fields
+
+
+def cameras(settings: Settings) -> list[CameraStatus]:
+    """Every configured camera in the configuration's order, then every other that has a segment."""
+    prefix = settings.shm.prefix
+    configured = {one.code: one for one in settings.cameras}
+    others = sorted(name.removeprefix(f"{prefix}.") for name in os.listdir(SHM) if name.startswith(f"{prefix}."))
+    codes: Iterable[str] = [*configured, *(code for code in others if code not in configured)]
+    return [camera(prefix, code, configured.get(code)) for code in codes]
+
+
+def camera(prefix: str, code: str, configured: Camera | None = None) -> CameraStatus:
+    """One camera; ``down``, with the reason as `error`, where its segment cannot be read."""
+    decode = configured.decode if configured else ""
+    try:
+        segment = Segment.attach(f"{SHM}/{layout.segment_name(prefix, code)}")
+    except (FileNotFoundError, ValueError):
+        return CameraStatus(code, "down", decode=decode)
+    except SegmentError as error:
+        return CameraStatus(code, "down", decode=decode, error=str(error))
+    try:
+        return _read(segment, code, decode)
+    finally:
+        segment.close()
+
+
+def _read(segment: Segment, code: str, decode: str) -> CameraStatus:
+    header, geometry, state = segment.header, segment.geometry, segment.state
+    number = {name: int(header[name][0]) for name in NUMBERS}
+    interval = int(header["interval"][0])
+    arrived = segment.arrived
+    return CameraStatus(
+        code=code,
+        state=state,
+        width=geometry.width,
+        height=geometry.height,
+        pixel_format=geometry.pixel_format if geometry.slots else "",
+        decode=decode or bytes(header["decode_policy"][0]).decode("utf-8", "replace"),
+        fps=round(1e9 / interval, 1) if interval and state == "live" else 0.0,
+        seq=number["seq"],
+        age_s=None if arrived is None else round((time.monotonic_ns() - arrived) / 1e9, 3),
+        dropped=number["dropped"],
+        corrupt=number["corrupt"],
+        reconnects=number["reconnects"],
+        readers_blocked=number["blocked"],
+        pid=None if state == "down" else number["pid"],
+        error=segment.error,
+        frames=number["frames"],
+        received=number["bytes"],
+        decode_s=number["decode"] / 1e9,
+        started_at=number["started"] / 1e9 or None,
+        nbytes=geometry.nbytes,
+    )

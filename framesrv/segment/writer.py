@@ -1,0 +1,338 @@
+"""`FrameWriter`: the one writer of a camera's segment. It never waits for a reader.
+
+A frame is copied once, from the decoder's memory into a slot. The writer fills a slot that nobody has pinned and
+that is not the newest; if there is none, the newest; if that is pinned as well, the frame is dropped and counted.
+"""
+
+import grp
+import os
+import struct
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+
+from framesrv.errors import SegmentBusyError, SegmentError
+from framesrv.segment import layout, locks
+from framesrv.segment.frame import Pixels, Stamp
+from framesrv.segment.layout import Geometry, PixelFormat
+from framesrv.segment.mapping import SHM, Segment
+
+ATTEMPTS = 8  # at a name that other writers take and give up at the same time
+
+_BODY = struct.Struct(layout.RECORD)
+_MATRIX_NUMBERS = {name: number for number, name in layout.MATRICES.items()}
+
+
+@dataclass
+class Slot:
+    """A slot while it is being filled.
+
+    Attributes:
+        planes: writable uint8 views, shaped as those of `Frame`.
+        stamp: what the frame carries besides its pixels; now and the colours usual for its height unless set.
+    """
+
+    planes: tuple[Pixels, ...]
+    stamp: Stamp | None = None
+
+
+class FrameWriter:
+    """Writes the frames of one camera, from one thread.
+
+    Args:
+        code: the camera's code.
+        width: pixels; 0, with `height` 0, where it is not known yet: see `resize`.
+        height: pixels.
+        pixel_format: ``yuv420p`` or ``bgr24``.
+        slots: 2 (a double buffer) to 16. With two more than there are readers no frame is ever dropped.
+        prefix: of segment names.
+        mode: permissions of the segment.
+        group: its group's name; this process's own where None or empty.
+
+    Raises:
+        SegmentBusyError: the camera has a live writer.
+        SegmentSpaceError: shared memory is too small.
+        SegmentError: the segment cannot be made; the group is unknown or not to be given by this user.
+        ValueError: an argument is out of its range.
+    """
+
+    def __init__(
+        self,
+        code: str,
+        width: int,
+        height: int,
+        pixel_format: PixelFormat,
+        *,
+        slots: int = 2,
+        prefix: str = "framesrv",
+        mode: int = 0o640,
+        group: str | None = None,
+    ) -> None:
+        self.code = code
+        self._path = f"{SHM}/{layout.segment_name(prefix, code)}"
+        self._mode = mode
+        self._gid = _gid(group)
+        self._slots = slots
+        self._closed = False
+        wanted = Geometry(width, height, pixel_format, slots) if width or height else None
+        self._previous = 0
+        self._use(self._claim(wanted or layout.UNKNOWN))
+        try:
+            self._segment.admit(self._mode, self._gid)
+            self._segment.header["pid"] = os.getpid()
+            self._segment.header["started"] = time.time_ns()
+            self._segment.header["interval"] = 0
+            self.connecting()
+            if wanted is not None:
+                self.resize(width, height, pixel_format)
+        except BaseException:
+            self._segment.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Retires and removes the segment; readers are woken and told that it has ended."""
+        if not self._closed:
+            self._closed = True
+            self._segment.retire(self._path)
+            self._segment.close()
+
+    @property
+    def geometry(self) -> Geometry:
+        """Size and form of the frames; its `slots` are 0 while they are unknown."""
+        return self._segment.geometry
+
+    @property
+    def frames(self) -> int:
+        """Frames published."""
+        return self._segment.longs[_FRAMES]
+
+    @property
+    def demanded(self) -> bool:
+        """Whether a reader asks for a fresher frame than the newest, or looks at the newest at this moment."""
+        segment = self._segment
+        if locks.is_held(segment.fd, layout.DEMAND_BYTE, exclusively=False):
+            return True
+        newest = segment.newest
+        return newest < segment.geometry.slots and locks.is_held(
+            segment.fd, layout.SLOT_BYTE + newest, exclusively=False
+        )
+
+    @property
+    def flowing(self) -> bool:
+        """Whether the source is there, as far as this writer was told."""
+        return self._segment.words[_STATE] == layout.LIVE
+
+    def connecting(self) -> None:
+        """Tells readers that the source is not there (yet, or any more); the next frame tells them that it is."""
+        self._segment.words[_STATE] = layout.CONNECTING
+        self._previous = 0
+
+    def idle(self, width: int, height: int, pixel_format: PixelFormat) -> None:
+        """Tells readers that the source is there and that its frames, of this form, are decoded when one asks.
+
+        Raises:
+            SegmentSpaceError: as `resize`.
+        """
+        self.resize(width, height, pixel_format)
+        self._segment.words[_STATE] = layout.LIVE
+        self._segment.longs[_INTERVAL] = self._previous = 0
+
+    def resize(self, width: int, height: int, pixel_format: PixelFormat) -> bool:
+        """Makes the segment one for frames of this form; False if it is already.
+
+        A segment of another form is retired and a new one made, which goes on with its counters and numbers;
+        readers attach to it by themselves.
+
+        Raises:
+            SegmentSpaceError: shared memory is too small; there is then no segment for readers.
+            ValueError: a size out of range.
+        """
+        wanted = (width, height, pixel_format, self._slots)
+        if wanted == self._form:
+            return False
+        geometry = Geometry(*wanted)
+        old = self._segment
+        status = old.header.copy()
+        old.retire(self._path)
+        try:
+            segment = Segment.make(self._path, geometry, self._mode, self._gid)
+        except FileExistsError:
+            raise SegmentBusyError(f"{self._path}: another writer has taken the camera") from None
+        old.close()
+        for field in _STATUS:
+            segment.header[field] = status[field]
+        self._use(segment)
+        return True
+
+    @contextmanager
+    def next(self) -> Iterator[Slot | None]:
+        """A slot to fill, published on leaving; not on an exception. None if every slot is pinned.
+
+        Raises:
+            ValueError: the size of the frames is not known yet.
+        """
+        taken = self._take()
+        if taken is None:
+            self.count("dropped")
+            yield None
+            return
+        slot = Slot(self._segment.planes[taken])
+        try:
+            yield slot
+        except BaseException:
+            locks.unlock(self._segment.fd, layout.SLOT_BYTE + taken)
+            raise
+        self._publish(taken, slot.stamp or Stamp.now(self._segment.geometry.height))
+
+    def write(self, planes: Sequence[Pixels], stamp: Stamp | None = None) -> bool:
+        """Copies a frame into a slot and publishes it; False if every slot is pinned, and the frame dropped.
+
+        Args:
+            planes: uint8 arrays shaped as those of `Frame`.
+            stamp: what the frame carries besides; now, with the colours usual for its height, where None.
+
+        Raises:
+            ValueError: the planes are not of the segment's form; nothing is published.
+        """
+        expected = [view.shape for view in self._segment.planes[0]] if self._segment.planes else []
+        if [plane.shape for plane in planes] != expected:
+            raise ValueError(f"planes of shapes {[plane.shape for plane in planes]}: expected {expected}")
+        with self.next() as slot:
+            if slot is None:
+                return False
+            for view, plane in zip(slot.planes, planes, strict=True):
+                np.copyto(view, plane, casting="no")
+            slot.stamp = stamp
+        return True
+
+    def count(self, counter: str, number: int = 1) -> None:
+        """Adds to a counter of the header: ``corrupt``, ``reconnects``, ``bytes``, ``decode`` (nanoseconds)..."""
+        self._segment.header[counter] += number
+
+    def active(self) -> None:
+        """Notes that a packet has come from the source."""
+        self._segment.longs[_ACTIVITY] = time.monotonic_ns()
+
+    def describe(self, *, decode: str | None = None, error: str | None = None) -> None:
+        """Tells readers the decode policy, or the source's newest error."""
+        if decode is not None:
+            self._segment.header["decode_policy"] = decode.encode()
+        if error is not None:
+            # a cut in the middle of a character is dropped, not shown as rubbish
+            self._segment.header["error"] = error.encode()[:256].decode("utf-8", "ignore").encode()
+
+    def _claim(self, geometry: Geometry) -> Segment:
+        """The camera's segment as a former writer left it, or else a new one of that form."""
+        for _ in range(ATTEMPTS):
+            segment = Segment.adopt(self._path)
+            if segment is not None:
+                return segment
+            try:
+                return Segment.make(self._path, geometry, self._mode, self._gid)
+            except FileExistsError:
+                continue
+        raise SegmentBusyError(f"{self._path}: other writers keep making and removing it")
+
+    def _use(self, segment: Segment) -> None:
+        self._segment = segment
+        geometry = segment.geometry
+        self._form = (geometry.width, geometry.height, geometry.pixel_format, geometry.slots)
+        self._seq = int(segment.header["seq"][0])
+        self._order = list(range(segment.geometry.slots))
+        if segment.newest < segment.geometry.slots:
+            self._order.remove(segment.newest)
+            self._order.append(segment.newest)
+
+    def _take(self) -> int | None:
+        """Locks the oldest slot that nobody has pinned, the newest last, and marks it as empty."""
+        segment = self._segment
+        if not self._order:
+            raise ValueError("the size of the frames is not known yet: resize the writer first")
+        for slot in self._order:
+            if locks.lock_exclusive(segment.fd, layout.SLOT_BYTE + slot):
+                if slot == segment.newest:
+                    self.count("blocked")
+                segment.longs[_seq_index(slot)] = 0
+                return slot
+        return None
+
+    def _publish(self, slot: int, stamp: Stamp) -> None:
+        segment = self._segment
+        self._seq += 1
+        _BODY.pack_into(
+            segment.memory,
+            _seq_index(slot) * 8 + layout.RECORD_BODY,
+            layout.NO_PTS if stamp.pts is None else stamp.pts,
+            stamp.captured_ns,
+            stamp.arrived_ns,
+            _MATRIX_NUMBERS[stamp.matrix],
+            2 if stamp.full_range else 1,
+            stamp.key_frame,
+            layout.CLOCKS.index(stamp.clock),
+        )
+        # first: were this writer killed between the two, the next one would use the number again
+        segment.longs[_SEQ] = self._seq
+        segment.longs[_seq_index(slot)] = self._seq
+        segment.longs[_SEQ] = self._seq
+        segment.words[_STATE] = layout.LIVE
+        segment.words[layout.NEWEST_OFFSET // 4] = slot
+        locks.unlock(segment.fd, layout.SLOT_BYTE + slot)
+        segment.announce()  # before the rest: somebody waits
+        self._order.remove(slot)
+        self._order.append(slot)
+        segment.longs[_FRAMES] += 1
+        self._pace(stamp.arrived_ns)
+
+    def _pace(self, arrived: int) -> None:
+        """Keeps the mean time between frames, over about the last sixteen.
+
+        Where the stream has B frames, a frame may have arrived before the one published last.
+        """
+        longs = self._segment.longs
+        mean = longs[_INTERVAL]
+        if self._previous:
+            interval = max(0, arrived - self._previous)
+            longs[_INTERVAL] = interval if not mean else (mean * 15 + interval) // 16
+        longs[_ACTIVITY] = max(longs[_ACTIVITY], arrived)
+        self._previous = max(self._previous, arrived)
+
+
+def _index(field: str) -> int:
+    """Where a field of the header stands in the segment's words or longs."""
+    fields = layout.HEADER.fields
+    assert fields is not None  # noqa: S101  it is a structure
+    return int(fields[field][1]) // fields[field][0].itemsize
+
+
+def _seq_index(slot: int) -> int:
+    return (layout.RECORDS_OFFSET + slot * layout.RECORD_SIZE) // 8
+
+
+def _gid(group: str | None) -> int | None:
+    if not group:
+        return None
+    try:
+        return grp.getgrnam(group).gr_gid
+    except KeyError:
+        raise SegmentError(f"there is no group {group!r} on this host: see [shm] group") from None
+
+
+_ACTIVITY, _FRAMES, _INTERVAL, _SEQ = (_index(field) for field in ("activity", "frames", "interval", "seq"))
+_STATE = _index("state")
+_STATUS = (
+    *("state", "pid", "started", "frames", "dropped", "blocked", "corrupt", "reconnects", "bytes"),
+    *("decode", "activity", "interval", "seq", "decode_policy", "error"),
+)

@@ -1,0 +1,106 @@
+"""What requests are answered with, as one configuration says. A new configuration makes new means.
+
+A request keeps those it began with, so that nothing changes under it.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Self
+
+import msgspec
+import redis
+
+from framesrv.settings import FIXED, Settings
+from snapd.answers.callback import Delivery
+from snapd.answers.handover import Handover
+from snapd.pictures.capture import Captures
+from snapd.pictures.encoder import Encoder
+from snapd.requests.redis import COMMAND_LIMIT
+from snapd.stores.store import Store, open_store
+from snapd.telemetry.counters import Tally
+
+UPLOAD_LIMIT = 17.0  # s that a store takes at most, with its second try
+CALLBACK_PAUSE = 1.0  # s between two callbacks, at most
+SPARE = 2.0  # s for taking and encoding a picture
+
+
+def job_limit(settings: Settings) -> float:
+    """The seconds that answering one request takes at most, whatever hangs.
+
+    Redis counts twice: a job whose first command fails sends only the one that cannot be left out. So do
+    callbacks: an answer may have to wait for one to end before its own begins.
+    """
+    callbacks = 2 * settings.result.callback_timeout + CALLBACK_PAUSE
+    return settings.snapshot.wait + SPARE + UPLOAD_LIMIT + 2 * callbacks + 2 * COMMAND_LIMIT
+
+
+def settle(old: Settings, new: Settings) -> tuple[Settings, list[str]]:
+    """`new` with the values of `old` where a restart is needed, and the keys of those that differ."""
+    sections: dict[str, Any] = {}
+    differing: list[str] = []
+    for name, keys in FIXED.items():
+        before, after = getattr(old, name), getattr(new, name)
+        kept = {key: getattr(before, key) for key in keys if getattr(before, key) != getattr(after, key)}
+        differing += [f"{name}.{key}" for key in kept]
+        sections[name] = msgspec.structs.replace(after, **kept)
+    return msgspec.structs.replace(new, **sections), differing
+
+
+@dataclass(frozen=True)
+class Means:
+    """Everything for answering that hangs on the configuration."""
+
+    settings: Settings
+    encoder: Encoder
+    captures: Captures
+    store: Store
+    handover: Handover
+
+    @classmethod
+    def of(
+        cls,
+        settings: Settings,
+        client: redis.Redis,
+        *,
+        tally: Tally | None = None,
+        old: Self | None = None,
+        encoder: Encoder | None = None,
+    ) -> Self:
+        """The means of `settings`; what is the same in `old` goes on, with its connections and what it has learnt.
+
+        `tally` counts callbacks that fail.
+
+        Raises:
+            ConfigError: the store's settings are incomplete, or values cannot be.
+            EncoderError: the encoder is not on this host.
+        """
+        snapshot, was = settings.snapshot, old.settings if old else None
+        if old and was and (was.snapshot.encoder, was.snapshot.quality) == (snapshot.encoder, snapshot.quality):
+            encoder = old.encoder
+        encoder = encoder or Encoder(snapshot.encoder, snapshot.quality)
+        captures = Captures(
+            encoder,
+            prefix=settings.shm.prefix,
+            max_age=snapshot.max_age,
+            wait=snapshot.wait,
+            on_demand=[camera.code for camera in settings.cameras if camera.decode == "demand"],
+        )
+        if old and was and (was.store, was.file) == (settings.store, settings.file):
+            store = old.store
+        else:
+            store = open_store(settings.store, connections=snapshot.workers, file=settings.file)
+        if old and was and was.result == settings.result:
+            handover = old.handover
+        else:
+            handover = Handover(Delivery(settings.result, client, tally))
+        return cls(settings, encoder, captures, store, handover)
+
+    @cached_property
+    def codes(self) -> frozenset[str]:
+        """The cameras of this host."""
+        return frozenset(camera.code for camera in self.settings.cameras)
+
+    @cached_property
+    def limit(self) -> float:
+        """The seconds that answering one request takes at most."""
+        return job_limit(self.settings)

@@ -1,0 +1,83 @@
+"""What snapd and its pages tell one another: one JSON object a line, over a socket pair.
+
+The pages are not told what they do not need: neither the store's keys nor the cameras' passwords.
+"""
+
+from collections.abc import Mapping
+from typing import TypeAlias
+
+import msgspec
+from msgspec import Struct
+
+from framesrv.settings import Result, Settings, Store
+from snapd.telemetry.counters import Kind
+from snapd.telemetry.trace import Trace
+
+LONGEST = 64 * 1024 * 1024  # bytes of a line
+
+
+class Configured(Struct, frozen=True, tag=True):
+    """The configuration from now on; see `shown`."""
+
+    settings: Settings
+
+
+class Answered(Struct, frozen=True, tag=True):
+    """A request was."""
+
+    trace: Trace
+
+
+class Condition(Struct, frozen=True, tag=True):
+    """How the service does.
+
+    Attributes:
+        status: in words.
+        joined: whether it has ever been a consumer of the group.
+        away: why Redis cannot be read; empty if it can.
+        hang: what hangs; empty if nothing does.
+        counts: as `Tally.counts` gives them.
+        store: what the store said last, see `StoreAnswer`; None if it was not asked yet.
+    """
+
+    status: str = "starting"
+    joined: bool = False
+    away: str = ""
+    hang: str = ""
+    counts: Mapping[Kind, Mapping[str, int]] = {}
+    store: "StoreAnswer | None" = None
+
+
+class StoreAnswer(Struct, frozen=True, tag=True):
+    """Whether the store took a picture, or answered when asked.
+
+    Attributes:
+        ok: whether it did.
+        message: a sentence.
+        at: monotonic seconds.
+    """
+
+    ok: bool
+    message: str
+    at: float
+
+
+class AskStore(Struct, frozen=True, tag=True):
+    """From the pages: somebody wants to know whether the store can be reached; a `Condition` answers."""
+
+
+ToPages: TypeAlias = Configured | Answered | Condition
+
+_encoder = msgspec.json.Encoder()
+to_pages = msgspec.json.Decoder(ToPages)
+
+
+def line(message: ToPages | AskStore) -> bytes:
+    """`message` as it goes over the socket."""
+    return _encoder.encode(message) + b"\n"
+
+
+def shown(settings: Settings) -> Settings:
+    """`settings` without what the pages need not know."""
+    cameras = tuple(msgspec.structs.replace(camera, source="-") for camera in settings.cameras)
+    return msgspec.structs.replace(settings, file=None, store=Store(), result=Result(), cameras=cameras)

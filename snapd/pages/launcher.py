@@ -1,0 +1,319 @@
+"""The pages as snapd has them: it listens, starts the process that answers, tells it what happens, starts it anew.
+
+One thread does all of this. Nothing here can hold a request up: who answers one leaves its trace in a queue with a
+limit. An address that is taken, and a process that dies, are tried again for as long as snapd runs, ever more rarely.
+"""
+
+import logging
+import os
+import random
+import select
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+
+from framesrv import FramesrvError, log
+from framesrv.settings import Http
+from snapd.pages import channel
+from snapd.service import Service
+from snapd.telemetry.counters import Tally
+from snapd.telemetry.trace import Trace
+from snapd.wire.result import (
+    BAD_ENCODING,
+    BAD_ID,
+    BAD_PATH,
+    EXPIRED,
+    INCOMPLETE,
+    INTERNAL,
+    NOT_CONNECTED,
+    UPLOAD_FAILED,
+)
+
+KEPT = 1000  # traces that wait to be told
+BACKLOG = 128  # connections that wait to be taken
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # s before another try
+SOUND = 60.0  # s that a process must have run for its end to count as a first one
+SEND_TIMEOUT = 5.0  # s in which the process must have taken what it is told
+END_TIMEOUT = 2.0  # s in which it must have ended
+ASKED_AGAIN = 5.0  # s after which the store is asked again
+
+REASONS = {
+    INCOMPLETE: "incomplete",
+    BAD_ENCODING: "bad_encoding",
+    BAD_ID: "bad_id",
+    BAD_PATH: "bad_path",
+    NOT_CONNECTED.partition("{")[0]: "not_connected",
+    UPLOAD_FAILED: "upload_failed",
+    EXPIRED: "expired",
+    INTERNAL: "internal",
+}
+
+logger = logging.getLogger(__name__)
+
+
+class Pages:
+    """Shows `service` at an address.
+
+    Args:
+        http: checked; its `listen` is not empty.
+        log_format: of the process.
+        tally: the service's; answered requests are counted there too.
+        on_change: is called when `problem` has changed.
+
+    Attributes:
+        problem: why nothing is shown; empty if that is not so.
+        address: where the pages are, as a URL; empty until they are.
+    """
+
+    def __init__(
+        self,
+        http: Http,
+        log_format: log.Format = "auto",
+        tally: Tally | None = None,
+        on_change: Callable[[], object] = lambda: None,
+    ) -> None:
+        self.problem = ""
+        self.address = ""
+        self._http = http
+        self._log_format = log_format
+        self._tally = tally or Tally()
+        self._on_change = on_change
+        self._traces: deque[Trace] = deque(maxlen=KEPT)
+        self._store: channel.StoreAnswer | None = None
+        self._told: channel.Condition | None = None
+        self._is_new = False
+        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._stopped = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._listener: socket.socket | None = None
+        self._child: subprocess.Popen[bytes] | None = None
+        self._channel: socket.socket | None = None
+        self._began = 0.0
+        self._failures = 0
+
+    def start(self, service: Service) -> None:
+        """Starts the thread."""
+        self._thread = threading.Thread(target=self._run, args=(service,), name="pages", daemon=True)
+        self._thread.start()
+
+    def changed(self) -> None:
+        """Something that is shown has. For any thread."""
+        os.eventfd_write(self._wake, 1)
+
+    def reload(self) -> None:
+        """The service's settings have changed."""
+        self._is_new = True
+        self.changed()
+
+    def answered(self, trace: Trace) -> None:
+        """A request was; for any thread."""
+        self._tally.add("requests", reason(trace))
+        if trace.message == UPLOAD_FAILED:
+            self._store = channel.StoreAnswer(False, "the last upload failed, see the log", time.monotonic())
+        elif any(name == "uploading" for name, _ in trace.stages):
+            self._store = channel.StoreAnswer(True, "the last upload succeeded", time.monotonic())
+        self._traces.append(trace)
+        self.changed()
+
+    def stop(self) -> None:
+        """Ends every connection and the process, at once. For any thread."""
+        self._stopped.set()
+        self.changed()
+
+    def join(self) -> None:
+        """Waits for that."""
+        if self._thread is not None:
+            self._thread.join(2 * END_TIMEOUT)
+
+    def _run(self, service: Service) -> None:
+        try:
+            while not self._stopped.is_set():
+                pause: float | None = None
+                try:
+                    pause = self._advance(service)
+                except OSError as error:  # the process is gone, or does not listen
+                    pause = self._lost(str(error))
+                except Exception:
+                    logger.exception("Pages failed, going on")
+                    pause = self._lost("an unforeseen error")
+                self._sleep(pause)
+        finally:
+            self._end()
+            if self._listener is not None:
+                self._listener.close()
+
+    def _advance(self, service: Service) -> float | None:
+        """Does what is to be done now; gives the seconds after which to come again, None if only when woken."""
+        if self._listener is None:
+            try:
+                self._listen()
+            except OSError as error:
+                return self._refused(error)
+        if self._channel is None:
+            self._begin()
+            self._told, self._is_new = None, True
+        self._tell(service)
+        self._hear(service)
+        return None
+
+    def _sleep(self, pause: float | None) -> None:
+        poll = select.poll()
+        poll.register(self._wake, select.POLLIN)
+        if self._channel is not None:
+            poll.register(self._channel, select.POLLIN)
+        until = None if pause is None else time.monotonic() + pause
+        while not self._stopped.is_set():
+            left = None if until is None else max(0.0, until - time.monotonic()) * 1000
+            ready = poll.poll(left)
+            if any(fd == self._wake for fd, _ in ready):
+                os.eventfd_read(self._wake)
+            if not ready or until is None:
+                return
+
+    def _listen(self) -> None:
+        family, kind, _, _, address = socket.getaddrinfo(
+            self._http.host, self._http.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+            listener.listen(BACKLOG)
+            listener.setblocking(False)
+        except BaseException:
+            listener.close()
+            raise
+        self._listener = listener
+        host = f"[{self._http.host}]" if ":" in self._http.host else self._http.host
+        self.address = f"http://{host}:{listener.getsockname()[1]}/"
+        self._failures = 0
+        self._say("")
+        if self._http.token:
+            logger.info("Pages listen address=%s access=token", self.address)
+        elif self._http.is_local:
+            logger.info("Pages listen address=%s access=this-host", self.address)
+        else:
+            logger.warning("Pages are shown to everybody who reaches this host address=%s", self.address)
+
+    def _refused(self, error: OSError) -> float:
+        reason = f"pages cannot listen on {self._http.listen}: {error.strerror or error}"
+        if reason != self.problem:
+            logger.error("P%s; trying again, snapshots are served all the same", reason[1:])
+        self._say(reason)
+        return self._pause()
+
+    def _begin(self) -> None:
+        """Starts the process."""
+        if self._listener is None:
+            raise ValueError("nothing listens")
+        ours, theirs = socket.socketpair()
+        environment = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("FRAMESRV_", "OTEL_", "NOTIFY_", "WATCHDOG_"))  # secrets, and others' affairs
+        }
+        with theirs:
+            self._child = subprocess.Popen(
+                [
+                    *(sys.executable, "-m", "snapd.pages", str(self._listener.fileno())),
+                    *(str(theirs.fileno()), self._log_format),
+                ],
+                pass_fds=(self._listener.fileno(), theirs.fileno()),
+                stdin=subprocess.DEVNULL,
+                env={"MALLOC_ARENA_MAX": "2", **environment},
+                start_new_session=True,  # a Ctrl-C is snapd's affair
+            )
+        ours.settimeout(SEND_TIMEOUT)
+        self._channel, self._began = ours, time.monotonic()
+
+    def _tell(self, service: Service) -> None:
+        """Tells the process all that is new."""
+        if self._channel is None:
+            return
+        if self._is_new:
+            self._is_new = False
+            self._channel.sendall(channel.line(channel.Configured(channel.shown(service.settings))))
+        while self._traces:
+            self._channel.sendall(channel.line(channel.Answered(self._traces.popleft())))
+        condition = channel.Condition(
+            service.status.partition(",")[0],  # without the number in hand, which changes all the time
+            service.joined,
+            service.away,
+            service.hang,
+            self._tally.counts(),
+            self._store,
+        )
+        if condition != self._told:
+            self._channel.sendall(channel.line(condition))
+            self._told = condition
+
+    def _hear(self, service: Service) -> None:
+        """Asks the store, which is all that the process can want. Raises ConnectionError when it has ended."""
+        if self._channel is None or not select.select([self._channel], [], [], 0)[0]:
+            return
+        heard = self._channel.recv(4096)
+        if not heard:
+            raise ConnectionResetError(f"its process has ended {self._ending()}")
+        if self._store is None or time.monotonic() - self._store.at > ASKED_AGAIN:
+            try:
+                ok, message = True, service.check_store()
+            except FramesrvError as error:
+                ok, message = False, str(error)
+            self._store = channel.StoreAnswer(ok, log.mask(message), time.monotonic())
+        self._told = None
+        self._tell(service)
+
+    def _ending(self) -> str:
+        """How the process ended, in words."""
+        if self._child is None:
+            return "in no known way"
+        try:
+            status = self._child.wait(END_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            return "its connection, and hangs"
+        return f"by signal {-status}" if status < 0 else f"with status {status}"
+
+    def _lost(self, reason: str) -> float | None:
+        """The process is not there any more; gives the seconds after which to start another one."""
+        self._end()
+        if self._stopped.is_set():
+            return None
+        if time.monotonic() - self._began > SOUND:
+            self._failures = 0
+        pause = self._pause()
+        logger.error("Pages are started anew reason=%r in=%.1fs", reason, pause)
+        return pause
+
+    def _end(self) -> None:
+        """Ends the process."""
+        if self._channel is not None:
+            self._channel.close()  # it ends by itself at that
+            self._channel = None
+        if self._child is not None:
+            try:
+                self._child.wait(END_TIMEOUT)
+            except subprocess.TimeoutExpired:
+                self._child.kill()
+                self._child.wait()
+            self._child = None
+
+    def _pause(self) -> float:
+        self._failures += 1
+        longest: float = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(self._failures, 10))
+        return longest * random.uniform(0.5, 1)  # noqa: S311
+
+    def _say(self, problem: str) -> None:
+        if problem != self.problem:
+            self.problem = problem
+            self._on_change()
+
+
+def reason(trace: Trace) -> str:
+    """The outcome as a word; empty if it is ok."""
+    if trace.outcome == "ok":
+        return ""
+    return next((word for start, word in REASONS.items() if trace.message.startswith(start)), "other")

@@ -1,0 +1,1 @@
+"""From a camera's newest frame to a JPEG."""

@@ -1,0 +1,148 @@
+"""One picture for all the requests that arrive together.
+
+A `Capture` is a picture that will be taken when the first of its requests gets to it. Requests for the same
+camera join it until its frame is pinned; from then on the next one gets a capture of its own, so that nobody
+is given a frame that was pinned before his request arrived.
+
+A camera that gave no frame in time is not waited for again until it gives one, but for a request now and
+then: else requests for a few dead cameras would hold every worker.
+
+Of a camera on demand only a frame that has arrived after the request will do: its newest one may be from the
+last time that somebody looked.
+"""
+
+import threading
+import time
+import weakref
+from collections.abc import Collection
+from dataclasses import replace
+
+from framesrv import Frame, FrameReader, FramesrvError, FrameUnavailableError
+from snapd.pictures.encoder import Encoder, Picture
+
+BRIEFLY = 0.02  # s to wait for a camera that is known to fail; enough to find a new segment of it
+TRY_EVERY = 10.0  # s between requests that wait for such a camera as long as for any other
+
+
+class Capture:
+    """A picture of one camera, taken once, whoever asks first."""
+
+    def __init__(self, captures: "Captures", code: str) -> None:
+        self.code = code
+        self._captures = captures
+        self._lock = threading.Lock()
+        self._outcome: Picture | FramesrvError | None = None
+
+    def picture(self) -> Picture:
+        """The picture; the first call takes it and the others wait for that, with no time of converting or encoding.
+
+        Raises:
+            FramesrvError: the camera gave no frame (FrameUnavailableError), or its segment is unusable.
+        """
+        with self._lock:
+            shared = self._outcome is not None
+            if self._outcome is None:
+                try:
+                    self._outcome = self._captures.take(self)
+                except FramesrvError as error:
+                    self._outcome = error
+                finally:
+                    self._captures.close_to_others(self)
+        if isinstance(self._outcome, Picture):
+            return replace(self._outcome, converted=0.0, encoded=0.0) if shared else self._outcome
+        raise self._outcome
+
+
+class Captures:
+    """The captures of all cameras, and the readers they use, which are kept until nobody has a capture any more.
+
+    Args:
+        encoder: makes the pictures.
+        prefix: of the segments' names.
+        max_age: seconds; an older frame is not taken.
+        wait: seconds to wait for one.
+        on_demand: the codes of cameras that decode on demand.
+    """
+
+    def __init__(
+        self, encoder: Encoder, *, prefix: str, max_age: float, wait: float, on_demand: Collection[str] = ()
+    ) -> None:
+        self._encoder = encoder
+        self._prefix = prefix
+        self._max_age = max_age
+        self._wait = wait
+        self._on_demand = frozenset(on_demand)
+        self._lock = threading.Lock()
+        self._open: dict[str, Capture] = {}
+        self._readers: dict[str, FrameReader] = {}
+        self._finalizer = weakref.finalize(self, _detach, self._readers)
+        self._failing: dict[str, float] = {}  # the monotonic time at which to wait for that camera again
+
+    def join(self, code: str) -> Capture:
+        """The capture of that camera which has no frame yet, or a new one."""
+        with self._lock:
+            capture = self._open.get(code)
+            if capture is None:
+                capture = self._open[code] = Capture(self, code)
+            return capture
+
+    def close_to_others(self, capture: Capture) -> None:
+        """Nobody joins `capture` any more."""
+        with self._lock:
+            if self._open.get(capture.code) is capture:
+                del self._open[capture.code]
+
+    def take(self, capture: Capture) -> Picture:
+        """A picture of the camera now. Raises FrameUnavailableError or another FramesrvError."""
+        code = capture.code
+        try:
+            frame = self._frame(code, self._patience(capture))
+        except FramesrvError:
+            with self._lock:
+                self._failing.setdefault(code, time.monotonic() + TRY_EVERY)
+            raise
+        self.close_to_others(capture)
+        with self._lock:
+            self._failing.pop(code, None)
+        return self._encoder.picture(frame)
+
+    def _frame(self, code: str, wait: float) -> Frame:
+        reader = self._reader(code)
+        if code not in self._on_demand:
+            return reader.latest(max_age=self._max_age, timeout=wait)
+        try:
+            return reader.latest(max_age=0, timeout=wait)
+        except FrameUnavailableError as error:
+            if error.reason != "stale" or wait >= self._wait:
+                raise
+        return reader.latest(max_age=0, timeout=self._wait)  # it is there again, and decoding takes its time
+
+    def _patience(self, capture: Capture) -> float:
+        """Seconds to wait for a frame."""
+        with self._lock:
+            again_at = self._failing.get(capture.code)
+            if again_at is None:
+                return self._wait
+            if time.monotonic() < again_at:
+                return min(BRIEFLY, self._wait)
+            self._failing[capture.code] = time.monotonic() + self._wait + TRY_EVERY
+        self.close_to_others(capture)  # of a failing camera's requests, one at a time waits
+        return self._wait
+
+    def close(self) -> None:
+        """Detaches from every segment."""
+        with self._lock:
+            self._finalizer()
+
+    def _reader(self, code: str) -> FrameReader:
+        with self._lock:
+            reader = self._readers.get(code)
+            if reader is None:
+                reader = self._readers[code] = FrameReader(code, prefix=self._prefix)
+            return reader
+
+
+def _detach(readers: dict[str, FrameReader]) -> None:
+    for reader in readers.values():
+        reader.close()
+    readers.clear()

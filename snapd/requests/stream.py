@@ -1,0 +1,418 @@
+"""The request stream: one consumer of one group, with a connection of its own for reading.
+
+That connection is never retried blindly, because an entry delivered to a dying socket is then this
+consumer's own and pending: after every read error, as at the start, the pending entries are taken first,
+without those that are in hand. Now and then so are those of consumers that seem to be dead. Both are found
+by XPENDING, which tells how often an entry was delivered, and taken by XCLAIM, so that what is in hand does
+not count as delivered again (reading one's own pending entries by XREADGROUP would, and XAUTOCLAIM does not
+tell). The last try of an entry is made with nothing else in hand, so that one which kills the process does
+not take others with it among the dead letters.
+
+One consumer name is for one process. Two under one name lose nothing, but each takes up what the other has in
+hand when it starts or has lost its connection, and so some requests are answered twice.
+"""
+
+import logging
+import random
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import redis
+
+from framesrv.settings import Stream as StreamSettings
+from snapd.errors import RedisVersionError
+from snapd.requests.redis import ServerClock, check_version, open_reader
+from snapd.telemetry.counters import Tally
+
+logger = logging.getLogger(__name__)
+
+BLOCK = 2.0  # s that one read waits for entries
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 2.0  # s between attempts to reconnect
+RETURN_AFTER = 5.0  # s after which an entry that was given back is taken again
+CLAIM_EVERY = 3.0  # s, about, between looks for entries of dead consumers
+CLOCK_EVERY = 30.0  # s between readings of the server's clock
+ALONE = 2.0  # s for which an entry's last try keeps others from being taken
+PAGE = 100  # pending entries looked at in one go
+MAX_HANDED = 1000  # pending entries handed over at the end
+MAX_REMEMBERED = 10_000  # entries answered but not acknowledged, and as many that wait
+
+Also = Callable[[Any], object]  # puts further commands into a pipeline
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One entry of the stream; `deliveries` counts this one."""
+
+    id: str
+    fields: dict[bytes, bytes]
+    deliveries: int = 1
+
+    @property
+    def sent_at(self) -> float:
+        """Unix seconds by the clock of Redis at which it came to the stream."""
+        return int(self.id.partition("-")[0]) / 1000
+
+
+class RequestStream:
+    """Takes entries, and acknowledges them when they are done.
+
+    `take` is for one thread; the other methods are for any.
+
+    Args:
+        url: of Redis.
+        settings: the section ``[stream]``.
+        client: for acknowledgements.
+        claim_after: seconds; an entry that another consumer has held for longer is taken from it. More than
+            it can take to answer one.
+        on_change: is called when `joined` or `away` has changed.
+        tally: counts the entries that are delivered again.
+
+    Attributes:
+        joined: whether it has ever been a consumer of the group.
+        away: why Redis cannot be read; empty if it can, as far as is known.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        settings: StreamSettings,
+        client: redis.Redis,
+        *,
+        claim_after: float = 60.0,
+        on_change: Callable[[], object] = lambda: None,
+        tally: Tally | None = None,
+    ) -> None:
+        self.clock = ServerClock()
+        self.joined = False
+        self.away = ""
+        self._on_change = on_change
+        self._tally = tally or Tally()
+        self._settings = settings
+        self._client = client
+        self._url = url
+        self._claim_after = claim_after
+        self._connection: redis.Redis | None = None
+        self._stopped = threading.Event()
+        self._lock = threading.Lock()
+        self._in_hand: set[str] = set()
+        self._answered: dict[str, Also | None] = {}  # but not yet acknowledged
+        self._waiting: set[str] = set()  # given back for no fault of theirs
+        self._failures = 0
+        self._reason = ""
+        self._pending_from: str | None = None  # where own pending entries are looked at; None: they are not
+        self._return_at: float | None = None  # monotonic time at which to look at them again
+        self._claim_from, self._claim_at = "-", 0.0
+        self._alone_until: float | None = None  # monotonic time until which to take nothing but what is in hand
+        self._alone_for = ""  # the entry for which that was
+
+    @property
+    def in_hand(self) -> int:
+        """How many entries are."""
+        return len(self._in_hand)
+
+    def adjust(self, settings: StreamSettings, claim_after: float) -> None:
+        """Goes on with other limits; the names in `settings` must be the same."""
+        self._settings, self._claim_after = settings, claim_after
+
+    def take(self, count: int, *, wait: bool = True) -> list[Entry]:
+        """Up to `count` entries; none if none came for `BLOCK` seconds, Redis is away or `stop` was called.
+
+        Args:
+            count: at least 1.
+            wait: for entries, if there are none.
+
+        Raises:
+            RedisVersionError: the first Redis it meets is too old.
+        """
+        if self._stopped.is_set():
+            return []
+        try:
+            connection = self._connection or self._connect()
+            entries = [] if self._stopped.is_set() else self._read(connection, count, wait)
+        except (redis.RedisError, OSError) as error:
+            self._lost(error)
+            return []
+        except RedisVersionError as error:
+            if not self.joined:
+                self.close()
+                raise
+            self._lost(error)
+            return []
+        self._failures, self._reason = 0, ""
+        return entries
+
+    def acknowledge(self, entry_id: str, also: Also | None = None) -> None:
+        """The entry has been answered and is to be forgotten.
+
+        Args:
+            entry_id: of an entry in hand.
+            also: what goes to Redis together with that.
+        """
+        try:
+            try:
+                self.forget(entry_id, also)
+            except redis.ResponseError as error:  # no memory, or not allowed: without it, then
+                logger.warning("Answer acknowledged alone entry=%s reason=%r", entry_id, str(error))
+                self.forget(entry_id)
+        except redis.RedisError as error:
+            logger.warning("Answer not acknowledged yet entry=%s reason=%r", entry_id, str(error))
+            with self._lock:
+                self._answered[entry_id] = also
+                if len(self._answered) > MAX_REMEMBERED:
+                    del self._answered[next(iter(self._answered))]
+            self._look_again()
+        self._in_hand.discard(entry_id)
+
+    def forget(self, entry_id: str, also: Also | None = None) -> None:
+        """Acknowledges, in one transaction with `also`. Raises RedisError; then the entry stays in hand."""
+        name, group = self._settings.name, self._settings.group
+        if also is None:
+            self._client.xack(name, group, entry_id)
+        else:
+            with self._client.pipeline(transaction=True) as pipeline:
+                also(pipeline)
+                pipeline.xack(name, group, entry_id)
+                pipeline.execute()
+        self._in_hand.discard(entry_id)
+
+    def give_back(self, entry_id: str, *, counts: bool = True) -> None:
+        """The entry could not be answered; it stays pending and is taken again later.
+
+        Args:
+            entry_id: of an entry in hand.
+            counts: whether that is a delivery more.
+        """
+        if not counts:
+            with self._lock:
+                if len(self._waiting) >= MAX_REMEMBERED:
+                    self._waiting.clear()
+                self._waiting.add(entry_id)
+        self._in_hand.discard(entry_id)
+        self._look_again()
+
+    def is_pending(self, entry_id: str) -> bool:
+        """Whether the group has delivered the entry and not heard of it since. Raises RedisError."""
+        if entry_id in self._in_hand:
+            return True
+        settings = self._settings
+        return bool(self._client.xpending_range(settings.name, settings.group, entry_id, entry_id, 1))
+
+    def stop(self) -> None:
+        """Makes `take` return at once, now and from now on."""
+        self._stopped.set()
+        connection = self._connection
+        sock = getattr(connection and connection.connection, "_sock", None)
+        if sock is not None:
+            with suppress(OSError):
+                # Not SSLSocket's own, which is not made for another thread; what has arrived is still read.
+                socket.socket.shutdown(sock, socket.SHUT_RDWR)
+
+    def hand_over(self) -> None:
+        """Lets other consumers take what is pending here and not in hand at once, as if it had long been idle.
+
+        For the end: without it they would have to wait until this consumer can be taken for dead.
+        """
+        name, group, consumer = self._settings.name, self._settings.group, self._settings.consumer
+        try:
+            page: Any = self._client.xpending_range(name, group, "-", "+", MAX_HANDED, consumer)
+            with self._lock:
+                kept = self._in_hand | self._answered.keys()
+            left = [entry_id for row in page if (entry_id := row["message_id"].decode()) not in kept]
+            if left:
+                idle = int(self._claim_after * 1000) + 1
+                # JUSTID: this is no delivery
+                self._client.xclaim(name, group, consumer, 0, left, idle=idle, justid=True)
+                logger.info("Left pending entries to others count=%d", len(left))
+        except redis.RedisError as error:
+            logger.warning("Pending entries wait until they can be claimed reason=%r", str(error))
+
+    def close(self) -> None:
+        """Closes the reading connection."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    def _connect(self) -> redis.Redis:
+        """Connects, makes the group if it does not exist, and plans to take own pending entries first."""
+        self._connection = connection = open_reader(self._url)
+        check_version(connection)
+        self.clock.read(connection)
+        name, group = self._settings.name, self._settings.group
+        try:
+            connection.xgroup_create(name, group, id="0", mkstream=True)
+        except redis.ResponseError as error:
+            if not str(error).startswith("BUSYGROUP"):
+                raise
+        else:
+            logger.info("Made the consumer group stream=%s group=%s", name, group)
+        if self._failures:
+            logger.warning("Redis is back after=%d attempts", self._failures)
+        self._pending_from = "-"
+        if self.away or not self.joined:
+            self.joined, self.away = True, ""
+            self._on_change()
+        return connection
+
+    def _read(self, connection: redis.Redis, count: int, wait: bool) -> list[Entry]:
+        if not self._may_take(wait):
+            return []
+        now = time.monotonic()
+        if self.clock.is_older_than(CLOCK_EVERY):
+            self.clock.read(connection)
+        if self._return_at is not None and now >= self._return_at:
+            self._return_at, self._pending_from = None, "-"
+        while self._pending_from is not None:
+            entries, self._pending_from = self._take_up(
+                connection, self._pending_from, count, 0, self._settings.consumer
+            )
+            if entries or self._alone_until is not None:
+                return entries
+        if now >= self._claim_at:
+            entries, following = self._take_up(connection, self._claim_from, count, self._claim_after, None)
+            self._claim_from = following or "-"
+            if following is None:
+                self._claim_at = now + CLAIM_EVERY * random.uniform(0.7, 1.3)  # noqa: S311
+            if entries or self._alone_until is not None:
+                return entries
+        return self._read_new(connection, count, wait)
+
+    def _may_take(self, wait: bool) -> bool:
+        """Whether no entry has to be alone now; waits for that for a while."""
+        while self._alone_until is not None:
+            if not self._in_hand or time.monotonic() >= self._alone_until:
+                self._alone_until = None
+            elif not wait or self._stopped.wait(0.01):
+                return False
+        return True
+
+    def _read_new(self, connection: redis.Redis, count: int, wait: bool) -> list[Entry]:
+        settings = self._settings
+        until = BLOCK if self._return_at is None else min(BLOCK, self._return_at - time.monotonic())
+        block = max(1, int(until * 1000))  # 0 is for ever
+        reply: Any = connection.xreadgroup(
+            settings.group,
+            settings.consumer,
+            {settings.name: ">"},
+            count=count,
+            block=block if wait else None,
+        )
+        entries = [Entry(entry_id.decode(), fields or {}) for _, found in reply or [] for entry_id, fields in found]
+        self._in_hand.update(entry.id for entry in entries)
+        return entries
+
+    def _take_up(
+        self, connection: redis.Redis, start: str, count: int, idle: float, consumer: str | None
+    ) -> tuple[list[Entry], str | None]:
+        """Pending entries that nobody works on, and where to go on; None at the end.
+
+        Args:
+            connection: to read by.
+            start: id of the first to look at, in the form of XPENDING.
+            count: at most so many are taken.
+            idle: seconds for which nobody must have heard of them.
+            consumer: whose they are; None: anybody's.
+        """
+        settings = self._settings
+        # Before the look: what is acknowledged while that is under way is then still known to be in hand.
+        in_hand = self._in_hand.copy()
+        milliseconds = int(idle * 1000)
+        page: Any = connection.xpending_range(
+            settings.name, settings.group, start, "+", PAGE, consumer, idle=milliseconds or None
+        )
+        counts: dict[str, int] = {}
+        following = f"({page[-1]['message_id'].decode()}" if len(page) == PAGE else None
+        for row in page:
+            entry_id = row["message_id"].decode()
+            if entry_id in in_hand:
+                continue
+            with self._lock:
+                was_answered = entry_id in self._answered
+                also = self._answered.pop(entry_id, None)
+            if was_answered:
+                self.acknowledge(entry_id, also)
+                continue
+            if len(counts) == count:
+                following = entry_id
+                break
+            last_try = row["times_delivered"] == settings.max_deliveries - 1 and entry_id not in self._waiting
+            if last_try and (counts or (in_hand and self._alone_for != entry_id)):
+                following = entry_id
+                if not counts:
+                    self._alone_for, self._alone_until = entry_id, time.monotonic() + ALONE
+                break
+            counts[entry_id] = row["times_delivered"]
+            if last_try:
+                following, self._alone_until = f"({entry_id}", time.monotonic() + ALONE
+                break
+        return self._claim(connection, counts, milliseconds) if counts else [], following
+
+    def _claim(self, connection: redis.Redis, counts: dict[str, int], milliseconds: int) -> list[Entry]:
+        """Makes entries this consumer's own. `counts` is how often each was delivered before."""
+        settings = self._settings
+        with self._lock:
+            waited = self._waiting.intersection(counts)
+            self._waiting -= waited
+        found: list[Any] = []
+        for ids, retrycount in [
+            ([entry_id for entry_id in counts if entry_id not in waited], None),
+            *(([entry_id], counts[entry_id]) for entry_id in waited),
+        ]:
+            if ids:
+                reply: Any = connection.xclaim(
+                    settings.name,
+                    settings.group,
+                    settings.consumer,
+                    milliseconds,
+                    ids,  # type: ignore[arg-type]
+                    retrycount=retrycount,
+                )
+                found += reply
+        claimed = [(entry_id.decode(), fields) for entry_id, fields in found if entry_id and fields]
+        entries = [
+            Entry(entry_id, fields, counts[entry_id] + (entry_id not in waited)) for entry_id, fields in claimed
+        ]
+        self._drop_trimmed(connection, counts.keys() - {entry.id for entry in entries})
+        self._in_hand.update(entry.id for entry in entries)  # last: if anything fails, they are still to be taken
+        if entries:
+            self._tally.add("redeliveries", number=sum(entry.id not in waited for entry in entries))
+            logger.warning("Took up pending entries count=%d", len(entries))
+        return entries
+
+    def _drop_trimmed(self, connection: redis.Redis, ids: Iterable[str]) -> None:
+        """Acknowledges those entries that are gone from the stream; the others were somebody else's by then."""
+        settings = self._settings
+        gone = [entry_id for entry_id in ids if not connection.xrange(settings.name, entry_id, entry_id)]
+        if gone:
+            connection.xack(settings.name, settings.group, *gone)
+            logger.warning("Acknowledged entries that were trimmed away unanswered count=%d", len(gone))
+
+    def _look_again(self) -> None:
+        """Looks at own pending entries after a while."""
+        if self._return_at is None:
+            self._return_at = time.monotonic() + RETURN_AFTER
+
+    def _lost(self, error: Exception) -> None:
+        """Gets ready for another attempt, after a pause that grows with every failure."""
+        self.close()
+        if self._stopped.is_set():
+            return
+        self._failures += 1
+        reason = str(error) or type(error).__name__
+        if self._failures == 1 and reason.startswith(("NOGROUP", "UNBLOCKED")):
+            logger.warning("The consumer group is gone and will be made again group=%s", self._settings.group)
+            return
+        pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(self._failures, 10)) * random.uniform(0.5, 1)  # noqa: S311
+        if reason != self._reason or self._failures.bit_count() == 1:  # not a line a second for days
+            logger.warning(
+                "Redis cannot be read, trying again attempt=%d in=%.1fs reason=%r", self._failures, pause, reason
+            )
+        self._reason = reason
+        if reason != self.away:
+            self.away = reason
+            self._on_change()
+        self._stopped.wait(pause)

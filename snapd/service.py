@@ -1,0 +1,393 @@
+"""The service: one thread reads the stream, `workers` threads answer requests, as many hand the answers over.
+
+So a platform that is slow to hear an answer holds no picture up. An entry is taken only when a worker is free for
+it; what cannot be worked on stays in Redis. It is acknowledged only when its result has been handed over or it is
+a dead letter. Nothing that goes wrong with one request ends a thread. A new configuration holds for the requests
+that are taken from then on.
+"""
+
+import logging
+import math
+import threading
+import time
+from collections.abc import Callable
+from typing import Self
+
+import redis
+
+from framesrv import FramesrvError
+from framesrv.log import about
+from framesrv.process.notify import Progress
+from framesrv.settings import Settings
+from snapd.configured import Means, settle
+from snapd.errors import DeadLetterError, RedisVersionError, StoreError
+from snapd.job import Job, longest
+from snapd.pictures.capture import Capture
+from snapd.pictures.encoder import Encoder
+from snapd.pool import Pool
+from snapd.requests.dead_letters import DeadLetters
+from snapd.requests.once import Answered, Turn
+from snapd.requests.redis import open_client
+from snapd.requests.stream import Entry, RequestStream
+from snapd.telemetry.counters import Tally
+from snapd.telemetry.trace import Listener, Trace, keep
+from snapd.wire.request import Request, parse
+from snapd.wire.result import EXPIRED, INTERNAL, NOT_CONNECTED, UPLOAD_FAILED, Result
+
+logger = logging.getLogger(__name__)
+
+ROUND = 90.0  # s that the reading thread takes at most to come round: 30 of them are for name servers
+AGAIN = 1.0  # s after which the reading thread goes on when something nobody thought of happened to it
+
+
+class Service:
+    """Answers requests until `stop` is called."""
+
+    def __init__(
+        self,
+        means: Means,
+        client: redis.Redis,
+        on_change: Callable[[], object] = lambda: None,
+        on_answered: Listener = lambda _: None,
+        tally: Tally | None = None,
+    ) -> None:
+        settings = means.settings
+        self._tally = tally or Tally()
+        self._on_answered = on_answered
+        self._means = means
+        self._client = client
+        self._stream = RequestStream(
+            settings.redis.url,
+            settings.stream,
+            client,
+            claim_after=means.limit,
+            on_change=on_change,
+            tally=self._tally,
+        )
+        self._answered = Answered(client, self._stream.is_pending, taken_for=2 * means.limit)
+        self._dead = DeadLetters(settings.stream, client)
+        self._progress = Progress()
+        self._stopped = threading.Event()
+        workers = settings.snapshot.workers
+        self._answering = Pool("worker", workers, lambda job: self._guard(job, self._answer), longest)
+        self._handing = Pool("handover", workers, lambda job: self._guard(job, self._hand_over), longest)
+
+    @classmethod
+    def open(
+        cls,
+        settings: Settings,
+        encoder: Encoder | None = None,
+        on_change: Callable[[], object] = lambda: None,
+        on_answered: Listener = lambda _: None,
+        tally: Tally | None = None,
+    ) -> Self:
+        """The service of a configuration.
+
+        Args:
+            settings: the configuration.
+            encoder: instead of one of its own.
+            on_change: is called when `status` or `joined` has changed.
+            on_answered: is called once for each request that was answered, after its result was handed over, by
+                one of several threads. It must not take long; what it raises is logged.
+            tally: counts entries that were delivered again, and what failed with the store and callbacks.
+
+        Raises:
+            ConfigError: the store's settings are incomplete.
+            EncoderError: the encoder is not on this host.
+        """
+        client = open_client(settings.redis.url)
+        tally = tally or Tally()
+        means = Means.of(settings, client, tally=tally, encoder=encoder)
+        return cls(means, client, on_change, on_answered, tally)
+
+    def reload(self, settings: Settings) -> list[str]:
+        """Answers the requests that it takes from now on as `settings` say. For any thread.
+
+        Returns:
+            The keys whose change needs a restart, and has not been made.
+
+        Raises:
+            ConfigError: they cannot be; nothing has changed then.
+            EncoderError: the encoder is not on this host; likewise.
+        """
+        settings, fixed = settle(self._means.settings, settings)
+        means = Means.of(settings, self._client, tally=self._tally, old=self._means)
+        self._stream.adjust(settings.stream, means.limit)
+        self._answered.taken_for = 2 * means.limit
+        self._means = means
+        return fixed
+
+    @property
+    def settings(self) -> Settings:
+        """Those in force."""
+        return self._means.settings
+
+    @property
+    def joined(self) -> bool:
+        """Whether it has ever been a consumer of the group."""
+        return self._stream.joined
+
+    @property
+    def away(self) -> str:
+        """Why Redis cannot be read; empty if it can, as far as is known."""
+        return self._stream.away
+
+    def check_store(self) -> str:
+        """Says in a sentence that the store can be reached, or raises StoreError."""
+        return self._means.store.check()
+
+    @property
+    def status(self) -> str:
+        """How it does, in words."""
+        in_hand = f"{self._stream.in_hand} in hand"
+        if self._stopped.is_set():
+            return f"stopping, {in_hand}"
+        if self._stream.away:
+            return f"Redis away: {self._stream.away}"
+        return f"serving, {in_hand}" if self.joined else "connecting to Redis"
+
+    @property
+    def hang(self) -> str:
+        """What hangs, for longer than anything that it waits for can take; empty if nothing does."""
+        for name, what in (
+            ("the thread that reads requests", self._progress),
+            ("a worker", self._answering),
+            ("a worker that hands results over", self._handing),
+        ):
+            if what.overdue:
+                return name
+        return ""
+
+    def run(self) -> None:
+        """Serves in this thread and its workers; returns when what was in hand at `stop` is done.
+
+        Raises:
+            RedisVersionError: the first Redis it meets is too old.
+        """
+        try:
+            while not self._stopped.is_set():
+                self._progress.expect(math.inf)  # for a worker that comes free: workers are looked at themselves
+                self._answering.man()
+                self._handing.man()
+                try:
+                    self._take()
+                except RedisVersionError:
+                    raise
+                except Exception:
+                    logger.exception("Requests could not be taken, going on")
+                    self._stopped.wait(AGAIN)
+        finally:
+            self._drain()
+
+    def stop(self) -> None:
+        """Takes no more requests. For any thread, but not for a signal handler."""
+        self._stopped.set()
+        self._stream.stop()
+        self._answering.release()  # the reader may be waiting for a worker
+
+    def _take(self) -> None:
+        """Takes as many entries as there are free workers, at least one."""
+        self._answering.claim()
+        self._progress.expect(ROUND)
+        free = 1 + self._answering.claim_free()
+        entries: list[Entry] = []
+        jobs: list[Job] = []
+        try:
+            entries += self._stream.take(free)
+            # Workers that came free while it waited take the rest of what came together.
+            while len(entries) == free and (more := self._answering.claim_free()):
+                free += more
+                entries += self._stream.take(more, wait=False)
+            jobs = self._begin(entries)
+        except BaseException:
+            for entry in entries:
+                self._stream.give_back(entry.id)
+            raise
+        finally:
+            self._answering.release(free - len(jobs))
+        # All join before the first can begin: a batch for one camera costs one picture.
+        for job in jobs:
+            self._answering.give(job)
+
+    def _begin(self, entries: list[Entry]) -> list[Job]:
+        means = self._means
+        jobs = [self._job(entry, means) for entry in entries]
+        told = [job for job in jobs if job.request.request_id and not self._is_of_another_host(job)]
+        for job, begun in zip(told, self._answered.begin([job.request for job in told]), strict=True):
+            job.begun = begun
+            request = job.request
+            if (
+                begun.turn is Turn.GO
+                and begun.result is None
+                and not request.problem
+                and request.camera_code in means.codes
+                and not self._is_expired(job)
+                and job.entry.deliveries <= means.settings.stream.max_deliveries
+            ):
+                job.capture = means.captures.join(request.camera_code)
+        return jobs
+
+    def _job(self, entry: Entry, means: Means) -> Job:
+        try:
+            request = parse(entry.id, entry.fields, key_prefix=means.settings.store.key_prefix)
+            return Job(entry, request, means)
+        except Exception:
+            logger.exception("Entry cannot be read entry=%s", entry.id)
+            return Job(entry, Request(entry.id, "", "", "", ""), means, is_readable=False)
+
+    @staticmethod
+    def _is_of_another_host(job: Job) -> bool:
+        ignored = job.means.settings.stream.unknown_camera == "ignore"
+        return ignored and job.request.camera_code != "" and job.request.camera_code not in job.means.codes
+
+    def _is_expired(self, job: Job) -> bool:
+        return self._stream.clock.now() - job.request.sent_at > job.means.settings.snapshot.deadline
+
+    def _drain(self) -> None:
+        self._progress.expect(math.inf)
+        deadline = time.monotonic() + self._means.limit
+        left = 0
+        for pool in (self._answering, self._handing):  # in this order: the one gives the other work
+            pool.end()
+            left += pool.join(max(0.0, deadline - time.monotonic()))
+        if left:
+            logger.warning("Stopped before all was done; it stays pending requests=%d", left)
+        self._stream.hand_over()
+        self._stream.close()
+        self._means.captures.close()
+
+    def _guard(self, job: Job, step: Callable[[Job], None]) -> None:
+        """Does a step of a job; whatever happens, the entry is not forgotten."""
+        with about(request_id=job.request.request_id, camera=job.request.camera_code, entry=job.entry.id):
+            try:
+                step(job)
+            except Exception:
+                logger.exception("Request failed and stays pending")
+                self._stream.give_back(job.entry.id)
+            except BaseException:  # the thread ends, the request does not
+                self._stream.give_back(job.entry.id)
+                raise
+
+    def _answer(self, job: Job) -> None:
+        """Gets the answer and passes it on; or ends the entry, if no answer is due."""
+        entry, request = job.entry, job.request
+        if not job.is_readable:
+            self._bury(job, "cannot be read")
+            return
+        if job.begun is None:
+            if not request.request_id:
+                logger.warning("Request without a usable id dropped reason=%s", request.problem)
+            self._stream.acknowledge(entry.id)
+            return
+        if job.begun.turn is Turn.DONE:
+            logger.info("Request was answered before")
+            self._stream.acknowledge(entry.id)
+            return
+        if job.begun.turn is Turn.WAIT:
+            self._stream.give_back(entry.id, counts=False)
+            return
+        job.laps.add("queued", self._stream.clock.now() - request.sent_at)
+        job.laps.end("wait")
+        if entry.deliveries > job.means.settings.stream.max_deliveries:
+            self._bury(job, f"delivered {entry.deliveries - 1} times without an answer")
+            return
+        job.is_late = self._is_expired(job)
+        job.result = job.begun.result or self._result(job)
+        self._handing.claim()
+        self._handing.give(job)
+
+    def _hand_over(self, job: Job) -> None:
+        entry, request, result = job.entry, job.request, job.result
+        if result is None:
+            raise ValueError("there is no result to hand over")
+        job.laps.end("place")
+        via = job.means.handover.deliver(request, result, late=job.is_late)
+        job.laps.end("deliver")
+        if via is None:
+            self._stream.give_back(entry.id)
+            return
+        self._stream.acknowledge(entry.id, self._answered.done(request))
+        logger.log(
+            logging.DEBUG if result.status == "ok" else logging.INFO,
+            "Answered status=%s message=%r via=%s %s",
+            result.status,
+            result.message,
+            via,
+            job.laps,
+        )
+        self._tell(job, result)
+
+    def _tell(self, job: Job, result: Result) -> None:
+        """Tells whoever listens that a request was answered. What goes wrong with that is nobody else's affair."""
+        try:
+            trace = Trace.of(job.request, result, job.laps)
+            self._on_answered(trace)
+            if job.request.wants_trace:
+                keep(self._client, trace)
+        except redis.RedisError as error:
+            logger.warning("The sender cannot see where the time went reason=%r", str(error))
+        except Exception:
+            logger.exception("Nobody was told of the answer, going on")
+
+    def _bury(self, job: Job, reason: str) -> None:
+        """Makes a dead letter of an entry, and tells the sender."""
+        entry, request, begun = job.entry, job.request, job.begun
+        try:
+            letter, done = self._dead.letter(entry, reason), self._answered.done(request)
+            self._stream.forget(entry.id, lambda pipeline: (letter(pipeline), begun and done(pipeline)))
+        except (redis.RedisError, DeadLetterError) as error:
+            logger.error("No dead letter made, entry stays pending reason=%r", str(error))  # noqa: TRY400
+            self._stream.give_back(entry.id)
+            return
+        via = None
+        if begun:
+            result = begun.result or Result.error(request.request_id, request.camera_code, INTERNAL)
+            job.laps.end("place")
+            via = job.means.handover.deliver(request, result, late=True)
+            job.laps.end("deliver")
+            if via:
+                self._tell(job, result)
+        logger.error("Dead letter reason=%r answered_via=%s", reason, via)
+
+    def _result(self, job: Job) -> Result:
+        """The answer, remembered if it took work to get."""
+        request = job.request
+        request_id, code = request.request_id, request.camera_code
+        if request.problem:
+            return Result.error(request_id, code, request.problem)
+        if job.is_late:
+            return Result.error(request_id, code, EXPIRED)
+        if job.capture is None:
+            return Result.error(request_id, code, NOT_CONNECTED.format(code=code))
+        try:
+            result = self._snapshot(job, job.capture)
+        except Exception:
+            logger.exception("Request failed")
+            result = Result.error(request_id, code, INTERNAL)
+        if job.begun and job.begun.remembered:
+            self._answered.keep(request, result)
+            job.laps.end("keep")
+        return result
+
+    def _snapshot(self, job: Job, capture: Capture) -> Result:
+        request, laps = job.request, job.laps
+        request_id, code = request.request_id, request.camera_code
+        try:
+            picture = capture.picture()
+        except FramesrvError as error:
+            logger.warning("No picture reason=%r", str(error))
+            return Result.error(request_id, code, NOT_CONNECTED.format(code=code))
+        finally:
+            laps.end("capture")
+        laps.add("convert", picture.converted)
+        laps.add("encode", picture.encoded)
+        try:
+            url = job.means.store.put(request.cos_path, picture.jpeg)
+        except StoreError as error:
+            self._tally.add("store_errors", error.trouble)
+            level = logging.DEBUG if error.told else logging.WARNING
+            logger.log(level, "Upload failed reason=%r", str(error))
+            return Result.error(request_id, code, UPLOAD_FAILED)
+        finally:
+            laps.end("upload")
+        return Result.ok(request_id, code, url)

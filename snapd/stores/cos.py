@@ -1,0 +1,239 @@
+"""Pictures in Tencent COS, through its SDK, whose retries, time-outs, session and log are replaced by ours.
+
+Errors come in classes. A time-out, a reset, 5xx and 429 are worth one more try. What is refused for good
+(credentials, signature, bucket) is for a person to mend and is logged once, not once a picture. And a store that
+falls silent is asked by one thread at a time, see `snapd.stores.breaker`.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import requests
+from qcloud_cos import CosConfig, CosS3Client
+from qcloud_cos.cos_exception import CosClientError, CosException, CosServiceError
+from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random
+
+from framesrv import ConfigError
+from framesrv.settings import Store as StoreSettings
+from snapd.errors import StoreError, StoreTrouble
+from snapd.http.guard import Resolver
+from snapd.http.session import CONNECT_TIMEOUT, DeadlineSession, deadline, reason
+from snapd.stores.breaker import PATIENCE, Breaker
+from snapd.stores.clock_skew import ClockWatch
+from snapd.stores.credentials import Credentials, CredentialSource
+
+LIMIT = 8.0  # s for one try, all of it
+ATTEMPTS = 2
+PAUSE = (0.1, 0.4)  # s between them
+TOO_MANY_REQUESTS = 429
+SERVER_ERROR = 500
+REFUSED = {401, 403}
+REDIRECTS = range(300, 400)
+CERTIFICATE = "CertificateRefused"
+NO_ANSWER = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError, TimeoutError)
+
+logger = logging.getLogger(__name__)
+
+# It logs every upload at INFO, tracebacks at ERROR and signing keys at DEBUG.
+logging.getLogger("qcloud_cos").setLevel(logging.CRITICAL + 1)
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class _Client:
+    """The SDK's client for certain credentials."""
+
+    credentials: Credentials
+    sdk: CosS3Client
+
+
+class CosStore:
+    """One bucket.
+
+    Args:
+        settings: complete, see `framesrv.settings.Store.check`.
+        connections: how many uploads there may be at once.
+        file: the configuration file, for credentials that change in it.
+
+    Raises:
+        ConfigError: the SDK refuses the settings.
+    """
+
+    def __init__(self, settings: StoreSettings, *, connections: int, file: Path | None = None) -> None:
+        self._settings = settings
+        self._bucket = settings.bucket
+        self._credentials = CredentialSource(settings, file)
+        # A session of our own: the SDK's is one for all clients, sized by the first of them.
+        self._session = DeadlineSession(Resolver(), connections=connections)
+        self._session.hooks["response"] += [ClockWatch(), _no_redirect]
+        self._breaker = Breaker("COS", _is_silence)
+        self._grievances = _Grievances()
+        self._client = self._open(self._credentials.current())
+        self._retrying = Retrying(
+            stop=stop_after_attempt(ATTEMPTS),
+            wait=wait_random(*PAUSE),
+            retry=retry_if_exception(_is_passing),
+            reraise=True,
+        )
+
+    def put(self, key: str, jpeg: bytes) -> str:
+        """Uploads `jpeg` as `key` and gives a presigned URL."""
+        try:
+            client = self._retrying(self._upload, key, jpeg)
+            # The SDK sends a temporary token with uploads but leaves it out of presigned URLs.
+            token = client.credentials.token
+            params = {"x-cos-security-token": token} if token else {}
+            url: str = client.sdk.get_presigned_url(
+                self._bucket, key, "GET", Expired=self._settings.url_ttl, Params=params
+            )
+        except CosException as error:
+            told = _code(error) in self._grievances.known
+            raise StoreError(f"COS does not take {key!r}: {_sentence(error)}", _trouble(error), told=told) from error
+        return url
+
+    def check(self) -> str:
+        """Asks for the bucket."""
+        try:
+            with deadline(LIMIT, silence=PATIENCE):
+                self._current().sdk.head_bucket(Bucket=self._bucket)
+        except CosException as error:
+            message = f"bucket {self._bucket} cannot be reached: {_sentence(error)}"
+            raise StoreError(message, _trouble(error)) from error
+        return f"bucket {self._bucket} answers"
+
+    def _upload(self, key: str, jpeg: bytes) -> _Client:
+        client = self._current()
+        try:
+            with self._breaker.attempt() as patience, deadline(LIMIT, silence=patience):
+                client.sdk.put_object(Bucket=self._bucket, Body=jpeg, Key=key, ContentType="image/jpeg")
+        except CosException as error:
+            if _is_refusal(error) and self._credentials.current(now=True) != client.credentials:
+                raise _ReplacedError(_sentence(error)) from error
+            if not _is_passing(error):
+                self._grievances.add(error)
+            raise
+        self._grievances.end()
+        return client
+
+    def _current(self) -> _Client:
+        """The client of the credentials in force."""
+        credentials = self._credentials.current()
+        client = self._client
+        if client.credentials != credentials:
+            client = self._client = self._open(credentials)
+        return client
+
+    def _open(self, credentials: Credentials) -> _Client:
+        settings = self._settings
+        try:
+            config = CosConfig(
+                Region=settings.region or None,
+                SecretId=credentials.secret_id,
+                SecretKey=credentials.secret_key,
+                Token=credentials.token or None,
+                Scheme=settings.scheme,
+                Domain=settings.domain or None,
+                Timeout=(CONNECT_TIMEOUT, LIMIT),
+                AllowRedirects=False,
+            )
+            client = CosS3Client(config, retry=0, session=self._session)
+            if not settings.domain:
+                config.uri(bucket=self._bucket)  # checks the bucket's name
+        except CosException as error:
+            raise ConfigError([f"store: {error}"]) from error
+        return _Client(credentials, client)
+
+
+class _Grievances:
+    """What a person must mend: each is logged once, until a picture is taken again."""
+
+    def __init__(self) -> None:
+        self._since = 0.0
+        self._lock = threading.Lock()
+        self.known: frozenset[str] = frozenset()
+
+    def add(self, error: CosException) -> None:
+        code = _code(error)
+        with self._lock:
+            if code in self.known:
+                return
+            self._since = self._since if self.known else time.monotonic()
+            self.known |= {code}
+        logger.error("COS refuses pictures, this is to be mended code=%s reason=%r", code, _sentence(error))
+
+    def end(self) -> None:
+        if not self.known:
+            return
+        with self._lock:
+            known, self.known = self.known, frozenset()
+        if known:
+            after = time.monotonic() - self._since
+            logger.info("COS takes pictures again after=%.0fs mended=%s", after, ",".join(sorted(known)))
+
+
+class _ReplacedError(CosException):  # type: ignore[misc]
+    """Credentials were refused that have been replaced in their file since they were last read."""
+
+
+class _RedirectError(Exception):
+    """COS answered with a redirect, which the SDK takes for a success."""
+
+
+def _no_redirect(response: requests.Response, **_: Any) -> None:
+    if response.status_code in REDIRECTS:
+        where = response.headers.get("Location", "nowhere")
+        raise _RedirectError(f"redirected to {where}: are region, bucket and domain right?")
+
+
+def _cause(error: BaseException) -> BaseException | None:
+    """What the SDK met; it tells its text alone."""
+    return error.__context__ if isinstance(error, CosClientError) else None
+
+
+def _is_silence(error: BaseException) -> bool:
+    """Whether there was no answer."""
+    return isinstance(_cause(error), NO_ANSWER) and _code(error) != CERTIFICATE
+
+
+def _is_refusal(error: BaseException) -> bool:
+    """Whether others' credentials might be taken where these were not."""
+    return isinstance(error, CosServiceError) and error.get_status_code() in REFUSED
+
+
+def _is_passing(error: BaseException) -> bool:
+    """Whether another try may succeed: there was no answer, or the server has trouble of its own."""
+    if isinstance(error, CosServiceError):
+        status: int = error.get_status_code()
+        return status >= SERVER_ERROR or status == TOO_MANY_REQUESTS
+    return isinstance(error, _ReplacedError) or _is_silence(error)
+
+
+def _trouble(error: BaseException) -> StoreTrouble:
+    if _is_silence(error):
+        return "silent"
+    return "failed" if _is_passing(error) else "refused"
+
+
+def _code(error: BaseException) -> str:
+    """A word for what is wrong."""
+    if isinstance(error, CosServiceError):
+        return _field(error, "code") or f"HTTP-{error.get_status_code()}"
+    if isinstance(_cause(error), requests.exceptions.SSLError) and "CERTIFICATE" in str(error):
+        return CERTIFICATE
+    return type(_cause(error) or error).__name__.strip("_")
+
+
+def _sentence(error: CosException) -> str:
+    if isinstance(error, CosServiceError):
+        return f"{error.get_status_code()} {_code(error)}: {_field(error, 'message')}"
+    return reason(error)
+
+
+def _field(error: CosServiceError, name: str) -> str:
+    """A part of COS's own error; empty if what answered is not COS, where the SDK's accessors raise KeyError."""
+    fields = error.get_digest_msg()
+    return str(fields.get(name, "")) if isinstance(fields, Mapping) else ""

@@ -1,0 +1,1 @@
+"""Where the time of a request goes, and how often what happened."""

@@ -1,0 +1,152 @@
+"""Where the time of one request went: six stages, one after the other, from its entry to its result handed over.
+
+The worker takes the times with `Laps`, in parts that are finer than that; a `Trace` is what is shown of them: to
+whoever listens to the service, to a sender who asks for it (under ``snap:trace:{request_id}``), on a terminal.
+
+queued      from XADD, by the clock of Redis, until a worker had the request
+waiting     for a frame, and for the picture where another request's is shared
+converting  its colours and size, under the pin
+encoding    the JPEG
+uploading   to the store
+callback    until the result was handed over: remembering it, its place in line, the call itself or the key
+
+A stage that did not take place is left out: of a shared picture the encoding belongs to the request that took it.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, Self, TypeAlias
+
+import orjson
+import redis
+
+from snapd.wire.request import Request
+from snapd.wire.result import Result
+
+STAGES = ("queued", "waiting", "converting", "encoding", "uploading", "callback")
+PREFIX = "snap:trace:"
+KEPT = 60  # s
+
+
+class Laps:
+    """How long each part of answering one request took; for the thread that has the request in hand."""
+
+    def __init__(self) -> None:
+        self._parts: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def add(self, name: str, seconds: float) -> None:
+        """A part that was measured elsewhere."""
+        self._parts[name] = max(0.0, seconds)
+
+    def end(self, name: str) -> None:
+        """A part that began where the last one ended."""
+        now = time.perf_counter()
+        self.add(name, now - self._last)
+        self._last = now
+
+    def stages(self) -> tuple[tuple[str, float], ...]:
+        """The stages that took place, in their order, and the seconds of each."""
+        parts = {name: self._parts.get(name, 0.0) for name in (*_PARTS, "capture")}
+        taken = parts["convert"] + parts["encode"]
+        seconds = (
+            parts["queued"],
+            max(0.0, parts["capture"] - taken),
+            parts["convert"],
+            parts["encode"],
+            parts["upload"],
+            parts["keep"] + parts["place"] + parts["deliver"],
+        )
+        # Every request was queued, though two clocks may say for no time at all.
+        return tuple(stage for stage in zip(STAGES, seconds, strict=True) if stage[1] > 0 or stage[0] == "queued")
+
+    def __str__(self) -> str:
+        """The stages and then the parts, as the ``key=value`` of a log line, in milliseconds."""
+        times = dict(self.stages()) | self._parts
+        return " ".join(f"{name}_ms={seconds * 1000:.1f}" for name, seconds in times.items())
+
+
+_PARTS = ("queued", "convert", "encode", "upload", "keep", "place", "deliver")
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """One answered request.
+
+    Attributes:
+        request_id: the sender's.
+        camera_code: as in the request, not necessarily one of this host's.
+        entry_id: of its entry in the stream.
+        received_at: Unix seconds, by the clock of Redis, at which that came; the first stage begins there, and each
+            of the others where the one before ends.
+        stages: those that took place, of `STAGES` and in their order, with the seconds that each took.
+        outcome: the result's status.
+        message: the result's, empty if it is ok.
+        traceparent: W3C trace context that came with the request, unchecked; empty if none did.
+    """
+
+    request_id: str
+    camera_code: str
+    entry_id: str
+    received_at: float
+    stages: tuple[tuple[str, float], ...]
+    outcome: Literal["ok", "error"]
+    message: str = ""
+    traceparent: str = ""
+
+    @classmethod
+    def of(cls, request: Request, result: Result, laps: Laps) -> Self:
+        """The trace of a request that was answered with `result`."""
+        return cls(
+            request.request_id,
+            request.camera_code,
+            request.entry_id,
+            request.sent_at,
+            laps.stages(),
+            result.status,
+            result.message,
+            request.traceparent,
+        )
+
+    @classmethod
+    def parse(cls, text: bytes) -> Self:
+        """The trace that `to_json` wrote. For anything else ValueError, KeyError, TypeError or AttributeError."""
+        fields = orjson.loads(text)
+        stages = tuple((str(name), float(seconds)) for name, seconds in fields.pop("stages").items())
+        return cls(stages=stages, **fields)
+
+    def to_json(self) -> bytes:
+        """The wire form: `stages` is an object, in their order; without the trace context, which the sender knows."""
+        fields: dict[str, Any] = {
+            "request_id": self.request_id,
+            "camera_code": self.camera_code,
+            "entry_id": self.entry_id,
+            "received_at": self.received_at,
+            "stages": {name: round(seconds, 6) for name, seconds in self.stages},
+            "outcome": self.outcome,
+            "message": self.message,
+        }
+        return orjson.dumps(fields)
+
+    @property
+    def seconds(self) -> float:
+        """From the first stage's beginning to the last one's end."""
+        return sum(seconds for _, seconds in self.stages)
+
+
+Listener: TypeAlias = Callable[[Trace], object]
+
+
+def keep(client: redis.Redis, trace: Trace) -> None:
+    """Lets the sender see it, for a minute. Raises RedisError."""
+    client.set(PREFIX + trace.request_id, trace.to_json(), ex=KEPT)
+
+
+def find(client: redis.Redis, request_id: str) -> Trace | None:
+    """The trace that was kept; None if there is none, or none that can be read. Raises RedisError."""
+    content: Any = client.get(PREFIX + request_id)
+    try:
+        return None if content is None else Trace.parse(content)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None

@@ -1,0 +1,1 @@
+"""The messages themselves: a request, its result, and the texts of errors."""

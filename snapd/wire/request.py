@@ -1,0 +1,115 @@
+"""A snapshot request, as an entry of the stream carries it.
+
+`parse` never fails: what is wrong with a request is part of it, because its sender wants to be told.
+"""
+
+import re
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from snapd.wire.result import BAD_ENCODING, BAD_ID, BAD_PATH, INCOMPLETE
+
+FIELDS = ("request_id", "camera_code", "cos_path", "callback_url")
+MAX_ID = 128  # characters
+MAX_CODE = 64  # characters; no camera has more
+MAX_TRACEPARENT = 128  # bytes; today's version has 55
+MAX_PATH = 850  # bytes of UTF-8, COS's own limit for a key
+
+_FORBIDDEN = re.compile(r"[\\\x00-\x1f\x7f-\x9f]")
+_INVISIBLE = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+_FIRST_NONCHARACTER, _LAST_NONCHARACTER = 0xFDD0, 0xFDEF  # and the last two of every plane
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request.
+
+    Attributes:
+        entry_id: its id in the stream, ``MILLISECONDS-SEQUENCE``.
+        request_id: the sender's; empty where nobody can be told the result.
+        camera_code: as sent, but cut off where it is longer than any camera's.
+        cos_path: where the picture goes, without the one leading ``/`` that is allowed.
+        callback_url: empty if there is none.
+        wants_trace: whether the sender wants to know where the time went.
+        traceparent: W3C trace context of the sender, unchecked; empty if there is none.
+        problem: the message that answers a request which cannot be served; empty if there is no problem.
+    """
+
+    entry_id: str
+    request_id: str
+    camera_code: str
+    cos_path: str
+    callback_url: str
+    problem: str = ""
+    wants_trace: bool = False
+    traceparent: str = ""
+
+    @property
+    def sent_at(self) -> float:
+        """Unix time in seconds, by the clock of Redis, at which the request came to the stream."""
+        return int(self.entry_id.partition("-")[0]) / 1000
+
+
+def parse(entry_id: str, fields: Mapping[bytes, bytes], *, key_prefix: str = "") -> Request:
+    """The request of one entry.
+
+    Args:
+        entry_id: the entry's id.
+        fields: as Redis gave them.
+        key_prefix: the folder that every `cos_path` must lie in.
+    """
+    raw = [fields.get(name.encode(), b"") for name in FIELDS]
+    text = [value.decode(errors="replace") for value in raw]
+    request_id, code, path, callback_url = text
+    problem = ""
+    if any(one.encode() != value for one, value in zip(text, raw, strict=True)):
+        problem = BAD_ENCODING
+    elif not (request_id and code and path):
+        problem = INCOMPLETE
+    elif not is_id(request_id):
+        problem = BAD_ID
+    path = path.removeprefix("/")
+    if not problem and not (is_path(path) and path.startswith(folder(key_prefix))):
+        problem = BAD_PATH
+    # An id that is not as it must be is no key to put a result under.
+    known_id = request_id if request_id.encode() == raw[0] and is_id(request_id) else ""
+    known_code = code if len(code) <= MAX_CODE else f"{code[:MAX_CODE]}…"
+    wants_trace = fields.get(b"trace") == b"1"
+    traceparent = fields.get(b"traceparent", b"")[:MAX_TRACEPARENT].decode("ascii", "replace")
+    return Request(entry_id, known_id, known_code, path, callback_url, problem, wants_trace, traceparent)
+
+
+def is_id(text: str) -> bool:
+    """Whether `text` may identify a request."""
+    return 0 < len(text) <= MAX_ID and text.isprintable()
+
+
+def is_path(path: str) -> bool:
+    """Whether `path` names something below where it starts: no ``.``, ``..`` or empty segment, nothing odd."""
+    if path.isascii():
+        is_plain, length = not _FORBIDDEN.search(path), len(path)
+    else:
+        is_plain, length = _is_plain(path), len(path.encode(errors="surrogatepass"))
+    return is_plain and length <= MAX_PATH and not any(segment in {"", ".", ".."} for segment in path.split("/"))
+
+
+def folder(key_prefix: str) -> str:
+    """What a path begins with that lies in the folder `key_prefix`."""
+    stripped = key_prefix.strip("/")
+    return f"{stripped}/" if stripped else ""
+
+
+def _is_plain(path: str) -> bool:
+    """Whether `path` has one spelling only, and no character that cannot be seen."""
+    return (
+        len(path) <= MAX_PATH
+        and not _FORBIDDEN.search(path)
+        and unicodedata.is_normalized("NFC", path)
+        and not any(unicodedata.category(character) in _INVISIBLE for character in path)
+        and not any(_is_noncharacter(ord(character)) for character in path)
+    )
+
+
+def _is_noncharacter(number: int) -> bool:
+    return number & 0xFFFE == 0xFFFE or _FIRST_NONCHARACTER <= number <= _LAST_NONCHARACTER

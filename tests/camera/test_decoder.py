@@ -1,0 +1,251 @@
+"""``framesrv decode``, ``up``, ``ls`` and ``check`` as real processes, with real signals."""
+
+import json
+import os
+import re
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from framesrv import FrameReader, FrameUnavailableError
+from framesrv.segment.status import CameraStatus, camera
+from tests.conftest import SHM
+from tests.support.footage import footage, read_code
+from tests.support.processes import Program, alive, descendants, run, wait_for, write_config
+from tests.support.redis_server import RedisServer
+from tests.support.rtsp import RtspServer
+
+PICTURE = "test:320x240@25"
+
+
+def configure(tmp_path: Path, prefix: str, cameras: list[dict[str, Any]], **sections: Any) -> Path:
+    store = {"store": {"kind": "dir", "path": str(tmp_path / "store")}, "http": {"listen": ""}}
+    return write_config(tmp_path / "framesrv.toml", {"shm": {"prefix": prefix}, **store, **sections}, cameras)
+
+
+def decoder(tmp_path: Path, prefix: str, source: str | Path, code: str = "cam", **keys: Any) -> Program:
+    config = configure(tmp_path, prefix, [{"code": code, "source": str(source), **keys}])
+    return Program("framesrv", "decode", code, "--config", config, log=tmp_path / f"{code}.log")
+
+
+def wait_live(prefix: str, code: str = "cam", state: str = "live") -> CameraStatus:
+    def is_there() -> CameraStatus | None:
+        status = camera(prefix, code)
+        return status if status.state == state else None
+
+    status: CameraStatus = wait_for(is_there, f"{code} is {state}")
+    return status
+
+
+def test_sigterm_ends_a_decoder_within_two_seconds_and_removes_the_segment(tmp_path: Path, prefix: str) -> None:
+    with decoder(tmp_path, prefix, PICTURE) as program:
+        wait_live(prefix)
+        began = time.monotonic()
+        assert program.stop() == 0
+        assert time.monotonic() - began < 2
+        assert camera(prefix, "cam").state == "down"
+        assert not (SHM / f"{prefix}.cam").exists()
+
+
+@pytest.mark.parametrize("mode", ["stall", "silent"])
+def test_sigterm_ends_a_decoder_that_hangs_in_its_source(mode: Any, tmp_path: Path, prefix: str) -> None:
+    with RtspServer({"cam": footage(width=320, height=240, frames=50)}, tmp_path) as server:
+        with decoder(tmp_path, prefix, server.url("cam"), timeout=60.0) as program:
+            wait_live(prefix)
+            server.fault(mode)
+            wait_live(prefix, state="stalled")
+            began = time.monotonic()
+            assert program.stop() == 0
+            assert time.monotonic() - began < 2
+        assert not (SHM / f"{prefix}.cam").exists()
+
+
+def test_second_decoder_for_a_camera_is_refused_and_the_first_goes_on(tmp_path: Path, prefix: str) -> None:
+    with decoder(tmp_path, prefix, PICTURE) as program:
+        status = wait_live(prefix)
+        second = run("framesrv", "decode", "cam", "--config", tmp_path / "framesrv.toml")
+        assert second.returncode == 1
+        assert f"already has a live writer (pid {program.pid})" in second.stderr
+        assert "Traceback" not in second.stderr
+        wait_for(lambda: camera(prefix, "cam").seq > status.seq + 5, "the first goes on")
+        assert camera(prefix, "cam").pid == program.pid
+        program.stop()
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [("nobody", "camera nobody is not in .*; configured: cam"), ("cam", "expected test:WIDTHxHEIGHT@FPS")],
+)
+def test_unknown_camera_or_impossible_source_is_refused(code: str, words: str, tmp_path: Path, prefix: str) -> None:
+    config = configure(tmp_path, prefix, [{"code": "cam", "source": "test:nonsense"}])
+    done = run("framesrv", "decode", code, "--config", config)
+    assert done.returncode == 2
+    assert re.search(words, done.stderr)
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_decoder_outlives_its_camera_and_comes_back(tmp_path: Path, prefix: str) -> None:
+    with (
+        RtspServer({"cam": footage(width=320, height=240, frames=50, number=8)}, tmp_path) as server,
+        decoder(tmp_path, prefix, server.url("cam"), timeout=2.0) as program,
+    ):
+        first = wait_live(prefix)
+        server.stop()
+        lost = wait_live(prefix, state="connecting")
+        assert lost.reconnects == 1
+        wait_for(lambda: "refused" in camera(prefix, "cam").error, "the reason is told")
+        with FrameReader("cam", prefix=prefix) as reader:
+            with pytest.raises(FrameUnavailableError, match="refused") as caught:
+                reader.latest(max_age=0.001, timeout=0.1)
+            assert caught.value.reason == "connecting"
+            server.start()
+            frame = next(reader.frames(timeout=20))
+            assert frame.seq > first.seq
+            assert read_code(frame.planes[0]) is not None
+        assert program.pid == camera(prefix, "cam").pid
+        program.stop()
+
+
+def test_decoder_that_was_killed_leaves_its_last_frame_to_the_next(tmp_path: Path, prefix: str) -> None:
+    with decoder(tmp_path, prefix, PICTURE) as first:
+        wait_live(prefix)
+        first.stop(signal.SIGKILL)
+        before = camera(prefix, "cam")
+        assert before.state == "down"
+    with FrameReader("cam", prefix=prefix) as reader, decoder(tmp_path, prefix, PICTURE) as second:
+        assert next(reader.frames(timeout=20)).seq > before.seq
+        second.stop()
+
+
+def test_readers_go_on_across_a_resolution_change(tmp_path: Path, prefix: str) -> None:
+    files = [footage(width=640, height=360, frames=50), footage(width=320, height=240, frames=50)]
+    with (
+        RtspServer({"cam": files}, tmp_path) as server,
+        decoder(tmp_path, prefix, server.url("cam")) as program,
+        FrameReader("cam", prefix=prefix) as reader,
+    ):
+        wait_live(prefix)
+        last, widths = 0, []
+        for frame in reader.frames(timeout=10):
+            assert frame.seq > last
+            last = frame.seq
+            widths.append(frame.width)
+            if len(widths) == 10:
+                server.fault("switch")
+            if frame.width == 320 and widths.count(320) > 10:
+                break
+        assert widths[0] == 640
+        program.stop()
+
+
+def test_decoder_imports_cv2_only_for_an_opencv_source(tmp_path: Path, prefix: str) -> None:
+    video = footage(width=320, height=240, frames=50)
+    for source, expected in ((str(video), False), (f"opencv:{video}", True)):
+        with decoder(tmp_path, prefix, source) as program:
+            wait_live(prefix)
+            assert ("cv2" in Path(f"/proc/{program.pid}/maps").read_text()) is expected
+            program.stop()
+
+
+def test_log_masks_the_password_of_a_source(tmp_path: Path, prefix: str) -> None:
+    with decoder(tmp_path, prefix, "rtsp://user:hunter2@127.0.0.1:1/cam") as program:
+        wait_for(lambda: "no stream" in program.output, "the loss is logged")
+        program.stop()
+        assert "hunter2" not in program.output
+        assert "rtsp://user:***@127.0.0.1:1/cam" in program.output
+        assert "camera=cam" in program.output
+
+
+def test_ls_shows_every_state(tmp_path: Path, prefix: str) -> None:
+    cameras = [
+        {"code": "live", "source": PICTURE, "decode": "fps:10"},
+        {"code": "lost", "source": "rtsp://user:hunter2@127.0.0.1:1/x"},
+        {"code": "down", "source": PICTURE},
+    ]
+    config = configure(tmp_path, prefix, cameras)
+    with (
+        Program("framesrv", "decode", "live", "--config", config, log=tmp_path / "live.log") as live,
+        Program("framesrv", "decode", "lost", "--config", config, log=tmp_path / "lost.log") as lost,
+    ):
+        wait_live(prefix, "live")
+        wait_for(lambda: camera(prefix, "lost").error, "the lost camera's reason")
+        shown = {one["code"]: one for one in json.loads(run("framesrv", "ls", "--json", "--config", config).stdout)}
+        table = run("framesrv", "ls", "--config", config)
+        assert [one["state"] for one in shown.values()] == ["live", "connecting", "down"]
+        assert " ".join(shown["live"]) == (
+            "code state width height pixel_format decode fps seq age_s dropped corrupt reconnects readers_blocked pid"
+        )
+        assert (shown["live"]["pid"], shown["live"]["width"], shown["live"]["decode"]) == (live.pid, 320, "fps:10")
+        assert shown["down"]["pid"] is None
+        assert shown["down"]["age_s"] is None
+        assert "refused" in table.stdout
+        assert "hunter2" not in table.stdout
+        assert "\x1b" not in table.stdout
+        live.stop()
+        lost.stop()
+
+
+def test_check_says_what_is_wrong_and_shows_no_secret(tmp_path: Path, prefix: str) -> None:
+    cameras = [{"code": "cam", "source": "rtsp://user:hunter2@192.0.2.1/x"}]
+    redis = {"url": "redis://:hunter2@127.0.0.1:1/0"}
+    config = configure(tmp_path, prefix, cameras, redis=redis, store={"kind": "cos", "secret_key": "hunter2"})
+    done = run("framesrv", "check", "--config", config)
+    assert done.returncode == 1
+    assert re.search(r"WRONG +redis: redis://:\*\*\*@127.0.0.1:1/0 cannot be reached", done.stdout)
+    assert re.search(r"WRONG +store.*bucket", done.stdout)
+    assert re.search(r"ok +shared memory: \d+ bytes needed for 1 cameras", done.stdout)
+    assert "hunter2" not in done.stdout + done.stderr
+    assert not list(tmp_path.glob("store/*"))
+
+
+def test_check_is_content_with_a_host_in_order(tmp_path: Path, prefix: str) -> None:
+    with RedisServer(tmp_path / "redis") as redis:
+        config = configure(tmp_path, prefix, [{"code": "cam", "source": PICTURE}], redis={"url": redis.url})
+        done = run("framesrv", "check", "--json", "--config", config)
+        findings = json.loads(done.stdout)
+        assert done.returncode == 0, done.stdout
+        assert {"configuration", "shared memory", "redis"} <= {finding["name"] for finding in findings}
+        assert all(finding["ok"] for finding in findings)
+
+
+def up(tmp_path: Path, prefix: str, redis: RedisServer) -> Program:
+    cameras = [{"code": f"cam{index}", "source": PICTURE} for index in range(3)]
+    config = configure(tmp_path, prefix, cameras, redis={"url": redis.url})
+    return Program("framesrv", "up", "--config", config, log=tmp_path / "up.log")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_up_ends_everything_also_a_child_that_hangs(number: int, tmp_path: Path, prefix: str) -> None:
+    with RedisServer(tmp_path / "redis") as redis, up(tmp_path, prefix, redis) as program:
+        for index in range(3):
+            wait_live(prefix, f"cam{index}")
+        below = descendants(program.pid)
+        assert len(below) >= 4
+        os.kill(camera(prefix, "cam1").pid or 0, signal.SIGSTOP)
+        assert program.stop(number) == 0
+        assert not [pid for pid in below if alive(pid)]
+        assert not list(SHM.glob(f"{prefix}.*"))
+
+
+def test_up_starts_a_child_again_that_died_and_leaves_the_others_alone(tmp_path: Path, prefix: str) -> None:
+    with RedisServer(tmp_path / "redis") as redis, up(tmp_path, prefix, redis) as program:
+        pids = [wait_live(prefix, f"cam{index}").pid for index in range(3)]
+        os.kill(pids[1] or 0, signal.SIGKILL)
+        wait_for(lambda: camera(prefix, "cam1").pid not in (pids[1], None), "cam1 runs again")
+        wait_live(prefix, "cam1")
+        assert [camera(prefix, f"cam{index}").pid for index in (0, 2)] == [pids[0], pids[2]]
+        assert "child died child=cam1 status=-9" in program.output
+        program.stop()
+
+
+def test_up_that_is_killed_leaves_no_process(tmp_path: Path, prefix: str) -> None:
+    with RedisServer(tmp_path / "redis") as redis, up(tmp_path, prefix, redis) as program:
+        for index in range(3):
+            wait_live(prefix, f"cam{index}")
+        below = descendants(program.pid)
+        program.stop(signal.SIGKILL)
+        wait_for(lambda: not [pid for pid in below if alive(pid)], "all children end")
+        assert not list(SHM.glob(f"{prefix}.*"))

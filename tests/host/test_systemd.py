@@ -1,0 +1,523 @@
+"""framesrv as services of a real systemd: installed, synchronised, killed, hung, upgraded, removed.
+
+One host is booted for the whole module; each test brings it to the cameras it needs.
+"""
+
+import json
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+import pytest
+import requests
+import simplejpeg
+
+from framesrv.host.units.configuration import read_environment
+from framesrv.host.units.systemd import unit_name
+from framesrv.segment import layout
+from tests.support.cos import CosServer
+from tests.support.footage import footage
+from tests.support.redis_server import RedisServer, free_port
+from tests.support.rtsp import RtspServer
+from tests.support.site import ALL, CAMERAS, SNAPD, SPARE, Load, Site, assert_without_a_gap, upgrade
+from tests.support.systemd import Host, build_wheel, obstacle
+from tests.support.wvp import WvpServer
+
+OBSTACLE = obstacle()
+pytestmark = [
+    pytest.mark.skipif(bool(OBSTACLE), reason=f"no systemd can be booted here: {OBSTACLE}"),
+    pytest.mark.timeout(180),
+]
+
+UNITS = ("framesrv@.service", SNAPD, "framesrv-sweep.service", "framesrv.target", "framesrv.slice")
+BACK = 5.0  # s that a killed decoder, or one whose camera returns, gets to be live: what operators are promised
+GONE = 10.0  # s that everything gets to end
+AWAY = 60.0  # s without its camera, six times what the watchdog allows a decoder that hangs
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    directory = tmp_path_factory.mktemp("site")
+    rtsp = {}
+    for number, code in enumerate(ALL):
+        (directory / code).mkdir()
+        video = footage(width=640, height=360, number=number)
+        rtsp[code] = RtspServer({code: video}, directory / code, port=free_port())
+    with (
+        Host(build_wheel(directory)) as host,
+        RedisServer(directory / "redis") as redis,
+        CosServer() as cos,
+        WvpServer() as wvp,
+        rtsp[CAMERAS[0]],
+        rtsp[CAMERAS[1]],
+        rtsp[CAMERAS[2]],
+        rtsp[SPARE],
+    ):
+        host.must("framesrv", "units", "install")
+        secrets = f"FRAMESRV_STORE__SECRET_ID={cos.secret_id}\nFRAMESRV_STORE__SECRET_KEY='{cos.secret_key}'\n"
+        host.path("/etc/framesrv/framesrv.env").write_text(secrets)
+        yield Site(host, rtsp, redis, cos, wvp)
+
+
+def test_unit_files_are_valid_and_hardened(site: Site) -> None:
+    done = site.host.run("systemd-analyze", "verify", *(f"/etc/systemd/system/{name}" for name in UNITS))
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    for unit in (unit_name(CAMERAS[0]), SNAPD):
+        told = site.host.must("systemd-analyze", "security", "--no-pager", unit)
+        exposure = re.search(r"Overall exposure level for .*: ([0-9.]+) OK", told)
+        assert exposure is not None, told
+        assert float(exposure[1]) <= 2.0
+
+
+def test_install_again_changes_nothing(site: Site) -> None:
+    files = [site.host.path(f"/etc/systemd/system/{name}") for name in UNITS]
+    before = [file.stat().st_ctime_ns for file in files]
+    assert "nothing to change" in site.host.must("framesrv", "units", "install")
+    assert [file.stat().st_ctime_ns for file in files] == before
+    assert "/opt/framesrv/bin/framesrv decode" in files[0].read_text()
+
+
+def test_only_root_changes_units(site: Site) -> None:
+    for command in ("install", "sync", "remove"):
+        done = site.host.run("framesrv", "units", command, user="framesrv")
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr == "framesrv: only root may do this: try it with sudo\n"
+
+
+ENVIRONMENT = """
+# a comment
+; another
+
+A=plain # not a comment
+B="with a 'quote'"
+  C = 'x=y'
+D=
+E=two words
+F=p%40ss$word
+"""
+
+
+def test_environment_file_is_read_as_systemd_does(site: Site) -> None:
+    """`framesrv units sync` must check what the services will get."""
+    file = site.host.path("/etc/test.env")
+    file.write_text(ENVIRONMENT)
+    unit = "[Service]\nType=oneshot\nEnvironmentFile=/etc/test.env\nExecStart=/usr/bin/env\n"
+    site.host.path("/etc/systemd/system/test.service").write_text(unit)
+    site.host.must("systemctl", "start", "test.service")
+    wanted = [f"{name}={value}" for name, value in read_environment(file).items()]
+    assert len(wanted) == 6
+    site.host.wait_for(lambda: "F=" in site.host.journal("test.service"), "it has said what it got")
+    assert set(wanted) <= set(site.host.journal("test.service").splitlines())
+
+
+def test_dry_run_says_what_sync_would_do_and_does_nothing(site: Site) -> None:
+    site.configure()
+    site.host.run("systemctl", "stop", SNAPD, *(unit_name(code) for code in ALL))
+    said = site.sync("--dry-run")
+    assert [line.split()[:2] for line in said.splitlines()] == [
+        ["start", unit] for unit in [*(unit_name(code) for code in CAMERAS), SNAPD]
+    ]
+    assert site.segments() == []
+    assert site.host.status()["cam-1"]["active"] == "inactive"
+
+
+def test_cameras_are_live_and_requests_are_answered(site: Site) -> None:
+    site.settle()
+    with Load(site) as load:
+        site.host.wait_for(lambda: len(load.asked) >= 30, "some requests")
+    assert set(load.answers().values()) == {"ok"}
+    rows = site.host.status()
+    assert list(rows) == [*CAMERAS, "snapd"]
+    for code in CAMERAS:
+        row = rows[code]
+        assert (row["unit"], row["active"], row["state"]) == (unit_name(code), "active", "live")
+        assert row["status"].startswith("live 640x360")
+    assert rows["snapd"]["status"].startswith("serving")
+
+
+def test_decoder_and_snapd_run_as_a_user_who_can_do_nothing_else(site: Site) -> None:
+    site.settle()
+    user = site.host.must("id", "-u", "framesrv").strip()
+    for unit in (unit_name("cam-1"), SNAPD):
+        pid = site.host.show(unit, "MainPID")
+        status = dict(
+            line.split(":\t", 1)
+            for line in site.host.path(f"/proc/{pid}/status").read_text().splitlines()
+            if ":\t" in line
+        )
+        assert set(status["Uid"].split()) == {user}
+        assert {status[name] for name in ("CapEff", "CapPrm", "CapBnd", "CapAmb")} == {"0" * 16}
+        assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2")
+    command = site.host.path(f"/proc/{site.pid('cam-1')}/cmdline").read_bytes()
+    environment = site.host.path(f"/proc/{site.pid('cam-1')}/environ").read_bytes()
+    assert site.cos.secret_key.encode() not in command + environment, "a decoder is not given snapd's secrets"
+
+
+def test_killed_decoder_is_live_again_and_nobody_else_notices(site: Site) -> None:
+    site.settle()
+    killed, *others = CAMERAS
+    with Load(site) as load:
+        site.host.wait_for(lambda: len(load.asked) >= 10, "some requests")
+        before = {code: site.seen(code) for code in CAMERAS}
+        site.host.kill(unit_name(killed), "SIGKILL")
+        began = time.monotonic()
+        site.host.wait_for(
+            lambda: site.is_live(killed) and site.seen(killed).pid != before[killed].pid, "it is live again"
+        )
+        took = time.monotonic() - began
+        site.host.wait_for(lambda: len(load.asked) >= 120, "some more")
+        after = {code: site.seen(code) for code in CAMERAS}
+    assert took < BACK
+    assert after[killed].inode == before[killed].inode, "its readers keep their segment"
+    assert after[killed].seq > before[killed].seq
+    for code in others:
+        assert_without_a_gap(before[code], after[code])
+    answers = load.answers()
+    assert {answers[request] for request, code in load.asked.items() if code in others} == {"ok"}
+    assert int(site.host.show(unit_name(killed), "NRestarts")) == 1
+
+
+def test_hung_decoder_is_replaced_by_the_watchdog(site: Site) -> None:
+    site.settle()
+    hung, other = CAMERAS[1], CAMERAS[2]
+    pid, before = site.pid(hung), site.seen(other)
+    site.host.kill(unit_name(hung), "SIGSTOP")
+    try:
+        site.host.wait_for(lambda: site.pid(hung) not in (0, pid) and site.is_live(hung), "it has been replaced", 60)
+    finally:
+        site.host.kill(unit_name(hung), "SIGCONT")
+    assert "watchdog" in site.host.journal(unit_name(hung)).lower()
+    assert_without_a_gap(before, site.seen(other))
+
+
+def test_decoder_of_an_absent_camera_is_healthy_and_says_so(site: Site) -> None:
+    site.settle()
+    code = CAMERAS[2]
+    unit, pid = unit_name(code), site.pid(code)
+    restarts = site.host.show(unit, "NRestarts")
+    site.rtsp[code].stop()
+    away = time.monotonic()
+    try:
+        wanted = re.compile(r"reconnecting, attempt [0-9]+: .*refused", re.IGNORECASE)
+        site.host.wait_for(
+            lambda: wanted.match(site.host.show(unit, "StatusText")) and time.monotonic() - away > AWAY,
+            "it says so, and has been away for long",
+            AWAY + 30,
+        )
+        assert (site.host.show(unit, "ActiveState"), site.pid(code)) == ("active", pid)
+    finally:
+        site.rtsp[code].start()
+    site.host.wait_for(lambda: site.is_live(code), "it is live again", BACK)
+    assert (site.pid(code), site.host.show(unit, "NRestarts")) == (pid, restarts)
+
+
+def test_sync_touches_only_what_has_changed(site: Site) -> None:
+    site.settle()
+    kept, changed, removed = CAMERAS
+    before = site.seen(kept)
+    pids = {code: site.pid(code) for code in CAMERAS}
+    snapd = site.host.show(SNAPD, "MainPID")
+    site.write(
+        [
+            {"code": kept, "source": site.rtsp[kept].url(kept), "timeout": 3.0},
+            {"code": changed, "source": site.rtsp[changed].url(changed), "timeout": 3.0, "slots": 3},
+            {"code": SPARE, "source": site.rtsp[SPARE].url(SPARE).replace("127.0.0.1", "localhost")},
+        ]
+    )
+    said = [line.split()[:2] for line in site.sync().splitlines()]
+    assert said[:-1] == [
+        ["stop", unit_name(removed)],
+        ["start", unit_name(SPARE)],
+        ["restart", unit_name(changed)],
+        ["reload", SNAPD],
+    ]
+    assert_without_a_gap(before, site.seen(kept))
+    assert site.is_live(SPARE)
+    assert site.pid(changed) != pids[changed]
+    assert site.host.show(SNAPD, "MainPID") == snapd
+    assert site.segments() == sorted(f"framesrv.{code}" for code in (kept, changed, SPARE))
+    links = site.host.path("/etc/systemd/system/framesrv.target.wants")
+    assert sorted(link.name for link in links.iterdir()) == sorted(
+        [SNAPD, *(unit_name(code) for code in (kept, changed, SPARE))]
+    )
+    assert site.sync().splitlines() == ["3 cameras and snapd; 4 units left alone"]
+
+
+def test_sync_knows_what_a_unit_runs_with_whoever_started_it(site: Site) -> None:
+    """A unit that was restarted by hand with a change that was then taken back runs with what is not configured."""
+    site.settle()
+    tried, killed = CAMERAS[:2]
+    site.configure(camera_defaults={"slots": 4})
+    site.host.must("systemctl", "restart", unit_name(tried))
+    site.configure()
+    pid = site.pid(killed)
+    site.host.kill(unit_name(killed), "SIGKILL")
+    site.host.wait_for(lambda: site.pid(killed) not in (0, pid), "the other has been started again")
+    assert [line.split()[:2] for line in site.sync().splitlines()[:-1]] == [["restart", unit_name(tried)]]
+
+
+def test_snapd_is_restarted_only_for_what_it_cannot_load_again(site: Site) -> None:
+    site.settle()
+    pid = site.host.show(SNAPD, "MainPID")
+    site.configure(snapshot={"quality": 70})
+    assert f"reload   {SNAPD}" in site.sync()
+    assert site.host.show(SNAPD, "MainPID") == pid
+    site.configure(snapshot={"quality": 70, "workers": 4})
+    assert f"restart  {SNAPD}" in site.sync()
+    assert site.host.show(SNAPD, "MainPID") != pid
+
+
+def test_pages_are_shown_and_give_way_to_snapshots(site: Site) -> None:
+    site.settle()
+    address = f"127.0.0.1:{free_port()}"
+    site.configure(http={"listen": address})
+    assert f"restart  {SNAPD}" in site.sync()
+
+    def get(path: str) -> requests.Response | None:
+        try:
+            return requests.get(f"http://{address}{path}", timeout=5)
+        except requests.ConnectionError:
+            return None
+
+    ready = site.host.wait_for(lambda: (found := get("/readyz")) is not None and found.ok and found, "they are there")
+    assert ready.status_code == 200
+    picture = get(f"/cameras/{CAMERAS[0]}.jpg")
+    assert picture is not None
+    assert simplejpeg.decode_jpeg_header(picture.content)[:2] == (360, 640)
+    metrics = get("/metrics")
+    assert metrics is not None
+    assert f'framesrv_camera_state{{camera="{CAMERAS[0]}",state="live"}} 1.0' in metrics.text
+    pages = [pid for pid in site.host.processes("framesrv") if "snapd.pages" in site.host.command(pid)]
+    assert len(pages) == 1
+    nice = int(site.host.path(f"/proc/{pages[0]}/stat").read_text().rpartition(")")[2].split()[16])
+    assert nice > 0
+
+
+def test_reload_under_load_loses_no_request(site: Site) -> None:
+    site.settle()
+    pid = site.host.show(SNAPD, "MainPID")
+    with Load(site) as load:
+        for number in range(5):
+            site.configure(snapshot={"quality": 60 + number})
+            count = len(load.asked)
+            site.host.must("systemctl", "reload", SNAPD)
+            site.host.wait_for(lambda count=count: len(load.asked) >= count + 10, "some requests")  # type: ignore[misc]
+    assert set(load.answers().values()) == {"ok"}
+    assert site.host.show(SNAPD, "MainPID") == pid
+    assert site.host.journal(SNAPD).count("Reloaded") >= 5
+
+
+def test_wrong_configuration_is_refused_before_anything_is_touched(site: Site) -> None:
+    site.settle()
+    pids = {code: site.pid(code) for code in CAMERAS}
+    site.configure(CAMERAS[:1], snapshot={"quality": 101})
+    done = site.host.run("framesrv", "units", "sync")
+    assert done.returncode == 2
+    assert "snapshot.quality: expected a whole number from 1 to 100" in done.stderr
+    site.configure(CAMERAS[:1], redis={"url": f"redis://127.0.0.1:{free_port()}/0"})
+    done = site.host.run("framesrv", "units", "sync")
+    assert done.returncode == 1
+    assert "redis: " in done.stderr
+    assert "nothing was changed" in done.stderr
+    site.configure(CAMERAS[:1], store={"kind": "dir", "path": "/srv/pictures"})
+    assert "/srv/pictures" in site.host.run("framesrv", "units", "sync").stderr
+    assert {code: site.pid(code) for code in CAMERAS} == pids
+
+
+def test_wrong_configuration_is_not_tried_again_and_again(site: Site) -> None:
+    site.settle()
+    unit = unit_name("nowhere")
+    site.host.run("systemctl", "start", unit)
+    site.host.wait_for(lambda: site.host.show(unit, "ActiveState") == "failed", "it has failed")
+    assert site.host.show(unit, "ExecMainStatus") == "2"
+    assert site.host.show(unit, "NRestarts") == "0"
+    assert f"stop     {unit}" in site.sync()
+    assert "nowhere" not in site.host.status()
+
+
+def sync_after_upgrade(site: Site, codes: Sequence[str]) -> None:
+    """Every unit is restarted, and each of the usual cameras is live before the next is stopped."""
+    pids = {code: site.pid(code) for code in codes}
+    since = site.host.must("date", "+%s.%N").strip()
+    said = site.sync().splitlines()
+    assert [line.split()[:2] for line in said[:-1]] == [
+        ["restart", unit] for unit in [*(unit_name(code) for code in codes), SNAPD]
+    ]
+    for code in codes:
+        assert site.pid(code) not in (0, pids[code])
+    entries = site.host.must("journalctl", "--output=json", f"--since=@{since}")
+    stopped: list[str] = []
+    live: list[str] = []
+    for entry in map(json.loads, entries.splitlines()):
+        unit = entry.get("UNIT") or entry.get("_SYSTEMD_UNIT")
+        if unit in {unit_name(code) for code in CAMERAS}:
+            if str(entry["MESSAGE"]).startswith("Stopping "):
+                assert live == stopped, f"{unit} is stopped before the one before it is live again"
+                stopped.append(unit)
+            elif "live 640x360" in str(entry["MESSAGE"]):
+                live.append(unit)
+    assert live == stopped == [unit_name(code) for code in CAMERAS]
+    assert site.sync().splitlines() == [f"{len(codes)} cameras and snapd; {len(codes) + 1} units left alone"]
+
+
+def test_upgrade_restarts_decoders_one_at_a_time(site: Site) -> None:
+    """One camera is absent and does not hold the others up."""
+    site.settle()
+    absent = {"code": "absent", "source": f"rtsp://127.0.0.1:{free_port()}/absent"}
+    present = [{"code": code, "source": site.rtsp[code].url(code), "timeout": 3.0} for code in CAMERAS]
+    site.write([absent, *present])
+    done = site.host.run("framesrv", "units", "sync")
+    assert done.returncode == 1
+    assert "camera absent: its decoder has no picture yet" in done.stderr
+    upgrade(site)
+    sync_after_upgrade(site, ["absent", *CAMERAS])
+
+
+def test_new_layout_beside_an_old_one_is_refused_and_healed_by_sync(site: Site) -> None:
+    site.settle()
+    upgrade(site, layout_version=layout.VERSION + 1)
+    try:
+        done = site.host.run("python", "-c", READ)
+        assert done.returncode == 1
+        old, new = layout.VERSION, layout.VERSION + 1
+        assert f"its layout is version {old}, this framesrv reads version {new}: run the same version" in done.stderr
+        beside = site.host.run("framesrv", "decode", "--config", "/etc/framesrv/framesrv.toml", "--", "cam-1")
+        assert beside.returncode == 1
+        assert "framesrv.cam-1 already has a live writer" in beside.stderr
+        sync_after_upgrade(site, CAMERAS)
+        assert site.host.must("python", "-c", READ) == "640 360\n"
+        with Load(site) as load:
+            site.host.wait_for(lambda: len(load.asked) >= 6, "some requests")
+        assert set(load.answers().values()) == {"ok"}
+    finally:
+        upgrade(site)
+    sync_after_upgrade(site, CAMERAS)
+
+
+READ = """
+from framesrv import FrameReader
+with FrameReader("cam-1") as camera, camera.latest(max_age=2.0, timeout=10.0) as frame:
+    print(frame.width, frame.height)
+"""
+WRITE = """
+import mmap, os
+path = "/dev/shm/framesrv.cam-1"
+try:
+    os.open(path, os.O_RDWR)
+except PermissionError as error:
+    print(error.strerror)
+with open(path, "rb") as file:
+    try:
+        mmap.mmap(file.fileno(), 4096, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
+    except PermissionError as error:
+        print(error.strerror)
+for act in (os.unlink, lambda path: os.chmod(path, 0o666), lambda path: os.truncate(path, 0)):
+    try:
+        act(path)
+    except PermissionError as error:
+        print(error.strerror)
+"""
+
+
+def test_members_of_the_group_read_frames_and_nobody_else_does(site: Site) -> None:
+    site.settle()
+    for user, group in (("reader", "framesrv"), ("outsider", "nogroup")):
+        site.host.path("/etc/sysusers.d/test.conf").write_text(f"u {user} -\nm {user} {group}\n")
+        site.host.must("systemd-sysusers", "/etc/sysusers.d/test.conf")
+    assert site.host.must("python", "-c", READ, user="reader") == "640 360\n"
+    refused = ["Permission denied"] * 2 + ["Operation not permitted"] * 2 + ["Permission denied"]
+    assert site.host.must("python", "-c", WRITE, user="reader").splitlines() == refused
+    done = site.host.run("python", "-c", READ, user="outsider")
+    assert done.returncode == 1
+    assert "cannot be read: Permission denied; readers must be in the segment's group" in done.stderr
+    done = site.host.run("cat", "/etc/framesrv/framesrv.toml", user="reader")
+    assert done.returncode != 0, "who may read frames may not read the cameras' passwords"
+
+
+def test_reader_in_a_container_needs_its_shared_memory_only_read_only(site: Site) -> None:
+    site.settle()
+    mounted = "mount -o remount,bind,ro /dev/shm && ! touch /dev/shm/x 2>/dev/null && exec python -c"
+    assert site.host.must("unshare", "--mount", "sh", "-c", f'{mounted} "$1"', "sh", READ) == "640 360\n"
+
+
+def test_check_says_that_a_containers_shared_memory_is_too_small(site: Site) -> None:
+    site.write([{"code": f"test{number}", "source": "test:1920x1080@5"} for number in range(11)])
+    mounted = "mount -t tmpfs -o size=64m tmpfs /dev/shm && exec framesrv check --config /etc/framesrv/framesrv.toml"
+    done = site.host.run("unshare", "--mount", "sh", "-c", mounted)
+    assert done.returncode == 1
+    assert re.search(r"WRONG +shared memory: [0-9]+ bytes needed for 11 cameras, 67108864 free", done.stdout)
+    assert "--shm-size for a container" in done.stdout
+
+
+def test_every_kind_of_source_works_within_the_units_limits(site: Site) -> None:
+    site.host.path("/srv").mkdir(exist_ok=True)
+    for codec in ("h264", "hevc", "mjpeg"):
+        site.host.path(f"/srv/{codec}").write_bytes(footage(codec=codec, width=640, height=360).read_bytes())
+    kinds = {
+        "file": {"source": "/srv/h264"},
+        "hevc": {"source": "/srv/hevc"},
+        "mjpeg-bgr": {"source": "/srv/mjpeg", "pixel_format": "bgr24"},
+        "opencv": {"source": "opencv:/srv/h264"},
+        "keyframes": {"source": site.rtsp[SPARE].url(SPARE), "decode": "keyframes"},
+        "udp": {"source": site.rtsp[SPARE].url(SPARE), "transport": "udp"},
+        "demand": {"source": site.rtsp[SPARE].url(SPARE), "decode": "demand"},  # sync itself asks for a frame
+        "device": {"source": site.rtsp[SPARE].url(SPARE), "hwaccel": "cuda"},  # there is none
+    }
+    site.write([{"code": code, **keys} for code, keys in kinds.items()])
+    site.sync()
+    for code in kinds:
+        site.host.wait_for(lambda code=code: site.is_live(code), f"{code} is live")  # type: ignore[misc]
+    assert {row["restarts"] for row in site.host.status().values()} == {0}
+
+
+def test_segments_survive_the_end_of_any_one_unit(site: Site) -> None:
+    site.settle()
+    before = site.seen(CAMERAS[1])
+    site.host.must("systemctl", "stop", unit_name(CAMERAS[0]), SNAPD)
+    assert site.segments() == sorted(f"framesrv.{code}" for code in CAMERAS[1:])
+    assert_without_a_gap(before, site.seen(CAMERAS[1]))
+
+
+def test_stopped_target_leaves_nothing(site: Site) -> None:
+    """Not of a decoder that hangs, nor of one that has just been killed."""
+    site.settle()
+    site.host.kill(unit_name(CAMERAS[0]), "SIGSTOP")
+    site.host.kill(unit_name(CAMERAS[1]), "SIGKILL")
+    began = time.monotonic()
+    site.host.must("systemctl", "stop", "framesrv.target")
+    site.host.wait_for(
+        lambda: not site.segments() and not site.host.processes("framesrv"),
+        "nothing is left",
+    )
+    assert time.monotonic() - began < GONE
+    site.host.must("systemctl", "start", "framesrv.target")
+    site.host.wait_for(lambda: all(site.is_live(code) for code in CAMERAS), "all is back")
+
+
+def test_forty_cameras_are_live_in_a_minute(
+    site: Site, record_testsuite_property: Callable[[str, object], None]
+) -> None:
+    codes = [f"test{number:02}" for number in range(40)]
+    site.write([{"code": code, "source": "test:320x240@5"} for code in codes])
+    began = time.monotonic()
+    site.sync()
+    site.host.wait_for(lambda: all(site.is_live(code) for code in codes), "all are live", 60)
+    took = time.monotonic() - began
+    private = []
+    for code in codes:
+        rollup = site.host.path(f"/proc/{site.pid(code)}/smaps_rollup").read_text()
+        private.append(int(re.search(r"^Pss: +([0-9]+) kB", rollup, re.MULTILINE)[1]))  # type: ignore[index]
+    record_testsuite_property("live_after_s", took)
+    record_testsuite_property("mean_pss_kb", sum(private) / len(private))
+    assert took < 60
+
+
+def test_remove_leaves_the_configuration_alone(site: Site) -> None:
+    site.settle()
+    site.host.must("framesrv", "units", "remove")
+    assert site.segments() == []
+    assert site.host.processes("framesrv") == []
+    assert list(site.host.path("/etc").glob("*.d/framesrv*")) == []
+    assert list(site.host.path("/etc/systemd/system").rglob("framesrv*")) == []
+    assert site.host.must("systemctl", "list-units", "--all", "--no-legend", "framesrv*") == ""
+    assert site.host.path("/etc/framesrv/framesrv.toml").stat().st_size

@@ -1,0 +1,104 @@
+"""What `framesrv units` knows without a systemd: names, the environment file, what is the same, where it refuses."""
+
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from framesrv.errors import ConfigError
+from framesrv.host.units import configuration, files
+from framesrv.host.units.systemd import RUNS, UnitsError, camera_code, unit_name
+from framesrv.settings import Camera, Settings, Shm, Snapshot
+from tests.support.processes import ROOT, run
+from tests.support.systemd import build_wheel
+
+CODES = ("34020000001320000001", "cam-1", ".hidden", "a.b_c", "-", "--help", "..", "A-.-_")
+
+
+def camera(code: str = "cam01", **keys: Any) -> Camera:
+    return Camera(code=code, source="test:320x240@5", **keys)
+
+
+@pytest.mark.skipif(shutil.which("systemd-escape") is None, reason="there is no systemd-escape")
+@pytest.mark.parametrize("code", CODES)
+def test_codes_are_escaped_as_systemd_does(code: str) -> None:
+    command = ["systemd-escape", "--template=framesrv@.service", "--", code]
+    escaped = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    assert unit_name(code) == escaped
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_a_units_name_tells_its_camera(code: str) -> None:
+    assert camera_code(unit_name(code)) == code
+
+
+def test_code_whose_unit_would_have_too_long_a_name_is_refused() -> None:
+    assert len(unit_name("-" * 59)) <= 255
+    with pytest.raises(ConfigError, match="expected fewer -"):
+        unit_name("-" * 64)
+
+
+@pytest.mark.parametrize("command", ["install", "sync", "remove"])
+@pytest.mark.skipif(RUNS.exists(), reason="systemd runs on this host")
+def test_host_without_systemd_is_told_so(command: str) -> None:
+    done = run("framesrv", "units", command)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "framesrv: systemd does not run on this host: use `framesrv up` instead of units\n"
+
+
+def test_environment_file_without_a_pair_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "framesrv.env"
+    file.write_text("FRAMESRV_STORE__TOKEN\n")
+    with pytest.raises(ConfigError, match=r"framesrv\.env: line 1: expected FRAMESRV_SECTION__KEY=value"):
+        configuration.read_environment(file)
+
+
+def test_a_decoder_is_the_same_unless_its_camera_or_its_segments_differ() -> None:
+    base = Settings(cameras=(camera("a"), camera("b")))
+    assert configuration.same_for_decoder("a", base, Settings(cameras=(camera("b", slots=3), camera("a"))))
+    assert not configuration.same_for_decoder("a", base, Settings(cameras=(camera("a", slots=3),)))
+    assert not configuration.same_for_decoder("a", base, Settings(cameras=base.cameras, shm=Shm(mode="0644")))
+
+
+def test_snapd_tells_what_it_can_load_again_from_what_it_cannot() -> None:
+    base = Settings(cameras=(camera("a"),))
+    loadable = Settings(cameras=(camera("a"), camera("b")), snapshot=Snapshot(quality=70))
+    assert configuration.same_for_snapd(base, loadable, fixed=True)
+    assert not configuration.same_for_snapd(base, loadable, fixed=False)
+    assert not configuration.same_for_snapd(base, Settings(snapshot=Snapshot(workers=3)), fixed=True)
+    assert configuration.same_for_snapd(base, Settings(cameras=(camera("a", slots=3),)), fixed=False)
+
+
+def test_wheel_carries_the_unit_files(tmp_path: Path) -> None:
+    wheel = zipfile.ZipFile(build_wheel(tmp_path))
+    ours = [file for file in (ROOT / "systemd").rglob("*") if file.is_file()]
+    assert ours
+    for file in ours:
+        assert wheel.read(f"framesrv/systemd/{file.relative_to(ROOT / 'systemd')}") == file.read_bytes()
+
+
+def test_installation_that_services_cannot_see_is_refused(tmp_path: Path) -> None:
+    """Not with status 203 of a unit, at some later time."""
+    home = tmp_path / "venv"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(home)], check=True, timeout=60)
+    for name in ("framesrv", "snapd"):
+        (home / "bin" / name).write_text("#!/bin/sh\n")
+        (home / "bin" / name).chmod(0o755)
+    code = "from framesrv.host.units import files; files.programs()"
+    path = os.pathsep.join(entry for entry in sys.path if entry)
+    command = [str(home / "bin/python"), "-c", code]
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{path}"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30, env=environment)
+    assert f"{home / 'bin'} cannot be seen by services" in done.stderr
+    assert "install framesrv into /opt/framesrv" in done.stderr
+
+
+def test_programs_that_are_not_there_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sysconfig.get_path", lambda _: str(tmp_path))
+    with pytest.raises(UnitsError, match=f"{tmp_path}/framesrv does not exist: install framesrv with pip"):
+        files.programs()
