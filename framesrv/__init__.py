@@ -15,11 +15,15 @@ from framesrv.errors import (
     SegmentSpaceError,
     SourceError,
 )
+from framesrv.segment.file import SHM_DIRECTORY, segment_path
 from framesrv.segment.frame import Frame, Stamp
 from framesrv.segment.reader import FrameReader
+from framesrv.segment.status import CameraStatus, camera_status, camera_statuses
 from framesrv.segment.writer import FrameWriter, Slot
 
 __all__ = [
+    "SHM_DIRECTORY",
+    "CameraStatus",
     "ConfigError",
     "Frame",
     "FrameReader",
@@ -33,5 +37,8 @@ __all__ = [
     "Slot",
     "SourceError",
     "Stamp",
+    "camera_status",
+    "camera_statuses",
+    "segment_path",
 ]
 __version__ = "0.1.0"

@@ -40,10 +40,10 @@ def decode(code: str, config: Path | None, log_format: log.Format) -> None:
     if camera is None:
         known = ", ".join(one.code for one in loaded.cameras) or "none"
         raise ConfigError([f"camera {code} is not in {loaded.file or 'any configuration file'}; configured: {known}"])
-    from framesrv.camera import decoder
+    from framesrv.camera.decoder import run
 
     try:
-        decoder.decode(camera, loaded)
+        run(camera, loaded)
     except SourceUsageError as error:
         raise ConfigError([f"camera {code}: {error}"]) from error
 
@@ -64,35 +64,24 @@ def up(config: Path | None, log_format: log.Format) -> None:
         raise ConfigError([f"{loaded.file or 'no configuration file'}: expected at least one [[camera]]"])
     loaded.store.check()
     loaded.http.check()
-    from framesrv.host import up as supervisor
+    from framesrv.host.up import run
 
-    supervisor.up(loaded, log_format)
+    run(loaded, log_format)
 
 
-@main.command()
+@main.command("ls")
 @click.option("--json", "as_json", is_flag=True, help="A JSON list, for scripts.")
 @config_option
-def ls(as_json: bool, config: Path | None) -> None:
+def show_cameras(as_json: bool, config: Path | None) -> None:
     """Show every camera's state, once.
 
     live: frames come. stalled: the decoder runs, nothing comes. connecting: no picture yet. down: no decoder.
 
     Example: framesrv ls --json | jq '.[] | select(.state != "live")'
     """
-    from framesrv.host.top import listing
-    from framesrv.segment import status
+    from framesrv.host.ls import ls
 
-    cameras = status.cameras(settings.load(config))
-    if as_json:
-        click.echo(json.dumps([camera.to_json() for camera in cameras]))
-        return
-    if not cameras:
-        click.echo("no cameras: none configured, none running")
-        return
-    for line in listing.lines(
-        [(camera, "" if camera.state == "live" else log.mask(camera.error)) for camera in cameras]
-    ):
-        click.echo(line)
+    ls(settings.load(config), as_json=as_json)
 
 
 @main.command()
@@ -116,9 +105,9 @@ def top(interval: float, config: Path | None) -> None:
     if math.isnan(interval):  # which is within every range
         raise click.BadParameter("nan is not a number of seconds", param_hint="--interval")
     loaded = settings.load(config)
-    from framesrv.host.top import app as live
+    from framesrv.host.top.app import run
 
-    live.top(loaded, interval)
+    run(loaded, interval)
 
 
 @main.command()
@@ -131,16 +120,15 @@ def check(as_json: bool, config: Path | None) -> None:
 
     Example: framesrv check --config framesrv.toml
     """
-    from framesrv.host import check as checks
+    from framesrv.host.check import findings
+    from framesrv.process.finding import echo
 
-    findings = checks.run(settings.load(config))
+    found = findings(settings.load(config))
     if as_json:
-        click.echo(json.dumps([finding.to_json() for finding in findings]))
+        click.echo(json.dumps([finding.to_json() for finding in found]))
     else:
-        for finding in findings:
-            mark = click.style("ok   ", fg="green") if finding.ok else click.style("WRONG", fg="red")
-            click.echo(f"{mark}  {finding.name}: {log.mask(finding.message)}")
-    if not all(finding.ok for finding in findings):
+        echo(found)
+    if not all(finding.ok for finding in found):
         raise SystemExit(1)
 
 
@@ -161,9 +149,9 @@ def demo(sources: tuple[str, ...], seconds: float | None, output: Path | None) -
     Example: framesrv demo --source rtsp://user:pass@192.0.2.11/stream1 --seconds 30
     """
     log.setup()
-    from framesrv.host import demo as demonstration
+    from framesrv.host.demo import run
 
-    demonstration.run(list(sources), seconds, output)
+    run(list(sources), seconds, output)
 
 
 main.add_command(units)

@@ -16,10 +16,10 @@ import msgspec
 from msgspec import Meta, Struct
 
 from framesrv.errors import ConfigError
+from framesrv.segment.layout import CODE, CODE_RULE, MAX_SLOTS, PREFIX, PREFIX_RULE
 
 ENVIRONMENT_PREFIX = "FRAMESRV_"
 PLACES = (Path("framesrv.toml"), Path("/etc/framesrv/framesrv.toml"))
-MAX_SLOTS = 16
 MAX_PORT = 65535
 
 # What snapd keeps until it is started again, its connections, threads and place on the stream being made by it. All
@@ -35,8 +35,8 @@ FIXED = {
 Text = Annotated[str, Meta(min_length=1)]
 Seconds = Annotated[float, Meta(gt=0, le=86400)]
 Count = Annotated[int, Meta(ge=1, le=1_000_000)]
-Code = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.\-]{1,64}\Z", description="1 to 64 of A-Z a-z 0-9 _ . -")]
-Prefix = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_\-]{1,64}\Z", description="1 to 64 of A-Z a-z 0-9 _ -")]
+Code = Annotated[str, Meta(pattern=rf"^{CODE}\Z", description=CODE_RULE)]
+Prefix = Annotated[str, Meta(pattern=rf"^{PREFIX}\Z", description=PREFIX_RULE)]
 Decode = Annotated[
     str,
     Meta(
@@ -70,13 +70,13 @@ class Section(Struct, frozen=True, kw_only=True):
         return f"{type(self).__name__}(...)"
 
 
-class Redis(Section, frozen=True, kw_only=True):
+class RedisSettings(Section, frozen=True, kw_only=True):
     """Where requests come from."""
 
     url: RedisUrl = "redis://127.0.0.1:6379/0"
 
 
-class Stream(Section, frozen=True, kw_only=True):
+class StreamSettings(Section, frozen=True, kw_only=True):
     """The request stream and this host's place on it."""
 
     name: Text = "edge_snap_request"
@@ -87,7 +87,7 @@ class Stream(Section, frozen=True, kw_only=True):
     dead: Text = "edge_snap_dead"
 
 
-class Snapshot(Section, frozen=True, kw_only=True):
+class SnapshotSettings(Section, frozen=True, kw_only=True):
     """How a picture is taken; times in seconds."""
 
     quality: Annotated[int, Meta(ge=1, le=100)] = 85
@@ -98,7 +98,7 @@ class Snapshot(Section, frozen=True, kw_only=True):
     workers: Annotated[int, Meta(ge=1, le=256)] = 8
 
 
-class Result(Section, frozen=True, kw_only=True):
+class ResultSettings(Section, frozen=True, kw_only=True):
     """How the answer goes back; times in seconds."""
 
     callback_path: Annotated[str, Meta(pattern=r"^/", description='a path that begins with "/"')] = (
@@ -111,7 +111,7 @@ class Result(Section, frozen=True, kw_only=True):
     key_ttl: Count = 60
 
 
-class Store(Section, frozen=True, kw_only=True):
+class StoreSettings(Section, frozen=True, kw_only=True):
     """Where pictures go."""
 
     kind: Literal["cos", "dir"] = "cos"
@@ -143,7 +143,7 @@ class Store(Section, frozen=True, kw_only=True):
             raise ConfigError([f'store.{key}: expected a value, for kind "{self.kind}"' for key in missing])
 
 
-class Shm(Section, frozen=True, kw_only=True):
+class ShmSettings(Section, frozen=True, kw_only=True):
     """How segments are named and who may read them."""
 
     prefix: Prefix = "framesrv"
@@ -156,7 +156,7 @@ class Shm(Section, frozen=True, kw_only=True):
         return int(self.mode, 8)
 
 
-class Http(Section, frozen=True, kw_only=True):
+class HttpSettings(Section, frozen=True, kw_only=True):
     """The address of snapd's pages, and who may see them."""
 
     listen: Listen = "127.0.0.1:8390"
@@ -221,14 +221,19 @@ class Settings(Struct, frozen=True, kw_only=True):
     """
 
     file: Path | None = None
-    redis: Redis = Redis()
-    stream: Stream = Stream()
-    snapshot: Snapshot = Snapshot()
-    result: Result = Result()
-    store: Store = Store()
-    shm: Shm = Shm()
-    http: Http = Http()
+    redis: RedisSettings = RedisSettings()
+    stream: StreamSettings = StreamSettings()
+    snapshot: SnapshotSettings = SnapshotSettings()
+    result: ResultSettings = ResultSettings()
+    store: StoreSettings = StoreSettings()
+    shm: ShmSettings = ShmSettings()
+    http: HttpSettings = HttpSettings()
     cameras: tuple[Camera, ...] = ()
+
+    @property
+    def policies(self) -> dict[str, str]:
+        """What is decoded of each camera, by its code."""
+        return {camera.code: camera.decode for camera in self.cameras}
 
     def camera(self, code: str) -> Camera | None:
         """The camera of that code, None if there is no such camera."""
@@ -236,13 +241,13 @@ class Settings(Struct, frozen=True, kw_only=True):
 
 
 SECTIONS: dict[str, type[Section]] = {
-    "redis": Redis,
-    "stream": Stream,
-    "snapshot": Snapshot,
-    "result": Result,
-    "store": Store,
-    "shm": Shm,
-    "http": Http,
+    "redis": RedisSettings,
+    "stream": StreamSettings,
+    "snapshot": SnapshotSettings,
+    "result": ResultSettings,
+    "store": StoreSettings,
+    "shm": ShmSettings,
+    "http": HttpSettings,
     "camera_defaults": CameraDefaults,
 }
 

@@ -1,11 +1,11 @@
 """What snapd needs outside itself, tried one thing after the other and told in words."""
 
-from dataclasses import dataclass
 from typing import Any
 
 import redis
 
 from framesrv import ConfigError
+from framesrv.process.finding import Finding
 from framesrv.settings import Settings
 from snapd.errors import EncoderError, RedisVersionError, StoreError
 from snapd.pictures.encoder import Encoder
@@ -13,80 +13,66 @@ from snapd.requests.redis import check_version, open_client
 from snapd.stores.store import open_store
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One thing that was tried. `status` is what the command would exit with for it alone."""
-
-    name: str
-    status: int
-    message: str
-
-    @property
-    def ok(self) -> bool:
-        """Whether it is as it must be."""
-        return self.status == 0
-
-
-def checks(settings: Settings) -> list[Check]:
-    """Every check there is, in the order in which one would mend things."""
+def findings(settings: Settings) -> list[Finding]:
+    """Looks at everything, in the order in which one would mend things."""
     return [_encoder(settings), *_redis(settings), *_store(settings), _pages(settings)]
 
 
-def _encoder(settings: Settings) -> Check:
+def _encoder(settings: Settings) -> Finding:
     try:
         Encoder(settings.snapshot.encoder)
     except EncoderError as error:
-        return Check("encoder", 1, str(error))
-    return Check("encoder", 0, f"{settings.snapshot.encoder}, quality {settings.snapshot.quality}")
+        return Finding("encoder", 1, str(error))
+    return Finding("encoder", 0, f"{settings.snapshot.encoder}, quality {settings.snapshot.quality}")
 
 
-def _redis(settings: Settings) -> list[Check]:
+def _redis(settings: Settings) -> list[Finding]:
     client = open_client(settings.redis.url)
     try:
         version = check_version(client)
-        reached = Check("redis", 0, f"{settings.redis.url} answers, version {version or 'unknown'}")
+        reached = Finding("redis", 0, f"{settings.redis.url} answers, version {version or 'unknown'}")
         return [reached, _group(settings, client)]
     except RedisVersionError as error:
-        return [Check("redis", 1, str(error))]
+        return [Finding("redis", 1, str(error))]
     except (redis.RedisError, OSError) as error:
-        return [Check("redis", 1, f"{settings.redis.url} cannot be reached: {error}")]
+        return [Finding("redis", 1, f"{settings.redis.url} cannot be reached: {error}")]
     finally:
         client.close()
 
 
-def _group(settings: Settings, client: redis.Redis) -> Check:
+def _group(settings: Settings, client: redis.Redis) -> Finding:
     stream = settings.stream
     try:
         groups: Any = client.xinfo_groups(stream.name)
     except redis.ResponseError as error:
         if "no such key" in str(error):
-            return Check("group", 0, f"stream {stream.name} does not exist yet; snapd will make it")
-        return Check("group", 1, f"stream {stream.name}: {error}")
+            return Finding("group", 0, f"stream {stream.name} does not exist yet; snapd will make it")
+        return Finding("group", 1, f"stream {stream.name}: {error}")
     for group in groups:
         if group["name"] == stream.group.encode():
-            return Check("group", 0, f"{stream.group} on {stream.name}, {group['pending']} pending")
-    return Check("group", 0, f"{stream.group} on {stream.name} does not exist yet; snapd will make it")
+            return Finding("group", 0, f"{stream.group} on {stream.name}, {group['pending']} pending")
+    return Finding("group", 0, f"{stream.group} on {stream.name} does not exist yet; snapd will make it")
 
 
-def _store(settings: Settings) -> list[Check]:
+def _store(settings: Settings) -> list[Finding]:
     try:
         store = open_store(settings.store, connections=1)
     except ConfigError as error:
-        return [Check("store settings", 2, problem) for problem in error.problems]
-    complete = Check("store settings", 0, f'complete for kind "{settings.store.kind}"')
+        return [Finding("store settings", 2, problem) for problem in error.problems]
+    complete = Finding("store settings", 0, f'complete for kind "{settings.store.kind}"')
     try:
-        return [complete, Check("store", 0, store.check())]
+        return [complete, Finding("store", 0, store.check())]
     except StoreError as error:
-        return [complete, Check("store", 1, str(error))]
+        return [complete, Finding("store", 1, str(error))]
 
 
-def _pages(settings: Settings) -> Check:
+def _pages(settings: Settings) -> Finding:
     http = settings.http
     try:
         http.check()
     except ConfigError as error:
-        return Check("pages", 2, str(error))
+        return Finding("pages", 2, str(error))
     if not http.listen:
-        return Check("pages", 0, "turned off")
+        return Finding("pages", 0, "turned off")
     access = "to those who have the token" if http.token else "to this host" if http.is_local else "to everybody"
-    return Check("pages", 0, f"shown {access} at http://{http.listen}/")
+    return Finding("pages", 0, f"shown {access} at http://{http.listen}/")

@@ -2,10 +2,7 @@
 
 import logging
 import os
-import re
 import sys
-import tempfile
-from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from framesrv import log, settings
+from framesrv.process.atomic import write_file
 from framesrv.process.command import Group, config_option, log_format_option
 
 if TYPE_CHECKING:
@@ -55,16 +53,16 @@ def run(config: Path | None, log_format: log.Format, verbose: bool) -> None:
     loaded = settings.load(config)
     loaded.http.check()
 
-    from snapd.pages.launcher import Pages
+    from snapd.pages.launcher import Launcher
     from snapd.service import Service
     from snapd.supervision import Supervision
-    from snapd.telemetry.counters import Tally
+    from snapd.telemetry.counters import Counters
     from snapd.telemetry.trace import Trace
 
-    tally = Tally()
+    counters = Counters()
     supervision = Supervision(config)
     spans = _spans()
-    pages = Pages(loaded.http, log_format, tally, supervision.changed) if loaded.http.listen else None
+    pages = Launcher(loaded.http, log_format, counters, supervision.changed) if loaded.http.listen else None
 
     def answered(trace: Trace) -> None:
         if pages:
@@ -72,7 +70,7 @@ def run(config: Path | None, log_format: log.Format, verbose: bool) -> None:
         if spans:
             spans.tell(trace)
 
-    service = Service.open(loaded, on_change=supervision.changed, on_answered=answered, tally=tally)
+    service = Service.open(loaded, on_change=supervision.changed, on_answered=answered, counters=counters)
     supervision.begin(service, pages)
     if pages:
         pages.start(service)
@@ -135,41 +133,28 @@ def grab(
     Example:
         snapd grab 34020000001320000001 -o now.jpg --width 640
     """  # noqa: D301  click wants the character
-    if not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", code):
-        raise click.BadParameter("expected 1 to 64 of A-Z a-z 0-9 _ . -", param_hint="CODE")
     loaded = settings.load(config)
 
     from framesrv import FrameReader
     from snapd.pictures.encoder import Encoder
 
     encoder = Encoder(loaded.snapshot.encoder, quality or loaded.snapshot.quality)
-    with FrameReader(code, prefix=loaded.shm.prefix) as camera:
+    try:
+        reader = FrameReader(code, prefix=loaded.shm.prefix)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="CODE") from error
+    with reader as camera:
         frame = camera.latest(max_age=max_age or loaded.snapshot.max_age, timeout=loaded.snapshot.wait)
-        picture = encoder.picture(frame, width)
+        picture = encoder.jpeg(frame, width)
     if output == "-":
-        sys.stdout.buffer.write(picture.jpeg)
+        sys.stdout.buffer.write(picture.content)
         sys.stdout.buffer.flush()
         return
     try:
-        _write(Path(output), picture.jpeg)
+        write_file(output, picture.content, mode=0o644)
     except OSError as error:
         raise click.ClickException(f"{output} cannot be written: {error.strerror}") from error
-    click.echo(f"{output}: {picture.width}x{picture.height}, {len(picture.jpeg)} bytes")
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Writes a file that appears whole or not at all."""
-    descriptor, name = tempfile.mkstemp(prefix=".snapd-", dir=path.parent)
-    temporary = Path(name)
-    try:
-        with open(descriptor, "wb") as file:
-            file.write(content)
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    except BaseException:
-        with suppress(FileNotFoundError):
-            temporary.unlink()
-        raise
+    click.echo(f"{output}: {picture.width}x{picture.height}, {len(picture.content)} bytes")
 
 
 @main.command()
@@ -201,7 +186,7 @@ def request(config: Path | None, code: str, timeout: float, callback_url: str, a
     import redis
 
     from snapd.requests.client import Client
-    from snapd.telemetry.waterfall import waterfall
+    from snapd.telemetry.trace import waterfall
 
     try:
         answer = Client(loaded).request(code, callback_url, timeout, trace=verbose)
@@ -316,16 +301,12 @@ def check(config: Path | None, as_json: bool) -> None:
 
     import orjson
 
-    from snapd.check import checks
+    from framesrv.process.finding import echo
+    from snapd.check import findings
 
-    found = checks(loaded)
+    found = findings(loaded)
     if as_json:
-        click.echo(
-            orjson.dumps(
-                [{"name": one.name, "ok": one.ok, "message": log.mask(one.message)} for one in found],
-            )
-        )
+        click.echo(orjson.dumps([finding.to_json() for finding in found]))
     else:
-        for one in found:
-            click.echo(f"{'ok' if one.ok else 'WRONG':5}  {one.name}: {log.mask(one.message)}")
-    sys.exit(max(one.status for one in found))
+        echo(found)
+    sys.exit(max(finding.status for finding in found))

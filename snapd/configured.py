@@ -1,6 +1,6 @@
-"""What requests are answered with, as one configuration says. A new configuration makes new means.
+"""What requests are answered with, as one configuration says. A new one makes all of it anew.
 
-A request keeps those it began with, so that nothing changes under it.
+A request keeps what it began with, so that nothing changes under it.
 """
 
 from dataclasses import dataclass
@@ -11,13 +11,12 @@ import msgspec
 import redis
 
 from framesrv.settings import FIXED, Settings
-from snapd.answers.callback import Delivery
 from snapd.answers.handover import Handover
 from snapd.pictures.capture import Captures
 from snapd.pictures.encoder import Encoder
 from snapd.requests.redis import COMMAND_LIMIT
 from snapd.stores.store import Store, open_store
-from snapd.telemetry.counters import Tally
+from snapd.telemetry.counters import Counters
 
 UPLOAD_LIMIT = 17.0  # s that a store takes at most, with its second try
 CALLBACK_PAUSE = 1.0  # s between two callbacks, at most
@@ -47,7 +46,7 @@ def settle(old: Settings, new: Settings) -> tuple[Settings, list[str]]:
 
 
 @dataclass(frozen=True)
-class Means:
+class Configured:
     """Everything for answering that hangs on the configuration."""
 
     settings: Settings
@@ -62,13 +61,13 @@ class Means:
         settings: Settings,
         client: redis.Redis,
         *,
-        tally: Tally | None = None,
+        counters: Counters | None = None,
         old: Self | None = None,
         encoder: Encoder | None = None,
     ) -> Self:
-        """The means of `settings`; what is the same in `old` goes on, with its connections and what it has learnt.
+        """All of it for `settings`; what is the same in `old` goes on, with its connections and what it has learnt.
 
-        `tally` counts callbacks that fail.
+        `counters` counts callbacks that fail.
 
         Raises:
             ConfigError: the store's settings are incomplete, or values cannot be.
@@ -85,14 +84,14 @@ class Means:
             wait=snapshot.wait,
             on_demand=[camera.code for camera in settings.cameras if camera.decode == "demand"],
         )
-        if old and was and (was.store, was.file) == (settings.store, settings.file):
+        if old and was and was.store == settings.store:
             store = old.store
         else:
-            store = open_store(settings.store, connections=snapshot.workers, file=settings.file)
+            store = open_store(settings.store, connections=snapshot.workers)
         if old and was and was.result == settings.result:
             handover = old.handover
         else:
-            handover = Handover(Delivery(settings.result, client, tally))
+            handover = Handover(settings.result, client, counters)
         return cls(settings, encoder, captures, store, handover)
 
     @cached_property

@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass, field
 
-from snapd.configured import Means
+from snapd.configured import Configured
 from snapd.pictures.capture import Capture
-from snapd.requests.once import Begun
+from snapd.requests.once import Decision
 from snapd.requests.stream import Entry
-from snapd.telemetry.trace import Laps
+from snapd.telemetry.trace import Stopwatch
 from snapd.wire.request import Request
 from snapd.wire.result import Result
 
@@ -27,15 +27,15 @@ class Job:
 
     entry: Entry
     request: Request
-    means: Means
-    begun: Begun | None = None
+    configured: Configured
+    begun: Decision | None = None
     capture: Capture | None = None
     is_readable: bool = True
     is_late: bool = False
     result: Result | None = None
-    laps: Laps = field(default_factory=Laps)
+    stopwatch: Stopwatch = field(default_factory=Stopwatch)
 
 
 def longest(job: Job) -> float:
     """Seconds after which a worker that still has this job counts as hung."""
-    return job.means.limit + LATITUDE
+    return job.configured.limit + LATITUDE

@@ -19,17 +19,17 @@ from framesrv import FramesrvError
 from framesrv.log import about
 from framesrv.process.notify import Progress
 from framesrv.settings import Settings
-from snapd.configured import Means, settle
+from snapd.configured import Configured, settle
 from snapd.errors import DeadLetterError, RedisVersionError, StoreError
 from snapd.job import Job, longest
 from snapd.pictures.capture import Capture
 from snapd.pictures.encoder import Encoder
 from snapd.pool import Pool
 from snapd.requests.dead_letters import DeadLetters
-from snapd.requests.once import Answered, Turn
+from snapd.requests.once import IdempotencyKeys, Turn
 from snapd.requests.redis import open_client
 from snapd.requests.stream import Entry, RequestStream
-from snapd.telemetry.counters import Tally
+from snapd.telemetry.counters import Counters
 from snapd.telemetry.trace import Listener, Trace, keep
 from snapd.wire.request import Request, parse
 from snapd.wire.result import EXPIRED, INTERNAL, NOT_CONNECTED, UPLOAD_FAILED, Result
@@ -45,26 +45,26 @@ class Service:
 
     def __init__(
         self,
-        means: Means,
+        configured: Configured,
         client: redis.Redis,
         on_change: Callable[[], object] = lambda: None,
         on_answered: Listener = lambda _: None,
-        tally: Tally | None = None,
+        counters: Counters | None = None,
     ) -> None:
-        settings = means.settings
-        self._tally = tally or Tally()
+        settings = configured.settings
+        self._counters = counters or Counters()
         self._on_answered = on_answered
-        self._means = means
+        self._configured = configured
         self._client = client
         self._stream = RequestStream(
             settings.redis.url,
             settings.stream,
             client,
-            claim_after=means.limit,
+            claim_after=configured.limit,
             on_change=on_change,
-            tally=self._tally,
+            counters=self._counters,
         )
-        self._answered = Answered(client, self._stream.is_pending, taken_for=2 * means.limit)
+        self._answered = IdempotencyKeys(client, self._stream.is_pending, taken_for=2 * configured.limit)
         self._dead = DeadLetters(settings.stream, client)
         self._progress = Progress()
         self._stopped = threading.Event()
@@ -79,7 +79,7 @@ class Service:
         encoder: Encoder | None = None,
         on_change: Callable[[], object] = lambda: None,
         on_answered: Listener = lambda _: None,
-        tally: Tally | None = None,
+        counters: Counters | None = None,
     ) -> Self:
         """The service of a configuration.
 
@@ -89,16 +89,16 @@ class Service:
             on_change: is called when `status` or `joined` has changed.
             on_answered: is called once for each request that was answered, after its result was handed over, by
                 one of several threads. It must not take long; what it raises is logged.
-            tally: counts entries that were delivered again, and what failed with the store and callbacks.
+            counters: counts entries that were delivered again, and what failed with the store and callbacks.
 
         Raises:
             ConfigError: the store's settings are incomplete.
             EncoderError: the encoder is not on this host.
         """
         client = open_client(settings.redis.url)
-        tally = tally or Tally()
-        means = Means.of(settings, client, tally=tally, encoder=encoder)
-        return cls(means, client, on_change, on_answered, tally)
+        counters = counters or Counters()
+        configured = Configured.of(settings, client, counters=counters, encoder=encoder)
+        return cls(configured, client, on_change, on_answered, counters)
 
     def reload(self, settings: Settings) -> list[str]:
         """Answers the requests that it takes from now on as `settings` say. For any thread.
@@ -110,17 +110,17 @@ class Service:
             ConfigError: they cannot be; nothing has changed then.
             EncoderError: the encoder is not on this host; likewise.
         """
-        settings, fixed = settle(self._means.settings, settings)
-        means = Means.of(settings, self._client, tally=self._tally, old=self._means)
-        self._stream.adjust(settings.stream, means.limit)
-        self._answered.taken_for = 2 * means.limit
-        self._means = means
+        settings, fixed = settle(self._configured.settings, settings)
+        configured = Configured.of(settings, self._client, counters=self._counters, old=self._configured)
+        self._stream.adjust(settings.stream, configured.limit)
+        self._answered.taken_for = 2 * configured.limit
+        self._configured = configured
         return fixed
 
     @property
     def settings(self) -> Settings:
         """Those in force."""
-        return self._means.settings
+        return self._configured.settings
 
     @property
     def joined(self) -> bool:
@@ -134,7 +134,7 @@ class Service:
 
     def check_store(self) -> str:
         """Says in a sentence that the store can be reached, or raises StoreError."""
-        return self._means.store.check()
+        return self._configured.store.check()
 
     @property
     def status(self) -> str:
@@ -210,8 +210,8 @@ class Service:
             self._answering.give(job)
 
     def _begin(self, entries: list[Entry]) -> list[Job]:
-        means = self._means
-        jobs = [self._job(entry, means) for entry in entries]
+        configured = self._configured
+        jobs = [self._job(entry, configured) for entry in entries]
         told = [job for job in jobs if job.request.request_id and not self._is_of_another_host(job)]
         for job, begun in zip(told, self._answered.begin([job.request for job in told]), strict=True):
             job.begun = begun
@@ -220,32 +220,32 @@ class Service:
                 begun.turn is Turn.GO
                 and begun.result is None
                 and not request.problem
-                and request.camera_code in means.codes
+                and request.camera_code in configured.codes
                 and not self._is_expired(job)
-                and job.entry.deliveries <= means.settings.stream.max_deliveries
+                and job.entry.deliveries <= configured.settings.stream.max_deliveries
             ):
-                job.capture = means.captures.join(request.camera_code)
+                job.capture = configured.captures.join(request.camera_code)
         return jobs
 
-    def _job(self, entry: Entry, means: Means) -> Job:
+    def _job(self, entry: Entry, configured: Configured) -> Job:
         try:
-            request = parse(entry.id, entry.fields, key_prefix=means.settings.store.key_prefix)
-            return Job(entry, request, means)
+            request = parse(entry.id, entry.fields, key_prefix=configured.settings.store.key_prefix)
+            return Job(entry, request, configured)
         except Exception:
             logger.exception("Entry cannot be read entry=%s", entry.id)
-            return Job(entry, Request(entry.id, "", "", "", ""), means, is_readable=False)
+            return Job(entry, Request(entry.id, "", "", "", ""), configured, is_readable=False)
 
     @staticmethod
     def _is_of_another_host(job: Job) -> bool:
-        ignored = job.means.settings.stream.unknown_camera == "ignore"
-        return ignored and job.request.camera_code != "" and job.request.camera_code not in job.means.codes
+        ignored = job.configured.settings.stream.unknown_camera == "ignore"
+        return ignored and job.request.camera_code != "" and job.request.camera_code not in job.configured.codes
 
     def _is_expired(self, job: Job) -> bool:
-        return self._stream.clock.now() - job.request.sent_at > job.means.settings.snapshot.deadline
+        return self._stream.clock.now() - job.request.sent_at > job.configured.settings.snapshot.deadline
 
     def _drain(self) -> None:
         self._progress.expect(math.inf)
-        deadline = time.monotonic() + self._means.limit
+        deadline = time.monotonic() + self._configured.limit
         left = 0
         for pool in (self._answering, self._handing):  # in this order: the one gives the other work
             pool.end()
@@ -254,7 +254,7 @@ class Service:
             logger.warning("Stopped before all was done; it stays pending requests=%d", left)
         self._stream.hand_over()
         self._stream.close()
-        self._means.captures.close()
+        self._configured.captures.close()
 
     def _guard(self, job: Job, step: Callable[[Job], None]) -> None:
         """Does a step of a job; whatever happens, the entry is not forgotten."""
@@ -286,9 +286,9 @@ class Service:
         if job.begun.turn is Turn.WAIT:
             self._stream.give_back(entry.id, counts=False)
             return
-        job.laps.add("queued", self._stream.clock.now() - request.sent_at)
-        job.laps.end("wait")
-        if entry.deliveries > job.means.settings.stream.max_deliveries:
+        job.stopwatch.add("queued", self._stream.clock.now() - request.sent_at)
+        job.stopwatch.restart()
+        if entry.deliveries > job.configured.settings.stream.max_deliveries:
             self._bury(job, f"delivered {entry.deliveries - 1} times without an answer")
             return
         job.is_late = self._is_expired(job)
@@ -300,9 +300,9 @@ class Service:
         entry, request, result = job.entry, job.request, job.result
         if result is None:
             raise ValueError("there is no result to hand over")
-        job.laps.end("place")
-        via = job.means.handover.deliver(request, result, late=job.is_late)
-        job.laps.end("deliver")
+        job.stopwatch.end("place")
+        via = job.configured.handover.deliver(request, result, late=job.is_late)
+        job.stopwatch.end("deliver")
         if via is None:
             self._stream.give_back(entry.id)
             return
@@ -313,14 +313,14 @@ class Service:
             result.status,
             result.message,
             via,
-            job.laps,
+            job.stopwatch,
         )
         self._tell(job, result)
 
     def _tell(self, job: Job, result: Result) -> None:
         """Tells whoever listens that a request was answered. What goes wrong with that is nobody else's affair."""
         try:
-            trace = Trace.of(job.request, result, job.laps)
+            trace = Trace.of(job.request, result, job.stopwatch)
             self._on_answered(trace)
             if job.request.wants_trace:
                 keep(self._client, trace)
@@ -342,9 +342,9 @@ class Service:
         via = None
         if begun:
             result = begun.result or Result.error(request.request_id, request.camera_code, INTERNAL)
-            job.laps.end("place")
-            via = job.means.handover.deliver(request, result, late=True)
-            job.laps.end("deliver")
+            job.stopwatch.end("place")
+            via = job.configured.handover.deliver(request, result, late=True)
+            job.stopwatch.end("deliver")
             if via:
                 self._tell(job, result)
         logger.error("Dead letter reason=%r answered_via=%s", reason, via)
@@ -366,28 +366,28 @@ class Service:
             result = Result.error(request_id, code, INTERNAL)
         if job.begun and job.begun.remembered:
             self._answered.keep(request, result)
-            job.laps.end("keep")
+            job.stopwatch.end("keep")
         return result
 
     def _snapshot(self, job: Job, capture: Capture) -> Result:
-        request, laps = job.request, job.laps
+        request, stopwatch = job.request, job.stopwatch
         request_id, code = request.request_id, request.camera_code
         try:
             picture = capture.picture()
         except FramesrvError as error:
+            stopwatch.end("waiting")
             logger.warning("No picture reason=%r", str(error))
             return Result.error(request_id, code, NOT_CONNECTED.format(code=code))
-        finally:
-            laps.end("capture")
-        laps.add("convert", picture.converted)
-        laps.add("encode", picture.encoded)
+        stopwatch.end("waiting", less=picture.converted + picture.encoded)
+        stopwatch.add("converting", picture.converted)
+        stopwatch.add("encoding", picture.encoded)
         try:
-            url = job.means.store.put(request.cos_path, picture.jpeg)
+            url = job.configured.store.put(request.cos_path, picture.content)
         except StoreError as error:
-            self._tally.add("store_errors", error.trouble)
+            self._counters.add("store_errors", error.trouble)
             level = logging.DEBUG if error.told else logging.WARNING
             logger.log(level, "Upload failed reason=%r", str(error))
             return Result.error(request_id, code, UPLOAD_FAILED)
         finally:
-            laps.end("upload")
+            stopwatch.end("uploading")
         return Result.ok(request_id, code, url)

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from framesrv import ConfigError, FramesrvError
 from framesrv.process.notify import Notifier
-from framesrv.process.signals import Alarm
+from framesrv.process.signals import Signals
 from framesrv.settings import load
-from snapd.pages.launcher import Pages
+from snapd.pages.launcher import Launcher
 from snapd.service import Service
 
 logger = logging.getLogger(__name__)
@@ -29,26 +29,26 @@ class Supervision:
 
     def __init__(self, config: Path | None) -> None:
         self._config = config
-        self._alarm = Alarm(*HEARD)
+        self._signals = Signals(*HEARD)
         self._notifier = Notifier()
         self._terminal = os.isatty(0)
         self._ready = self._stopping = False
         self._hang = ""
         self._note = ""
-        self._pages: Pages | None = None
+        self._pages: Launcher | None = None
 
     def changed(self) -> None:
         """The service's status has. For any thread."""
-        self._alarm.ring()
+        self._signals.wake()
 
-    def begin(self, service: Service, pages: Pages | None = None) -> None:
+    def begin(self, service: Service, pages: Launcher | None = None) -> None:
         """Starts the thread. `pages` are told of changes too, and what is wrong with them is told."""
         self._pages = pages
         threading.Thread(target=self._run, args=(service,), name="supervision", daemon=True).start()
 
     def _run(self, service: Service) -> None:
         while True:
-            heard = self._alarm.wait(self._notifier.interval)
+            heard = self._signals.wait(self._notifier.interval)
             try:
                 self._heed(service, heard)
             except Exception:  # outermost: whatever it is, signals are still heard

@@ -54,7 +54,7 @@ def test_signal_lets_requests_in_hand_finish(edge: Edge, config: Path, number: s
     assert [result.status for result in edge.wvp.results] == ["ok"] * 3
     assert edge.pending == 0
     assert len(re.findall(r"request_id=\w+ camera=cam01 entry=\S+ Answered status=ok", log)) == 3
-    for stage in ("queued_ms=", "wait_ms=", "convert_ms=", "encode_ms=", "upload_ms=", "deliver_ms="):
+    for stage in ("queued_ms=", "waiting_ms=", "converting_ms=", "encoding_ms=", "uploading_ms=", "deliver_ms="):
         assert stage in log
     assert edge.cos.secret_key not in log
     assert "q-signature" not in log

@@ -8,7 +8,7 @@ from typing import Any
 import requests
 import simplejpeg
 
-from framesrv.segment.status import camera
+from framesrv import camera_status
 from tests.support.cos import CosServer
 from tests.support.footage import footage, read_code
 from tests.support.processes import Program, wait_for, write_config
@@ -41,7 +41,9 @@ def test_a_hundred_requests_get_a_hundred_fresh_pictures(tmp_path: Path, prefix:
         config = write_config(tmp_path / "framesrv.toml", sections, cameras)
         with Program("framesrv", "up", "--config", config, log=tmp_path / "up.log") as up:
             client = redis.client()
-            wait_for(lambda: all(camera(prefix, code).state == "live" for code in CAMERAS), "all cameras are live")
+            wait_for(
+                lambda: all(camera_status(prefix, code).state == "live" for code in CAMERAS), "all cameras are live"
+            )
             wait_for(lambda: client.exists("edge_snap_request"), "snapd has joined")
             asked = {}
             codes = list(CAMERAS)

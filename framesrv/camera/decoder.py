@@ -6,7 +6,6 @@ so that a source that hangs in a call of its own never keeps the process from en
 
 import logging
 import os
-import random
 import signal
 import threading
 
@@ -14,13 +13,14 @@ from framesrv.camera.policy import Policy
 from framesrv.camera.sources import Source, open_source
 from framesrv.errors import SourceError
 from framesrv.process.notify import Notifier, Progress
-from framesrv.process.signals import Alarm
-from framesrv.segment import status
+from framesrv.process.retry import Backoff
+from framesrv.process.signals import Signals
+from framesrv.segment.status import camera_status
 from framesrv.segment.writer import FrameWriter
 from framesrv.settings import Camera, Settings
 
 GRACE = 1.0  # s that the decoding thread gets to end by itself
-FIRST_DELAY, LONGEST_DELAY = 0.25, 3.0  # s between attempts to reach a source
+FIRST_DELAY, LONGEST_DELAY = 0.5, 3.0  # s between attempts to reach a source
 
 # How long the decoding thread may be silent before it counts as hung. A source notices a stall within twice its
 # time-out, to open and to probe it are two such waits, and to close it is one.
@@ -34,7 +34,7 @@ QUIET = {"OPENCV_LOG_LEVEL": "OFF", "OPENCV_FFMPEG_LOGLEVEL": "-8"}
 logger = logging.getLogger(__name__)
 
 
-def decode(camera: Camera, settings: Settings) -> None:
+def run(camera: Camera, settings: Settings) -> None:
     """Runs the camera's decoder until SIGTERM or SIGINT, then removes the segment.
 
     Raises:
@@ -44,7 +44,7 @@ def decode(camera: Camera, settings: Settings) -> None:
     for variable, value in QUIET.items():
         os.environ.setdefault(variable, value)
     source = open_source(camera, Policy(camera.decode))
-    alarm, notifier = Alarm(signal.SIGTERM, signal.SIGINT), Notifier()  # before there is a segment
+    signals, notifier = Signals(signal.SIGTERM, signal.SIGINT), Notifier()  # before there is a segment
     with FrameWriter(
         camera.code,
         0,
@@ -56,7 +56,7 @@ def decode(camera: Camera, settings: Settings) -> None:
         group=settings.shm.group,
     ) as writer:
         writer.describe(decode=camera.decode, error="")
-        ended = Decoder(camera, settings.shm.prefix, source, writer, notifier).run(alarm)
+        ended = Decoder(camera, settings.shm.prefix, source, writer, notifier).run(signals)
     if not ended:
         os._exit(0)  # the thread hangs in a library, which must not be taken down around it
 
@@ -77,16 +77,16 @@ class Decoder:
         self._hangs = False
         self._failure: Exception | None = None
 
-    def run(self, alarm: Alarm) -> bool:
-        """Decodes until the alarm rings; False if the decoding thread did not end.
+    def run(self, signals: Signals) -> bool:
+        """Decodes until a signal comes; False if the decoding thread did not end.
 
         Raises:
             Exception: what ended the thread, where trying again does not mend it.
         """
-        thread = threading.Thread(target=self._work, args=(alarm,), name="decode", daemon=True)
+        thread = threading.Thread(target=self._work, args=(signals,), name="decode", daemon=True)
         thread.start()
         self._notifier.ready(self._status())
-        while not (heard := alarm.wait(self._notifier.interval)) and not self._ended:
+        while not (heard := signals.wait(self._notifier.interval)) and not self._ended:
             self._tell(changed=heard is not None)
         self._notifier.stopping("stopping" if self._failure is None else f"failed: {self._failure}")
         self._stopping.set()
@@ -96,14 +96,14 @@ class Decoder:
         logger.info("decoder ended frames=%d", self._writer.frames)
         return not thread.is_alive()
 
-    def _work(self, alarm: Alarm) -> None:
+    def _work(self, signals: Signals) -> None:
         try:
-            self._follow(alarm)
+            self._follow(signals)
         except Exception as error:  # noqa: BLE001  the thread's outermost: the main thread raises it
             self._failure = error
         finally:
             self._ended = True
-            alarm.ring()
+            signals.wake()
 
     def _tell(self, *, changed: bool) -> None:
         """Tells the service manager how it goes, and that it does: unless the decoding thread hangs."""
@@ -121,7 +121,7 @@ class Decoder:
 
     def _status(self) -> str:
         """How the camera does, in words."""
-        now = status.camera(self._prefix, self._camera.code)
+        now = camera_status(self._prefix, self._camera.code)
         if now.state == "live":
             return f"live {now.width}x{now.height}" + (f" {now.fps:.1f} fps" if now.fps else "")
         if now.state == "stalled":
@@ -131,26 +131,27 @@ class Decoder:
     def _went_on(self) -> None:
         self._progress.expect(3 * self._camera.timeout + MARGIN)
 
-    def _follow(self, alarm: Alarm) -> None:
+    def _follow(self, signals: Signals) -> None:
         """Plays the source, and opens it again whenever it is lost."""
-        attempt = 0
+        backoff = Backoff(FIRST_DELAY, LONGEST_DELAY)
         said = ""
         opening = OPENCV_OPENING if self._camera.source.startswith("opencv:") else RESOLVING
         while not self._stopping.is_set():
             self._progress.expect(opening + 5 * self._camera.timeout + MARGIN)
             try:
-                self._play(alarm)
+                self._play(signals)
             except SourceError as error:
                 reason = str(error)
             else:
                 return
             if self._writer.flowing:
-                attempt, said = 0, ""
+                backoff.reset()
+                said = ""
                 self._writer.count("reconnects")
             self._writer.connecting()
             self._writer.describe(error=reason)
-            attempt += 1
-            delay = min(LONGEST_DELAY, FIRST_DELAY * 2 ** min(attempt, 16)) * random.uniform(0.5, 1)  # noqa: S311
+            delay = backoff.pause()
+            attempt = backoff.failures
             # once an error, then ever more rarely: an absent camera must not fill the log
             known = reason == said and attempt & (attempt - 1)
             logger.log(
@@ -164,22 +165,22 @@ class Decoder:
             said = reason
             self._attempt = attempt
             self._progress.expect(delay + MARGIN)
-            alarm.ring()
+            signals.wake()
             self._stopping.wait(delay)
 
-    def _play(self, alarm: Alarm) -> None:
+    def _play(self, signals: Signals) -> None:
         said = False
-        for picture in self._source.pictures(self._writer):
+        for frame in self._source.frames(self._writer):
             self._went_on()
             if self._stopping.is_set():
                 return
-            if picture is not None:
-                if self._writer.resize(picture.width, picture.height, picture.pixel_format):
+            if frame is not None:
+                if self._writer.resize(frame.width, frame.height, frame.pixel_format):
                     said = False
-                self._writer.write(picture.planes, picture.stamp)
+                self._writer.write(frame.planes, frame.stamp)
             if not said and self._writer.flowing:
                 said = True
                 self._attempt = 0
-                alarm.ring()
+                signals.wake()
                 geometry = self._writer.geometry
                 logger.info("live %dx%d source=%s", geometry.width, geometry.height, self._camera.source)

@@ -40,7 +40,7 @@ class Policy:
         return True
 
 
-class Asked(Protocol):
+class Demanded(Protocol):
     """Who knows whether a reader asks: the segment's writer."""
 
     @property
@@ -51,7 +51,7 @@ class Asked(Protocol):
 class Demand:
     """Whether readers want frames: while one asks, and for `LINGER` seconds after the last one did."""
 
-    def __init__(self, writer: Asked) -> None:
+    def __init__(self, writer: Demanded) -> None:
         self._writer = writer
         self._until = 0.0
 

@@ -4,35 +4,21 @@ import json
 import shutil
 import subprocess
 import sys
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from framesrv.camera.policy import Policy
 from framesrv.camera.sources import SourceUsageError, open_source
-from framesrv.segment import status
-from framesrv.segment.layout import Geometry, segment_name
-from framesrv.segment.mapping import SHM
+from framesrv.process.finding import Finding
+from framesrv.segment.file import SHM_DIRECTORY, segment_path
+from framesrv.segment.layout import Geometry
+from framesrv.segment.status import camera_statuses
 from framesrv.settings import Camera, Settings
 
 ASSUMED = (1920, 1080)  # the size of a camera that has never been seen
 PATIENCE = 30.0  # s for snapd's own checks
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One thing that was looked at, and what is to be said of it."""
-
-    name: str
-    ok: bool
-    message: str
-
-    def to_json(self) -> dict[str, Any]:
-        """As ``check --json`` shows it."""
-        return asdict(self)
-
-
-def run(settings: Settings) -> list[Finding]:
+def findings(settings: Settings) -> list[Finding]:
     """Looks at everything there is."""
     return [_configuration(settings), *_sources(settings), _shared_memory(settings), *_snapd(settings)]
 
@@ -40,8 +26,8 @@ def run(settings: Settings) -> list[Finding]:
 def _configuration(settings: Settings) -> Finding:
     where = str(settings.file) if settings.file else "no file found, defaults in force"
     if not settings.cameras:
-        return Finding("configuration", False, f"{where}: expected at least one [[camera]]")
-    return Finding("configuration", True, f"{where}: {len(settings.cameras)} cameras")
+        return Finding("configuration", 1, f"{where}: expected at least one [[camera]]")
+    return Finding("configuration", 0, f"{where}: {len(settings.cameras)} cameras")
 
 
 def _sources(settings: Settings) -> list[Finding]:
@@ -51,29 +37,31 @@ def _sources(settings: Settings) -> list[Finding]:
         try:
             open_source(camera, Policy(camera.decode))
         except SourceUsageError as error:
-            wrong.append(Finding(f"camera {camera.code}", False, str(error)))
+            wrong.append(Finding(f"camera {camera.code}", 1, str(error)))
     return wrong
 
 
 def _shared_memory(settings: Settings) -> Finding:
     """Whether all segments fit: those there are, at their size, and the others at 1920x1080."""
     needed = 0
-    known = {camera.code: camera for camera in status.cameras(settings)}
+    known = {camera.code: camera for camera in camera_statuses(settings.shm.prefix, settings.policies)}
     for camera in settings.cameras:
         seen = known[camera.code]
         width, height = (seen.width, seen.height) if seen.width else ASSUMED
         needed += Geometry(width, height, camera.pixel_format, camera.slots).nbytes
-    usage = shutil.disk_usage(SHM)
+    usage = shutil.disk_usage(SHM_DIRECTORY)
     free = usage.free + sum(_present(settings, camera) for camera in settings.cameras)
-    sentence = f"{needed} bytes needed for {len(settings.cameras)} cameras, {free} free of {usage.total} in {SHM}"
+    sentence = (
+        f"{needed} bytes needed for {len(settings.cameras)} cameras, {free} free of {usage.total} in {SHM_DIRECTORY}"
+    )
     if needed > free:
         sentence += ": enlarge it (mount -o remount,size=..., or --shm-size for a container) or use fewer slots"
-    return Finding("shared memory", needed <= free, sentence)
+    return Finding("shared memory", int(needed > free), sentence)
 
 
 def _present(settings: Settings, camera: Camera) -> int:
     try:
-        return Path(SHM, segment_name(settings.shm.prefix, camera.code)).stat().st_size
+        return Path(segment_path(settings.shm.prefix, camera.code)).stat().st_size
     except FileNotFoundError:
         return 0
 
@@ -84,8 +72,8 @@ def _snapd(settings: Settings) -> list[Finding]:
     command = [sys.executable, "-m", "snapd", "check", "--json", *config]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
-        return [Finding(**finding) for finding in json.loads(done.stdout)]
+        return [Finding.from_json(finding) for finding in json.loads(done.stdout)]
     except subprocess.TimeoutExpired:
-        return [Finding("snapd", False, f"its checks took longer than {PATIENCE:g} s")]
-    except (ValueError, TypeError):
-        return [Finding("snapd", False, done.stderr.strip() or f"its checks ended with status {done.returncode}")]
+        return [Finding("snapd", 1, f"its checks took longer than {PATIENCE:g} s")]
+    except (ValueError, TypeError, KeyError):
+        return [Finding("snapd", 1, done.stderr.strip() or f"its checks ended with status {done.returncode}")]

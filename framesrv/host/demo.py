@@ -24,7 +24,7 @@ import click
 from framesrv.errors import FramesrvError, FrameUnavailableError
 from framesrv.log import mask
 from framesrv.process import children
-from framesrv.segment import mapping as segment
+from framesrv.segment.mapping import Segment
 from framesrv.segment.reader import FrameReader
 
 PICTURE = "test:1280x720@25"
@@ -36,7 +36,7 @@ STREAM = "edge_snap_request"
 
 
 @dataclass(frozen=True)
-class Asked:
+class SentRequest:
     """A request on its way: when it was put on the stream, for which camera, and where its picture will be."""
 
     began: float
@@ -45,7 +45,7 @@ class Asked:
 
 
 def run(sources: list[str], seconds: float | None, output: Path | None) -> None:
-    """Runs the demonstration until `seconds` have passed or a signal comes.
+    """Runs the demo until `seconds` have passed or a signal comes.
 
     Raises:
         FramesrvError: something did not start, or no request was served.
@@ -53,11 +53,11 @@ def run(sources: list[str], seconds: float | None, output: Path | None) -> None:
     pictures = (output or Path(tempfile.mkdtemp(prefix="framesrv-demo-"))).resolve()
     pictures.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="framesrv-demo-run-") as place:
-        demonstration = Demonstration(sources or [PICTURE], pictures, Path(place))
-        asyncio.run(demonstration.run(seconds))
+        demo = Demo(sources or [PICTURE], pictures, Path(place))
+        asyncio.run(demo.run(seconds))
 
 
-class Demonstration:
+class Demo:
     """The whole way, and what came of the requests."""
 
     def __init__(self, sources: list[str], pictures: Path, place: Path) -> None:
@@ -67,7 +67,7 @@ class Demonstration:
         self._config = place / "framesrv.toml"
         self._socket = place / "redis.sock"
         self._place = place
-        self._asked: dict[str, Asked] = {}
+        self._asked: dict[str, SentRequest] = {}
         self._times: list[float] = []
         self._sent = 0
         self._settled = asyncio.Event()
@@ -83,7 +83,7 @@ class Demonstration:
         for code in self._cameras:
             commands[code] = children.module("framesrv", "decode", code, "--config", str(self._config))
         tasks = [asyncio.create_task(children.keep(name, command)) for name, command in commands.items()]
-        receiver = Receiver(self._received)
+        receiver = CallbackServer(self._received)
         try:
             click.echo(f"pictures go to {self._pictures}")
             work = asyncio.create_task(self._ask(receiver.url, seconds))
@@ -99,7 +99,7 @@ class Demonstration:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             for code in self._cameras:
-                segment.remove(self._prefix, code)
+                Segment.remove_abandoned(self._prefix, code)
         self._report()
 
     async def _ask(self, callback_url: str, seconds: float | None) -> None:
@@ -115,7 +115,7 @@ class Demonstration:
             code = codes[self._sent % len(codes)]
             request = str(uuid.uuid4())
             key = f"{code}/{self._sent:06d}.jpg"
-            self._asked[request] = Asked(time.perf_counter(), code, self._pictures / key)
+            self._asked[request] = SentRequest(time.perf_counter(), code, self._pictures / key)
             self._settled.clear()
             client.xadd(
                 STREAM,
@@ -187,7 +187,7 @@ class Demonstration:
         )
 
 
-class Receiver:
+class CallbackServer:
     """The cloud's end of the callbacks: an HTTP server that passes each result on to the event loop."""
 
     def __init__(self, received: Any) -> None:

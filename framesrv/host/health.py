@@ -1,6 +1,6 @@
-"""What is wrong with the cameras of a host: their reasons in words, and their order with the worst first.
+"""What is wrong with the cameras of a host, in words, and their order with the worst first.
 
-`Observer` turns what the headers count into what happens a second, by the difference of two looks.
+`HealthTracker` turns what the headers count into what happens a second, by the difference of two looks.
 """
 
 import math
@@ -15,7 +15,7 @@ RANK = {"down": 0, "stalled": 1, "connecting": 2, "live": 3}
 
 
 @dataclass(frozen=True, slots=True)
-class Sight:
+class CameraHealth:
     """A camera at one look.
 
     Attributes:
@@ -31,31 +31,31 @@ class Sight:
     reason: str = ""
 
 
-class Observer:
+class HealthTracker:
     """Remembers the last look."""
 
     def __init__(self) -> None:
         self._before: dict[str, CameraStatus] = {}
         self._looked_at = -math.inf
 
-    def look(self, cameras: Sequence[CameraStatus], now: float) -> list[Sight]:
+    def look(self, cameras: Sequence[CameraStatus], now: float) -> list[CameraHealth]:
         """What is to be seen of `cameras` at the monotonic time `now`, in seconds."""
         elapsed = now - self._looked_at
         cameras = [replace(camera, code=_printable(camera.code)) for camera in cameras]
-        sights = [self._sight(camera, elapsed) for camera in cameras]
+        healths = [self._health(camera, elapsed) for camera in cameras]
         self._before, self._looked_at = {camera.code: camera for camera in cameras}, now
-        return sights
+        return healths
 
-    def _sight(self, camera: CameraStatus, elapsed: float) -> Sight:
+    def _health(self, camera: CameraStatus, elapsed: float) -> CameraHealth:
         before = self._before.get(camera.code, camera)
         # Less than before is a decoder that began anew.
         dropped = max(0, camera.dropped - before.dropped) / elapsed
         damaged = max(0, camera.corrupt - before.corrupt) / elapsed
-        words = [reason(camera)]
+        words = [camera.reason]
         if camera.state == "live":
             words += [f"drops {dropped:.1f}/s"] if dropped else []
             words += [f"damaged {damaged:.1f}/s"] if damaged else []
-        return Sight(camera, dropped, damaged, _printable(mask(", ".join(filter(None, words)))))
+        return CameraHealth(camera, dropped, damaged, _printable(mask(", ".join(filter(None, words)))))
 
 
 def _printable(text: str) -> str:
@@ -63,39 +63,28 @@ def _printable(text: str) -> str:
     return "".join(one if one.isprintable() else "?" for one in text)
 
 
-def reason(camera: CameraStatus) -> str:
-    """Why the camera is not live; empty if it is."""
-    if camera.state == "live":
-        return ""
-    if camera.state == "stalled":
-        return "nothing comes"
-    if camera.state == "connecting":
-        return camera.error or "no picture yet"
-    return "its decoder died" if camera.width else camera.error or "no decoder runs"
-
-
-def _late(sight: Sight) -> int:
+def _late(camera: CameraHealth) -> int:
     """Whole seconds of a live camera's age: that of a camera on demand says nothing, nor does a fraction."""
-    status = sight.status
+    status = camera.status
     return int(status.age_s or 0) if status.state != "live" or status.decode != "demand" else 0
 
 
-def _worst_first(sight: Sight) -> tuple[Any, ...]:
-    status = sight.status
-    return RANK[status.state], -_late(sight), -round(sight.dropped + sight.damaged), status.code
+def _worst_first(camera: CameraHealth) -> tuple[Any, ...]:
+    status = camera.status
+    return RANK[status.state], -_late(camera), -round(camera.dropped + camera.damaged), status.code
 
 
-ORDERS: dict[str, Callable[[Sight], Any]] = {
+ORDERS: dict[str, Callable[[CameraHealth], Any]] = {
     "worst first": _worst_first,
-    "age": lambda sight: (-(math.inf if sight.status.age_s is None else sight.status.age_s), sight.status.code),
-    "fps": lambda sight: (sight.status.fps, sight.status.code),
-    "drops": lambda sight: (-sight.status.dropped, sight.status.code),
-    "code": lambda sight: sight.status.code,
+    "age": lambda camera: (-(math.inf if camera.status.age_s is None else camera.status.age_s), camera.status.code),
+    "fps": lambda camera: (camera.status.fps, camera.status.code),
+    "drops": lambda camera: (-camera.status.dropped, camera.status.code),
+    "code": lambda camera: camera.status.code,
 }
 
 
-def totals(sights: Sequence[Sight]) -> str:
+def totals(cameras: Sequence[CameraHealth]) -> str:
     """All of them in a few words, as ``8 cameras: 1 down, 7 live``."""
-    counts = {state: sum(sight.status.state == state for sight in sights) for state in RANK}
+    counts = {state: sum(camera.status.state == state for camera in cameras) for state in RANK}
     words = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
-    return f"{len(sights)} camera{'s' if len(sights) != 1 else ''}: {words}" if words else "no cameras"
+    return f"{len(cameras)} camera{'s' if len(cameras) != 1 else ''}: {words}" if words else "no cameras"

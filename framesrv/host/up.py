@@ -5,7 +5,7 @@ import logging
 
 from framesrv.log import Format
 from framesrv.process import children
-from framesrv.segment import mapping as segment
+from framesrv.segment.mapping import Segment
 from framesrv.settings import Settings
 
 DRAIN = 30.0  # s that snapd gets for the requests it has in hand
@@ -13,12 +13,12 @@ DRAIN = 30.0  # s that snapd gets for the requests it has in hand
 logger = logging.getLogger(__name__)
 
 
-def up(settings: Settings, log_format: Format) -> None:
+def run(settings: Settings, log_format: Format) -> None:
     """Keeps a decoder for every camera, and snapd, until SIGTERM or SIGINT; then nothing of them is left."""
-    asyncio.run(_up(settings, log_format))
+    asyncio.run(_run(settings, log_format))
 
 
-async def _up(settings: Settings, log_format: Format) -> None:
+async def _run(settings: Settings, log_format: Format) -> None:
     options = ["--log-format", log_format, *(["--config", str(settings.file)] if settings.file else [])]
     commands = {
         camera.code: children.module("framesrv", "decode", camera.code, *options) for camera in settings.cameras
@@ -34,5 +34,5 @@ async def _up(settings: Settings, log_format: Format) -> None:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         for camera in settings.cameras:
-            segment.remove(settings.shm.prefix, camera.code)  # one that had to be killed left it
+            Segment.remove_abandoned(settings.shm.prefix, camera.code)  # one that had to be killed left it
         logger.info("ended")

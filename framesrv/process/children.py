@@ -9,10 +9,11 @@ import contextlib
 import ctypes
 import logging
 import os
-import random
 import signal
 import sys
 from collections.abc import Sequence
+
+from framesrv.process.retry import Backoff
 
 GRACE = 5.0  # s from SIGTERM to SIGKILL
 FIRST_DELAY, LONGEST_DELAY = 0.5, 10.0  # s before a child that died is started again
@@ -56,7 +57,7 @@ async def keep(name: str, command: Sequence[str], *, grace: float = GRACE) -> No
     A child that ends with status 2 says that its configuration is wrong, and stays down.
     """
     loop = asyncio.get_running_loop()
-    deaths = 0
+    backoff = Backoff(FIRST_DELAY, LONGEST_DELAY)
     while True:
         began = loop.time()
         child = await spawn(command)
@@ -68,9 +69,10 @@ async def keep(name: str, command: Sequence[str], *, grace: float = GRACE) -> No
         if status == USAGE:
             logger.error("wrong configuration, not started again child=%s status=%d", name, status)
             return
-        deaths = 1 if loop.time() - began > SETTLED else deaths + 1
-        delay = min(LONGEST_DELAY, FIRST_DELAY * 2 ** min(deaths - 1, 16)) * random.uniform(0.5, 1)  # noqa: S311
-        logger.warning("child died child=%s status=%d deaths=%d next_in=%.1fs", name, status, deaths, delay)
+        if loop.time() - began > SETTLED:
+            backoff.reset()
+        delay = backoff.pause()
+        logger.warning("child died child=%s status=%d deaths=%d next_in=%.1fs", name, status, backoff.failures, delay)
         await asyncio.sleep(delay)
 
 

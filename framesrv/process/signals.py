@@ -5,7 +5,7 @@ import select
 import signal
 
 
-class Alarm:
+class Signals:
     """Signals, and the calls of other threads. Made by the main thread.
 
     The handlers do nothing, because the main thread may sleep in a call or hold any lock. What counts is the byte
@@ -22,7 +22,7 @@ class Alarm:
         for number in numbers:
             signal.signal(number, lambda *_: None)
 
-    def ring(self) -> None:
+    def wake(self) -> None:
         """Wakes the thread that waits."""
         os.write(self._wake, b"\0")
 

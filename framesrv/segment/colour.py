@@ -4,16 +4,13 @@ Video is mostly limited range and, from 720 lines up, BT.709; BGR is full range.
 """
 
 import threading
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import av
 import numpy as np
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 
-from framesrv.segment.layout import MAX_SIDE, Matrix, PixelFormat
-
-if TYPE_CHECKING:
-    from framesrv.segment.frame import Frame, Pixels
+from framesrv.segment.layout import MAX_SIDE, Matrix, PixelFormat, Pixels
 
 COLORSPACES: dict[Matrix, Colorspace] = {
     "bt709": Colorspace.ITU709,
@@ -24,23 +21,44 @@ COLORSPACES: dict[Matrix, Colorspace] = {
 _local = threading.local()
 
 
-def to_bgr(frame: "Frame", width: int | None = None, height: int | None = None) -> "Pixels":
-    """The picture as a C-contiguous H x W x 3 array of blue, green, red; see `Frame.bgr`."""
-    width, height = scaled(frame.width, frame.height, width, height)
-    if (frame.pixel_format, frame.width, frame.height) == ("bgr24", width, height):
-        return frame.planes[0].copy()  # PyAV would hand shared memory itself back
+def to_bgr(
+    planes: Sequence[Pixels],
+    pixel_format: PixelFormat,
+    matrix: Matrix,
+    *,
+    full_range: bool,
+    width: int | None = None,
+    height: int | None = None,
+) -> Pixels:
+    """The picture as a C-contiguous H x W x 3 array of blue, green, red; see `Frame.bgr`.
+
+    Args:
+        planes: shaped as those of `Frame`.
+        pixel_format: of the planes.
+        matrix: of YUV planes.
+        full_range: whether YUV planes go from 0 to 255.
+        width: pixels; the picture's own, or what keeps its proportions, where None.
+        height: pixels; likewise.
+
+    Raises:
+        ValueError: a size below 1 or above `MAX_SIDE`.
+    """
+    own_height, own_width = planes[0].shape[:2]
+    width, height = scaled(own_width, own_height, width, height)
+    if (pixel_format, own_width, own_height) == ("bgr24", width, height):
+        return planes[0].copy()  # PyAV would hand shared memory itself back
     converted = reformatter().reformat(
-        video_frame(frame),
+        video_frame(planes, pixel_format),
         width,
         height,
         "bgr24",
-        src_colorspace=COLORSPACES[frame.stamp.matrix],
-        src_color_range=ColorRange.JPEG if frame.stamp.full_range else ColorRange.MPEG,
+        src_colorspace=COLORSPACES[matrix],
+        src_color_range=ColorRange.JPEG if full_range else ColorRange.MPEG,
         dst_color_range=ColorRange.JPEG,
-        interpolation="AREA" if width < frame.width else "BICUBIC",
+        interpolation="AREA" if width < own_width else "BICUBIC",
         threads=1,
     )
-    return np.ascontiguousarray(planes(converted)[0])
+    return np.ascontiguousarray(planes_of(converted)[0])
 
 
 def convert(source: av.VideoFrame, pixel_format: PixelFormat, matrix: Matrix, *, full_range: bool) -> av.VideoFrame:
@@ -62,7 +80,7 @@ def convert(source: av.VideoFrame, pixel_format: PixelFormat, matrix: Matrix, *,
     )
 
 
-def planes(source: av.VideoFrame) -> "tuple[Pixels, ...]":
+def planes_of(source: av.VideoFrame) -> tuple[Pixels, ...]:
     """The planes of a yuv420p or bgr24 frame of PyAV's as arrays over its memory, shaped as those of `Frame`."""
     channels = 3 if source.format.name == "bgr24" else 1
     views = []
@@ -97,19 +115,20 @@ def scaled(own_width: int, own_height: int, width: int | None, height: int | Non
     return width, height
 
 
-def video_frame(frame: "Frame") -> av.VideoFrame:
-    """The pinned frame as PyAV sees it, without a copy where PyAV can.
+def video_frame(planes: Sequence[Pixels], pixel_format: PixelFormat) -> av.VideoFrame:
+    """The planes of a pinned frame as PyAV sees them, without a copy where PyAV can.
 
     PyAV takes 4:2:0 planes as one array whose height is a multiple of four; others are copied.
     """
-    if frame.pixel_format == "bgr24":
-        return av.VideoFrame.from_numpy_buffer(frame.planes[0], "bgr24")
-    luma = frame.planes[0]
-    if frame.height % 4 == 0:
-        rows = frame.height * 3 // 2
+    if pixel_format == "bgr24":
+        return av.VideoFrame.from_numpy_buffer(planes[0], "bgr24")
+    luma = planes[0]
+    height, width = luma.shape
+    if height % 4 == 0:
+        rows = height * 3 // 2
         whole = np.lib.stride_tricks.as_strided(luma, (rows, luma.strides[0]), (luma.strides[0], 1), writeable=False)
-        return av.VideoFrame.from_numpy_buffer(whole, "yuv420p", frame.width)
-    copy = av.VideoFrame(frame.width, frame.height, "yuv420p")
-    for target, pixels in zip(planes(copy), frame.planes, strict=True):
+        return av.VideoFrame.from_numpy_buffer(whole, "yuv420p", width)
+    copy = av.VideoFrame(width, height, "yuv420p")
+    for target, pixels in zip(planes_of(copy), planes, strict=True):
         target[:] = pixels
     return copy

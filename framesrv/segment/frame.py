@@ -3,17 +3,16 @@
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
-import numpy as np
-from numpy.typing import NDArray
+from framesrv.segment.layout import Clock, Matrix, PixelFormat, Pixels
 
-from framesrv.segment.layout import Clock, Matrix, PixelFormat
+HD = 720  # lines from which video is BT.709 where it does not say
 
-if TYPE_CHECKING:
-    Pixels = NDArray[np.uint8]
-else:
-    Pixels = np.ndarray
+
+def usual_matrix(height: int) -> Matrix:
+    """The colour matrix of video with so many lines that does not tell its own."""
+    return "bt709" if height >= HD else "bt601"
 
 
 class Stamp(NamedTuple):
@@ -42,8 +41,8 @@ class Stamp(NamedTuple):
         cls, height: int, *, matrix: Matrix | None = None, full_range: bool = False, key_frame: bool = False
     ) -> Self:
         """The stamp of a frame that arrives at this moment; BT.709 from 720 lines up unless told."""
-        guess: Matrix = "bt709" if height >= 720 else "bt601"
-        return cls(None, time.time_ns(), time.monotonic_ns(), matrix or guess, full_range, key_frame, "arrival")
+        matrix = matrix or usual_matrix(height)
+        return cls(None, time.time_ns(), time.monotonic_ns(), matrix, full_range, key_frame, "arrival")
 
 
 class Frame:
@@ -122,7 +121,7 @@ class Frame:
         """Whether the frame was decoded without reference to another."""
         return self.stamp.key_frame
 
-    def bgr(self, width: int | None = None, height: int | None = None) -> NDArray[Any]:
+    def bgr(self, width: int | None = None, height: int | None = None) -> Pixels:
         """A copy as BGR, full range, converted by the frame's own colour matrix and scaled in the same pass.
 
         Args:
@@ -137,4 +136,11 @@ class Frame:
         """
         from framesrv.segment import colour  #  PyAV, which only this needs
 
-        return colour.to_bgr(self, width, height)
+        return colour.to_bgr(
+            self.planes,
+            self.pixel_format,
+            self.stamp.matrix,
+            full_range=self.stamp.full_range,
+            width=width,
+            height=height,
+        )

@@ -11,7 +11,7 @@ _CREATE, _MOVED_TO, _ATTRIB, _MODIFY = 0x100, 0x80, 0x4, 0x2
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-class Watch:
+class DirectoryWatch:
     """Watches one directory from the moment it is made: look after making it, then wait."""
 
     def __init__(self, directory: str) -> None:

@@ -1,51 +1,62 @@
 """The bytes of a segment. Nothing else in this project knows an offset.
 
 A segment is the POSIX shared-memory file ``/dev/shm/{prefix}.{code}``: one header page and then `slots` slots,
-each a whole number of pages. All numbers are little-endian; a *word* is 4 bytes, a *long* 8, each naturally
-aligned and stored whole. Times are nanoseconds, monotonic (``CLOCK_MONOTONIC``) or Unix (``CLOCK_REALTIME``).
+each a whole number of pages. Numbers are little-endian, ``u`` unsigned and ``i`` signed, of so many bits, naturally
+aligned and stored whole. ``char`` is UTF-8, NUL-padded. Times are nanoseconds, monotonic (``CLOCK_MONOTONIC``) or
+Unix (``CLOCK_REALTIME``).
 
 Header page, 4096 bytes::
 
-    offset  size  name           what
-         0     8  magic          b"FRAMESRV"; 0 while the segment is being made: written last
-         8     4  version        1; 0 to 24 stay as they are in every later version
-        12     4  retired        not 0: this segment has ended, attach anew
-        16     4  sequence       futex word; changes after each publish and on retirement
-        20     4  newest         slot of the newest frame; 0xffffffff: none yet
-        24     4  slots          number of slots, at most 16; 0 while the geometry is unknown
-        28     4  pixel_format   1 yuv420p, 2 bgr24
-        32     4  width          pixels
-        36     4  height         pixels
-        40     8  slot_offset    of slot 0 in the file
-        48     8  slot_size      bytes from one slot to the next
-        56    72  planes         3 of: offset in the slot (long), stride, rows, bytes used in a row, 0 (words)
-       128     4  state          0 connecting, 1 live
-       132     4  pid            the writer's
-       136     8  started        Unix time the writer began
-       144     8  frames         published
-       152     8  dropped        not published, every slot being pinned
-       160     8  blocked        published over the newest frame, readers having pinned all the others
-       168     8  corrupt        frames or packets found damaged and held back
-       176     8  reconnects     times the source was lost
-       184     8  bytes          of packets received
-       192     8  decode         time spent decoding
-       200     8  activity       monotonic time of the newest packet, 0: none yet
-       208     8  interval       mean time between frames, 0: unknown
-       216     8  seq            of the newest frame ever published
-       224    32  decode_policy  UTF-8, NUL-padded
-       256   256  error          the newest error, UTF-8, NUL-padded
-      2048  2048  records        16 frame records, one a slot
+    offset  type        name           what
+         0  u64         magic          b"FRAMESRV"; 0 while the segment is being made: written last
+         8  u32         version        1; 0 to 24 stay as they are in every later version
+        12  u32         retired        not 0: this segment has ended, attach anew
+        16  u32         sequence       futex word; changes after each publish and on retirement
+        20  u32         newest         slot of the newest frame; 0xffffffff: none yet
+        24  u32         slots          number of slots, at most 16; 0 while the geometry is unknown
+        28  u32         pixel_format   1 yuv420p, 2 bgr24
+        32  u32         width          pixels
+        36  u32         height         pixels
+        40  u64         slot_offset    of slot 0 in the file
+        48  u64         slot_size      bytes from one slot to the next
+        56  plane[3]    planes         of a slot; those that the pixel format does not have are 0
+       128  u32         state          0 connecting, 1 live
+       132  u32         pid            the writer's
+       136  u64         started        Unix time the writer began
+       144  u64         frames         published
+       152  u64         dropped        not published, every slot being pinned
+       160  u64         blocked        published over the newest frame, readers having pinned all the others
+       168  u64         corrupt        frames or packets found damaged and held back
+       176  u64         reconnects     times the source was lost
+       184  u64         bytes          of packets received
+       192  u64         decode         time spent decoding
+       200  u64         activity       monotonic time of the newest packet, 0: none yet
+       208  u64         interval       mean time between frames, 0: unknown
+       216  u64         seq            of the newest frame ever published
+       224  char[32]    decode_policy  what of the stream is decoded
+       256  char[256]   error          the newest error of the source
+      2048  record[16]  records        one a slot
 
-Frame record, 128 bytes::
+Plane, 24 bytes::
 
-         0     8  seq            the frame's number, from 1; 0: the slot holds no frame
-         8     8  pts            presentation time, signed; -2**63: unknown
-        16     8  captured       Unix time of capture, see clock
-        24     8  arrived        monotonic time at which its first byte arrived
-        32     4  matrix         of YUV, as in ITU-T H.273: 1 BT.709, 6 BT.601, 9 BT.2020
-        36     4  range          1 limited, 2 full
-        40     4  key_frame      1: decoded without reference to another
-        44     4  clock          of captured: 0 arrival at this host, 1 the camera's own
+    offset  type        name           what
+         0  u64         offset         of its first byte in the slot
+         8  u32         stride         bytes from one row to the next
+        12  u32         rows           rows
+        16  u32         used           bytes of a row that are picture
+        20  u32         zero           0
+
+Frame record, 128 bytes, the rest 0::
+
+    offset  type        name           what
+         0  u64         seq            the frame's number, from 1; 0: the slot holds no frame
+         8  i64         pts            presentation time; -2**63: unknown
+        16  u64         captured       Unix time of capture, see clock
+        24  u64         arrived        monotonic time at which its first byte arrived
+        32  u32         matrix         of YUV, as in ITU-T H.273: 1 BT.709, 6 BT.601, 9 BT.2020
+        36  u32         range          1 limited, 2 full
+        40  u32         key_frame      1: decoded without reference to another
+        44  u32         clock          of captured: 0 arrival at this host, 1 the camera's own
 
 Coordination is by open-file-description locks (fcntl(2), F_OFD_SETLK) on single bytes of the file; the kernel
 drops them when their holder dies::
@@ -62,16 +73,25 @@ memory on every CPU: a reader that has pinned a slot sees all that was stored be
 """
 
 import re
+import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, get_args
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
 from framesrv.errors import SegmentFormatError
 
 PixelFormat = Literal["yuv420p", "bgr24"]
 Matrix = Literal["bt709", "bt601", "bt2020"]
 Clock = Literal["arrival", "camera"]
+
+if TYPE_CHECKING:
+    Pixels = NDArray[np.uint8]
+else:
+    Pixels = np.ndarray
 
 MAGIC = int.from_bytes(b"FRAMESRV", "little")
 VERSION = 1
@@ -91,70 +111,92 @@ PIXEL_FORMATS: dict[int, PixelFormat] = {1: "yuv420p", 2: "bgr24"}
 MATRICES: dict[int, Matrix] = {1: "bt709", 6: "bt601", 9: "bt2020"}
 CLOCKS: tuple[Clock, ...] = get_args(Clock)
 
-PLANE = np.dtype([("offset", "<u8"), ("stride", "<u4"), ("rows", "<u4"), ("used", "<u4"), ("zero", "<u4")])
+Rows = tuple[tuple[str, str, int], ...]  # name, type, offset: the tables above
 
-HEADER = np.dtype(
-    {
-        "names": [
-            *(
-                "magic",
-                "version",
-                "retired",
-                "sequence",
-                "newest",
-                "slots",
-                "pixel_format",
-                "width",
-                "height",
-            ),
-            *(
-                "slot_offset",
-                "slot_size",
-                "planes",
-                "state",
-                "pid",
-                "started",
-                "frames",
-                "dropped",
-                "blocked",
-            ),
-            *(
-                "corrupt",
-                "reconnects",
-                "bytes",
-                "decode",
-                "activity",
-                "interval",
-                "seq",
-                "decode_policy",
-                "error",
-            ),
-        ],
-        "formats": [
-            *("<u8", "<u4", "<u4", "<u4", "<u4", "<u4", "<u4", "<u4", "<u4"),
-            *("<u8", "<u8", (PLANE, 3), "<u4", "<u4", "<u8", "<u8", "<u8", "<u8"),
-            *("<u8", "<u8", "<u8", "<u8", "<u8", "<u8", "<u8", "S32", "S256"),
-        ],
-        "offsets": [
-            *(0, 8, 12, 16, 20, 24, 28, 32, 36),
-            *(40, 48, 56, 128, 132, 136, 144, 152, 160),
-            *(168, 176, 184, 192, 200, 208, 216, 224, 256),
-        ],
-        "itemsize": PAGE,
-    }
+PLANE_ROWS: Rows = (
+    ("offset", "u64", 0),
+    ("stride", "u32", 8),
+    ("rows", "u32", 12),
+    ("used", "u32", 16),
+    ("zero", "u32", 20),
+)
+RECORD_ROWS: Rows = (
+    ("seq", "u64", 0),
+    ("pts", "i64", 8),
+    ("captured", "u64", 16),
+    ("arrived", "u64", 24),
+    ("matrix", "u32", 32),
+    ("range", "u32", 36),
+    ("key_frame", "u32", 40),
+    ("clock", "u32", 44),
+)
+HEADER_ROWS: Rows = (
+    ("magic", "u64", 0),
+    ("version", "u32", 8),
+    ("retired", "u32", 12),
+    ("sequence", "u32", 16),
+    ("newest", "u32", 20),
+    ("slots", "u32", 24),
+    ("pixel_format", "u32", 28),
+    ("width", "u32", 32),
+    ("height", "u32", 36),
+    ("slot_offset", "u64", 40),
+    ("slot_size", "u64", 48),
+    ("planes", "plane[3]", 56),
+    ("state", "u32", 128),
+    ("pid", "u32", 132),
+    ("started", "u64", 136),
+    ("frames", "u64", 144),
+    ("dropped", "u64", 152),
+    ("blocked", "u64", 160),
+    ("corrupt", "u64", 168),
+    ("reconnects", "u64", 176),
+    ("bytes", "u64", 184),
+    ("decode", "u64", 192),
+    ("activity", "u64", 200),
+    ("interval", "u64", 208),
+    ("seq", "u64", 216),
+    ("decode_policy", "char[32]", 224),
+    ("error", "char[256]", 256),
+    ("records", "record[16]", 2048),
 )
 
-RECORDS_OFFSET = 2048
-RECORD_SIZE = 128
-RECORD = "<qQQIIII"  # of what follows seq
-RECORD_BODY = 8
-RECORD_ARRIVED = 24
+_TYPES: dict[str, tuple[str, str]] = {"u32": ("<u4", "I"), "u64": ("<u8", "Q"), "i64": ("<i8", "q")}  # numpy, struct
+_ARRAY = re.compile(r"(\w+)\[(\d+)\]\Z")
 
-SEQUENCE_OFFSET = HEADER.fields["sequence"][1] if HEADER.fields else 0
-NEWEST_OFFSET = HEADER.fields["newest"][1] if HEADER.fields else 0
-RETIRED_OFFSET = HEADER.fields["retired"][1] if HEADER.fields else 0
 
-_NAME = re.compile(r"[A-Za-z0-9_.\-]{1,64}\Z")
+def _dtype(rows: Rows, nbytes: int, parts: Mapping[str, np.dtype[Any]] = MappingProxyType({})) -> np.dtype[Any]:
+    """The structure of a table's rows; `parts` are the structures that its types name."""
+
+    def of(kind: str) -> Any:
+        array = _ARRAY.match(kind)
+        if array is None:
+            return _TYPES[kind][0]
+        return f"S{array[2]}" if array[1] == "char" else (parts[array[1]], int(array[2]))
+
+    names, kinds, offsets = zip(*rows, strict=True)
+    return np.dtype({"names": names, "formats": [of(kind) for kind in kinds], "offsets": offsets, "itemsize": nbytes})
+
+
+PLANE = _dtype(PLANE_ROWS, 24)
+RECORD = _dtype(RECORD_ROWS, 128)
+HEADER = _dtype(HEADER_ROWS, PAGE, {"plane": PLANE, "record": RECORD})
+
+OFFSETS = {name: offset for name, _, offset in HEADER_ROWS}
+RECORD_OFFSETS = {name: offset for name, _, offset in RECORD_ROWS}
+RECORD_FORMAT = struct.Struct("<" + "".join(_TYPES[kind][1] for _, kind, _ in RECORD_ROWS))
+RECORD_BODY = struct.Struct("<" + "".join(_TYPES[kind][1] for _, kind, _ in RECORD_ROWS[1:]))  # what follows seq
+
+
+def record_offset(slot: int) -> int:
+    """Where in the segment the frame record of a slot begins."""
+    return OFFSETS["records"] + slot * RECORD.itemsize
+
+
+# What a camera code and a prefix of segment names may be, and the same in words.
+CODE, CODE_RULE = r"[A-Za-z0-9_.\-]{1,64}", "1 to 64 of A-Z a-z 0-9 _ . -"
+PREFIX, PREFIX_RULE = r"[A-Za-z0-9_\-]{1,64}", "1 to 64 of A-Z a-z 0-9 _ -"
+
 _ALIGNMENT = 64  # of strides: SIMD converters run at full speed, U and V (half of it) stay aligned to 32
 
 
@@ -226,9 +268,12 @@ def segment_name(prefix: str, code: str) -> str:
     Raises:
         ValueError: where the prefix or the code is none.
     """
-    for what, text in (("prefix", prefix), ("camera code", code)):
-        if not _NAME.match(text):
-            raise ValueError(f"{what} {text!r}: expected 1 to 64 of A-Z a-z 0-9 _ . -")
+    for what, text, pattern, rule in (
+        ("prefix", prefix, PREFIX, PREFIX_RULE),
+        ("camera code", code, CODE, CODE_RULE),
+    ):
+        if not re.fullmatch(pattern, text):
+            raise ValueError(f"{what} {text!r}: expected {rule}")
     return f"{prefix}.{code}"
 
 

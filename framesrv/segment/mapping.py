@@ -1,36 +1,29 @@
-"""A segment's file: made whole before it has a name, mapped, retired, removed.
+"""A mapped segment: made, adopted from a former writer, attached to by readers, retired.
 
-`Segment` is the mapping itself, of a writer or a reader. It is never unmapped by hand: views of a frame may
+`Segment` is the mapping of a writer or a reader. It is never unmapped by hand: views of a frame may
 outlive the reader that gave them, and the memory goes when the last of them does.
 """
 
 import contextlib
-import errno
 import mmap
 import os
-import shutil
-import stat
 import time
 from pathlib import Path
 from typing import Literal, Self
 
 import numpy as np
 
-from framesrv.errors import SegmentBusyError, SegmentError, SegmentFormatError, SegmentSpaceError
+from framesrv.errors import SegmentBusyError, SegmentError, SegmentFormatError
 from framesrv.segment import futex, layout, locks
+from framesrv.segment.file import HalfMadeError, give_name, reserve, same_file, segment_path, size_of
 from framesrv.segment.layout import HEADER, PAGE, Geometry
-
-SHM = "/dev/shm"  # noqa: S108  this is where shm_open(3) keeps them
-
 
 STALL = 3.0  # s
 COUNTABLE = 2**62  # no camera has published so many frames: a header that says so is damaged
 
+_SEQUENCE, _NEWEST, _RETIRED = (layout.OFFSETS[name] // 4 for name in ("sequence", "newest", "retired"))
+
 State = Literal["live", "stalled", "connecting", "down"]
-
-
-class HalfMadeError(SegmentError):
-    """The segment is still being made: look again shortly."""
 
 
 class Segment:
@@ -76,12 +69,12 @@ class Segment:
         directory, name = os.path.split(path)
         fd = os.open(directory, os.O_TMPFILE | os.O_RDWR, 0o600)
         try:
-            _reserve(fd, geometry.nbytes, name, directory)
+            reserve(fd, geometry.nbytes, name, directory)
             if not locks.lock_exclusive(fd, layout.WRITER_BYTE):
                 raise SegmentError(f"{name}: a new file is locked")
             segment = cls(fd, geometry.nbytes, writable=True, geometry=geometry)
             segment.admit(mode, gid)
-            _give_name(fd, directory, name)
+            give_name(fd, directory, name)
         except BaseException:
             os.close(fd)
             raise
@@ -112,7 +105,7 @@ class Segment:
             if not same_file(fd, path):  # the former writer removed it between our open and our lock
                 os.close(fd)
                 return cls.adopt(path)
-            segment = cls(fd, _size(fd), writable=True)
+            segment = cls(fd, size_of(fd), writable=True)
             if not segment.retired and max(segment.header["seq"][0], segment.header["frames"][0]) < COUNTABLE:
                 return segment
             os.unlink(path)
@@ -146,7 +139,7 @@ class Segment:
                 f"{path} cannot be read: {error.strerror}; readers must be in the segment's group"
             ) from error
         try:
-            return cls(fd, _size(fd), writable=False)
+            return cls(fd, size_of(fd), writable=False)
         except SegmentFormatError as error:
             os.close(fd)
             raise SegmentFormatError(f"{path}: {error}") from None
@@ -170,17 +163,17 @@ class Segment:
     @property
     def sequence(self) -> int:
         """The futex word."""
-        return self.words[layout.SEQUENCE_OFFSET // 4]
+        return self.words[_SEQUENCE]
 
     @property
     def newest(self) -> int:
         """The slot of the newest frame, or `layout.NO_SLOT`."""
-        return self.words[layout.NEWEST_OFFSET // 4]
+        return self.words[_NEWEST]
 
     @property
     def retired(self) -> bool:
         """Whether this segment has ended."""
-        return self.words[layout.RETIRED_OFFSET // 4] != 0
+        return self.words[_RETIRED] != 0
 
     @property
     def has_writer(self) -> bool:
@@ -207,26 +200,35 @@ class Segment:
         slot = self.newest
         if slot >= self.geometry.slots:
             return None
-        return self.longs[(layout.RECORDS_OFFSET + slot * layout.RECORD_SIZE + layout.RECORD_ARRIVED) // 8]
+        return self.longs[(layout.record_offset(slot) + layout.RECORD_OFFSETS["arrived"]) // 8]
 
     @property
     def error(self) -> str:
         """The newest error of the writer's source, empty if there was none."""
         return bytes(self.header["error"][0]).decode("utf-8", "replace")
 
+    @classmethod
+    def remove_abandoned(cls, prefix: str, code: str) -> None:
+        """Removes the segment of a camera whose writer was killed; one with a live writer stays."""
+        path = segment_path(prefix, code)
+        with contextlib.suppress(SegmentBusyError):
+            segment = cls.adopt(path)
+            if segment is not None:
+                segment.retire(path)
+                segment.close()
+
     def announce(self) -> None:
         """Wakes all who wait: something is new."""
-        index = layout.SEQUENCE_OFFSET // 4
-        self.words[index] = (self.words[index] + 1) & 0xFFFFFFFF
-        futex.wake(self._address + layout.SEQUENCE_OFFSET)
+        self.words[_SEQUENCE] = (self.words[_SEQUENCE] + 1) & 0xFFFFFFFF
+        futex.wake(self._address + _SEQUENCE * 4)
 
     def wait(self, sequence: int, timeout: float) -> bool:
         """Sleeps until something is new since `sequence`; False if `timeout` seconds passed."""
-        return futex.wait(self._address + layout.SEQUENCE_OFFSET, sequence, timeout)
+        return futex.wait(self._address + _SEQUENCE * 4, sequence, timeout)
 
     def retire(self, path: str) -> None:
         """Ends the segment: readers are told and woken, the name is free."""
-        self.words[layout.RETIRED_OFFSET // 4] = 1
+        self.words[_RETIRED] = 1
         if same_file(self.fd, path):
             os.unlink(path)
         self.announce()
@@ -237,36 +239,6 @@ class Segment:
             # the mapping holds a duplicate of the descriptor for as long as a view of it lives
             locks.unlock(self.fd, byte)
         os.close(self.fd)
-
-
-def remove(prefix: str, code: str) -> None:
-    """Removes the segment of a camera whose writer was killed; one with a live writer stays."""
-    path = f"{SHM}/{layout.segment_name(prefix, code)}"
-    with contextlib.suppress(SegmentBusyError):
-        segment = Segment.adopt(path)
-        if segment is not None:
-            segment.retire(path)
-            segment.close()
-
-
-def same_file(fd: int, path: str) -> bool:
-    """Whether the open file is the one that has the name now."""
-    try:
-        there = os.stat(path, follow_symlinks=False)
-    except FileNotFoundError:
-        return False
-    return os.path.samestat(os.fstat(fd), there)
-
-
-def _size(fd: int) -> int:
-    status = os.fstat(fd)
-    if not stat.S_ISREG(status.st_mode):
-        raise SegmentFormatError("not a framesrv segment: no regular file")
-    if status.st_size < PAGE:
-        raise HalfMadeError("shorter than a header")
-    if not any(os.pread(fd, 8, 0)):
-        raise HalfMadeError("its magic number is not written yet")
-    return status.st_size
 
 
 def _views(slot: np.ndarray, geometry: Geometry) -> tuple[np.ndarray, ...]:
@@ -280,32 +252,9 @@ def _views(slot: np.ndarray, geometry: Geometry) -> tuple[np.ndarray, ...]:
     return tuple(views)
 
 
-def _reserve(fd: int, nbytes: int, name: str, directory: str) -> None:
-    try:
-        os.posix_fallocate(fd, 0, nbytes)
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EFBIG, errno.ENOMEM):
-            raise
-        free = shutil.disk_usage(directory).free
-        raise SegmentSpaceError(
-            f"{name} needs {nbytes} bytes of shared memory, {directory} has {free} bytes free: "
-            "enlarge it (mount -o remount,size=..., or --shm-size for a container) or use fewer slots"
-        ) from error
-
-
-def _give_name(fd: int, directory: str, name: str) -> None:
-    """Links an O_TMPFILE into its directory, as open(2) says to."""
-    there = os.open(directory, os.O_PATH | os.O_DIRECTORY)
-    try:
-        # Python calls linkat(2), with AT_SYMLINK_FOLLOW, only where it is given a directory
-        os.link(f"/proc/self/fd/{fd}", name, dst_dir_fd=there, follow_symlinks=True)
-    finally:
-        os.close(there)
-
-
 def _pid_of(fd: int) -> str:
     try:
-        return f" (pid {int(Segment(fd, _size(fd), writable=False).header['pid'][0])})"
+        return f" (pid {int(Segment(fd, size_of(fd), writable=False).header['pid'][0])})"
     except SegmentError:
         return ""
 
@@ -316,7 +265,7 @@ def _retire_foreign(fd: int) -> None:
         return
     with mmap.mmap(fd, PAGE) as page:
         words = np.frombuffer(page, "<u4", PAGE // 4)
-        words[layout.RETIRED_OFFSET // 4] = 1
-        words[layout.SEQUENCE_OFFSET // 4] += 1
-        futex.wake(words.ctypes.data + layout.SEQUENCE_OFFSET)
+        words[_RETIRED] = 1
+        words[_SEQUENCE] += 1
+        futex.wake(words.ctypes.data + _SEQUENCE * 4)
         del words

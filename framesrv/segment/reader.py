@@ -4,7 +4,6 @@ It attaches by itself, at first use and whenever the segment has been replaced. 
 futex word (or on the directory, while there is no segment) and has a deadline.
 """
 
-import struct
 import threading
 import time
 from collections.abc import Iterator
@@ -15,13 +14,12 @@ from typing import Self
 
 from framesrv.errors import FrameUnavailableError, Reason, SegmentFormatError
 from framesrv.segment import layout, locks
+from framesrv.segment.file import SHM_DIRECTORY, HalfMadeError, same_file, segment_path
 from framesrv.segment.frame import Frame, Stamp
-from framesrv.segment.inotify import Watch
-from framesrv.segment.mapping import SHM, HalfMadeError, Segment, State, same_file
+from framesrv.segment.inotify import DirectoryWatch
+from framesrv.segment.mapping import Segment, State
 
 LIVENESS = 0.5  # s between looks at what cannot wake a waiter: a writer killed, a file removed by hand
-
-_RECORD = struct.Struct("<Q" + layout.RECORD.lstrip("<"))
 
 
 class Attachment:
@@ -111,8 +109,7 @@ class Attachment:
             return True
 
     def _frame(self, slot: int) -> Frame | None:
-        offset = layout.RECORDS_OFFSET + slot * layout.RECORD_SIZE
-        record = _RECORD.unpack_from(self.segment.memory, offset)
+        record = layout.RECORD_FORMAT.unpack_from(self.segment.memory, layout.record_offset(slot))
         seq, pts, captured, arrived, matrix, colour_range, key_frame, clock = record
         if not seq:  # its writer died while it filled the slot
             self.unpin(slot)
@@ -140,7 +137,7 @@ class Attachment:
         )
 
 
-class Demand:
+class DemandLock:
     """A reader's wish for fresher frames, on whatever segment the camera has; given up with the block."""
 
     def __init__(self) -> None:
@@ -179,7 +176,7 @@ class FrameReader:
 
     def __init__(self, code: str, *, prefix: str = "framesrv") -> None:
         self.code = code
-        self._path = f"{SHM}/{layout.segment_name(prefix, code)}"
+        self._path = segment_path(prefix, code)
         self._mutex = threading.Lock()
         self._attachment: Attachment | None = None
         self._closed = False
@@ -238,7 +235,7 @@ class FrameReader:
         return self._frames(timeout, attachment, last)
 
     def _frames(self, timeout: float, attachment: Attachment | None, last: int) -> Iterator[Frame]:
-        with Demand() as demand:
+        with DemandLock() as demand:
             while True:
                 frame, attachment = self._next(time.monotonic() + timeout, None, attachment, last, demand)
                 with frame:
@@ -251,19 +248,19 @@ class FrameReader:
         max_age: float | None,
         origin: Attachment | None,
         after: int,
-        demand: Demand | None = None,
+        demand: DemandLock | None = None,
     ) -> tuple[Frame, Attachment]:
         """A frame fresh enough and, if it is of the attachment `origin`, numbered above `after`."""
         began = time.monotonic_ns()
         age: float | None = None
         with ExitStack() as stack:
-            watch: Watch | None = None
+            watch: DirectoryWatch | None = None
             while True:
                 attachment = self._attached()
                 remaining = deadline - time.monotonic()
                 if attachment is None:
                     if watch is None:
-                        watch = stack.enter_context(Watch(SHM))
+                        watch = stack.enter_context(DirectoryWatch(SHM_DIRECTORY))
                     elif remaining > 0:
                         watch.wait(min(LIVENESS, remaining))
                     else:
@@ -280,7 +277,7 @@ class FrameReader:
                 if remaining <= 0:
                     raise self._unavailable(_reason(attachment), age, attachment, max_age)
                 if demand is None:
-                    demand = stack.enter_context(Demand())
+                    demand = stack.enter_context(DemandLock())
                 demand.to(attachment)
                 if not attachment.segment.wait(sequence, min(LIVENESS, remaining)):
                     self._look_for_another(attachment)

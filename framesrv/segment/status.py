@@ -1,15 +1,14 @@
-"""How every camera of the host does, read from the segment headers alone."""
+"""How cameras do, read from the headers of their segments alone."""
 
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from framesrv.errors import SegmentError
-from framesrv.segment import layout
-from framesrv.segment.mapping import SHM, Segment, State
-from framesrv.settings import Camera, Settings
+from framesrv.segment.file import SHM_DIRECTORY, segment_path
+from framesrv.segment.mapping import Segment, State
 
 NUMBERS = ("seq", "dropped", "corrupt", "reconnects", "blocked", "pid", "frames", "bytes", "decode", "started")
 
@@ -61,6 +60,17 @@ class CameraStatus:
     started_at: float | None = None
     nbytes: int = 0
 
+    @property
+    def reason(self) -> str:
+        """Why the camera is not live; empty if it is."""
+        if self.state == "live":
+            return ""
+        if self.state == "stalled":
+            return "nothing comes"
+        if self.state == "connecting":
+            return self.error or "no picture yet"
+        return "its decoder died" if self.width else self.error or "no decoder runs"
+
     def to_json(self) -> dict[str, Any]:
         """The fields of the JSON form; `error` is for people, what follows it for metrics."""
         fields = asdict(self)
@@ -69,20 +79,33 @@ class CameraStatus:
         return fields
 
 
-def cameras(settings: Settings) -> list[CameraStatus]:
-    """Every configured camera in the configuration's order, then every other that has a segment."""
-    prefix = settings.shm.prefix
-    configured = {one.code: one for one in settings.cameras}
-    others = sorted(name.removeprefix(f"{prefix}.") for name in os.listdir(SHM) if name.startswith(f"{prefix}."))
-    codes: Iterable[str] = [*configured, *(code for code in others if code not in configured)]
-    return [camera(prefix, code, configured.get(code)) for code in codes]
+def camera_statuses(prefix: str, policies: Mapping[str, str]) -> list[CameraStatus]:
+    """Every camera of the host.
+
+    Args:
+        prefix: of segment names.
+        policies: the code of each configured camera, and what of it is decoded.
+
+    Returns:
+        Those in their order, then every other camera that has a segment.
+    """
+    others = sorted(
+        name.removeprefix(f"{prefix}.") for name in os.listdir(SHM_DIRECTORY) if name.startswith(f"{prefix}.")
+    )
+    codes = [*policies, *(code for code in others if code not in policies)]
+    return [camera_status(prefix, code, policies.get(code, "")) for code in codes]
 
 
-def camera(prefix: str, code: str, configured: Camera | None = None) -> CameraStatus:
-    """One camera; ``down``, with the reason as `error`, where its segment cannot be read."""
-    decode = configured.decode if configured else ""
+def camera_status(prefix: str, code: str, decode: str = "") -> CameraStatus:
+    """One camera; ``down``, with the reason as `error`, where its segment cannot be read.
+
+    Args:
+        prefix: of segment names.
+        code: the camera's code.
+        decode: its policy as configured; as its decoder says, if empty.
+    """
     try:
-        segment = Segment.attach(f"{SHM}/{layout.segment_name(prefix, code)}")
+        segment = Segment.attach(segment_path(prefix, code))
     except (FileNotFoundError, ValueError):
         return CameraStatus(code, "down", decode=decode)
     except SegmentError as error:

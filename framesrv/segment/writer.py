@@ -6,7 +6,6 @@ that is not the newest; if there is none, the newest; if that is pinned as well,
 
 import grp
 import os
-import struct
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,13 +17,19 @@ import numpy as np
 
 from framesrv.errors import SegmentBusyError, SegmentError
 from framesrv.segment import layout, locks
-from framesrv.segment.frame import Pixels, Stamp
-from framesrv.segment.layout import Geometry, PixelFormat
-from framesrv.segment.mapping import SHM, Segment
+from framesrv.segment.file import segment_path
+from framesrv.segment.frame import Stamp
+from framesrv.segment.layout import Geometry, PixelFormat, Pixels
+from framesrv.segment.mapping import Segment
 
 ATTEMPTS = 8  # at a name that other writers take and give up at the same time
 
-_BODY = struct.Struct(layout.RECORD)
+# where these fields stand among the words or longs of the segment
+_STATE, _NEWEST = (layout.OFFSETS[field] // 4 for field in ("state", "newest"))
+_ACTIVITY, _FRAMES, _INTERVAL, _SEQ = (
+    layout.OFFSETS[field] // 8 for field in ("activity", "frames", "interval", "seq")
+)
+
 _MATRIX_NUMBERS = {name: number for number, name in layout.MATRICES.items()}
 
 
@@ -74,7 +79,7 @@ class FrameWriter:
         group: str | None = None,
     ) -> None:
         self.code = code
-        self._path = f"{SHM}/{layout.segment_name(prefix, code)}"
+        self._path = segment_path(prefix, code)
         self._mode = mode
         self._gid = _gid(group)
         self._slots = slots
@@ -272,9 +277,9 @@ class FrameWriter:
     def _publish(self, slot: int, stamp: Stamp) -> None:
         segment = self._segment
         self._seq += 1
-        _BODY.pack_into(
+        layout.RECORD_BODY.pack_into(
             segment.memory,
-            _seq_index(slot) * 8 + layout.RECORD_BODY,
+            layout.record_offset(slot) + layout.RECORD_OFFSETS["pts"],
             layout.NO_PTS if stamp.pts is None else stamp.pts,
             stamp.captured_ns,
             stamp.arrived_ns,
@@ -288,7 +293,7 @@ class FrameWriter:
         segment.longs[_seq_index(slot)] = self._seq
         segment.longs[_SEQ] = self._seq
         segment.words[_STATE] = layout.LIVE
-        segment.words[layout.NEWEST_OFFSET // 4] = slot
+        segment.words[_NEWEST] = slot
         locks.unlock(segment.fd, layout.SLOT_BYTE + slot)
         segment.announce()  # before the rest: somebody waits
         self._order.remove(slot)
@@ -310,15 +315,8 @@ class FrameWriter:
         self._previous = max(self._previous, arrived)
 
 
-def _index(field: str) -> int:
-    """Where a field of the header stands in the segment's words or longs."""
-    fields = layout.HEADER.fields
-    assert fields is not None  # noqa: S101  it is a structure
-    return int(fields[field][1]) // fields[field][0].itemsize
-
-
 def _seq_index(slot: int) -> int:
-    return (layout.RECORDS_OFFSET + slot * layout.RECORD_SIZE) // 8
+    return layout.record_offset(slot) // 8
 
 
 def _gid(group: str | None) -> int | None:
@@ -330,8 +328,6 @@ def _gid(group: str | None) -> int | None:
         raise SegmentError(f"there is no group {group!r} on this host: see [shm] group") from None
 
 
-_ACTIVITY, _FRAMES, _INTERVAL, _SEQ = (_index(field) for field in ("activity", "frames", "interval", "seq"))
-_STATE = _index("state")
 _STATUS = (
     *("state", "pid", "started", "frames", "dropped", "blocked", "corrupt", "reconnects", "bytes"),
     *("decode", "activity", "interval", "seq", "decode_policy", "error"),

@@ -1,62 +1,82 @@
-"""Handing results over, with the late ones last in line for what is slow.
+"""Hands a result over: by a callback, or else under a key in Redis that the sender looks at.
 
-A request past its deadline costs nothing but its answer. Behind a platform that does not answer, each such
-callback would hold a worker for seconds, and a flood of them everybody else. So where a callback has just
-failed or been slow, late results go straight to their keys, all but one now and then that finds out whether
-the platform is back.
+The late ones come last in line for what is slow. A request past its deadline costs nothing but its answer. Behind a
+platform that does not answer, each such callback would hold a worker for seconds, and a flood of them everybody else.
+So where a callback has just failed or been slow, late results go straight to their keys, all but one now and then
+that finds out whether the platform is back.
 """
 
-import threading
+import logging
 import time
-from dataclasses import replace
+from functools import lru_cache
+from typing import Literal
 
-from snapd.answers.callback import Delivery, Via
+import redis
+
+from framesrv.process.breaker import Breaker
+from framesrv.settings import ResultSettings
+from snapd.answers.callback import Callbacks
+from snapd.telemetry.counters import Counters
 from snapd.wire.request import Request
 from snapd.wire.result import Result
 
+logger = logging.getLogger(__name__)
+
 SLOW = 1.0  # s
 TRY_EVERY = 10.0  # s between late callbacks to one that failed or was slow
-REMEMBERED = 1000  # such callback URLs
+REMEMBERED = 1000  # callback URLs
+SHOWN = 200  # characters of a URL in the log
+
+Via = Literal["callback", "key"]
 
 
 class Handover:
     """Hands results over; used by several threads at once.
 
     Args:
-        delivery: does it.
+        settings: the section ``[result]``.
+        client: writes the keys; a result may be written twice.
+        counters: counts callbacks that failed.
+
+    Raises:
+        ConfigError: an allowed origin is none, or the secret has no key in it.
     """
 
-    def __init__(self, delivery: Delivery) -> None:
-        self._delivery = delivery
-        self._lock = threading.Lock()
-        self._tried: dict[str, float] = {}  # monotonic time at which that callback was found to be bad
+    def __init__(self, settings: ResultSettings, client: redis.Redis, counters: Counters | None = None) -> None:
+        self._settings = settings
+        self._callbacks = Callbacks(settings)
+        self._client = client
+        self._counters = counters or Counters()
+        self._breaker = lru_cache(REMEMBERED)(lambda _url: Breaker(pause=TRY_EVERY))
 
-    def deliver(self, request: Request, result: Result, *, late: bool) -> Via | None:
+    def deliver(self, request: Request, result: Result, *, late: bool = False) -> Via | None:
         """Hands `result` over and says how; None if it could not be."""
-        url = request.callback_url
-        if late and url and not self._may_try(url):
-            request = replace(request, callback_url="")
-        began = time.monotonic()
-        via = self._delivery.deliver(request, result)
-        if request.callback_url:
-            self._learn(url, good=via == "callback" and time.monotonic() - began < SLOW)
-        return via
+        content = result.to_json()
+        if request.callback_url and self._call_back(request, content, late=late):
+            return "callback"
+        try:
+            self._client.set(self._settings.key_prefix + request.request_id, content, ex=self._settings.key_ttl)
+        except redis.RedisError as error:
+            logger.error("Result could not be handed over reason=%r", str(error))  # noqa: TRY400
+            return None
+        return "key"
 
-    def _may_try(self, url: str) -> bool:
-        now = time.monotonic()
-        with self._lock:
-            tried = self._tried.get(url)
-            if tried is None:
-                return True
-            if now - tried < TRY_EVERY:
-                return False
-            self._tried[url] = now  # by this one; the others need not
+    def _call_back(self, request: Request, content: bytes, *, late: bool) -> bool:
+        """Whether the callback was made, and succeeded."""
+        breaker = self._breaker(request.callback_url)
+        call = breaker.begin()
+        if late and call.refused:
+            return False
+        failed = True
+        try:
+            failure = self._callbacks.post(request, content)
+            failed = failure is not None or time.monotonic() - call.began >= SLOW
+        finally:
+            breaker.end(call, failed=failed)
+        if failure is None:
             return True
-
-    def _learn(self, url: str, *, good: bool) -> None:
-        with self._lock:
-            self._tried.pop(url, None)
-            if not good:
-                if len(self._tried) >= REMEMBERED:
-                    del self._tried[next(iter(self._tried))]
-                self._tried[url] = time.monotonic()
+        self._counters.add("callback_errors", failure.trouble)
+        logger.warning(
+            "Callback failed, result goes to its key url=%r reason=%r", request.callback_url[:SHOWN], failure.reason
+        )
+        return False

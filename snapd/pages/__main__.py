@@ -33,7 +33,7 @@ async def serve(listener: socket.socket, snapd: socket.socket) -> None:
     """Shows the pages to those who connect to `listener`, until the socket to `snapd` ends."""
     reader, writer = await asyncio.open_unix_connection(sock=snapd, limit=channel.LONGEST)
     first = channel.to_pages.decode(await reader.readline())
-    if not isinstance(first, channel.Configured):
+    if not isinstance(first, channel.NewConfiguration):
         raise TypeError(f"expected the configuration first, not {type(first).__name__}")
     overview = Overview(first.settings)
     pages = Pages(
@@ -57,9 +57,9 @@ async def _hear(reader: asyncio.StreamReader, pages: Pages) -> None:
     while line := await reader.readline():
         message = channel.to_pages.decode(line)
         match message:
-            case channel.Configured(settings=settings):
+            case channel.NewConfiguration(settings=settings):
                 pages.configure(settings)
-            case channel.Answered(trace=trace):
+            case channel.RequestAnswered(trace=trace):
                 pages.overview.requests.append(trace)
                 pages.metrics.latency.observe(trace)
             case channel.Condition():

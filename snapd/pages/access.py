@@ -14,7 +14,7 @@ from starlette.requests import cookie_parser
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from framesrv.settings import Http
+from framesrv.settings import HttpSettings
 
 COOKIE = "framesrv"
 COOKIE_AGE = 30 * 24 * 3600  # s
@@ -36,7 +36,7 @@ NOT_ADMITTED = (
 class Access:
     """Lets those in who may see `app`."""
 
-    def __init__(self, app: ASGIApp, http: Http) -> None:
+    def __init__(self, app: ASGIApp, http: HttpSettings) -> None:
         self._app = app
         self._token = http.token.encode()
         self._names = None

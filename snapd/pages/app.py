@@ -14,11 +14,11 @@ from starlette.routing import Route
 from framesrv import FramesrvError, FrameUnavailableError, log
 from framesrv.settings import Settings
 from snapd.pages.access import Access
-from snapd.pages.follow import MAX_FPS, Followers, Pace
+from snapd.pages.follow import MAX_FPS, Followers, FpsLimit
 from snapd.pages.metrics import Metrics
 from snapd.pages.overview import Overview
 from snapd.pages.parameters import ParameterError, Parameters
-from snapd.pages.pictures import BusyError, Form, Identity, Picture, Pictures
+from snapd.pages.pictures import BusyError, Form, FrameId, Picture, Pictures
 from snapd.pages.readiness import Readiness
 
 STREAMS = 64  # that may be watched at once
@@ -81,12 +81,12 @@ class Pages:
         parameters = Parameters(request.query_params)
         max_age = parameters.seconds("max_age", self.pictures.settings.snapshot.max_age)
         quality = parameters.whole("quality", 1, 100, self.pictures.settings.snapshot.quality)
-        sight = await self.pictures.look(code, max_age)
-        form = Form(parameters.width(sight.width), quality)
+        newest = await self.pictures.look(code, max_age)
+        form = Form(parameters.width(newest.width), quality)
         known = request.headers.get("if-none-match", "")
-        if _etag(sight.frame, form) in known:
-            return Response(status_code=304, headers=_headers(sight.frame, form))
-        picture = await self.pictures.picture(code, form, sight.frame)
+        if _etag(newest.frame, form) in known:
+            return Response(status_code=304, headers=_headers(newest.frame, form))
+        picture = await self.pictures.picture(code, form, newest.frame)
         return Response(picture.jpeg, media_type="image/jpeg", headers=_headers(picture.frame, form))
 
     async def _stream(self, request: Request) -> Response:
@@ -97,12 +97,12 @@ class Pages:
         fps = parameters.number("fps", 0.01, MAX_FPS, MAX_FPS)
         if self.followers.viewers >= STREAMS:
             raise BusyError
-        sight = await self.pictures.look(code, max_age)
-        form = Form(parameters.width(sight.width), quality)
+        newest = await self.pictures.look(code, max_age)
+        form = Form(parameters.width(newest.width), quality)
         media_type = f"multipart/x-mixed-replace; boundary={BOUNDARY.decode()}"
         if request.method == "HEAD":
             return Response(media_type=media_type)
-        first = await self.pictures.picture(code, form, sight.frame)
+        first = await self.pictures.picture(code, form, newest.frame)
         return StreamingResponse(self._parts(code, form, fps, first), media_type=media_type)
 
     async def _parts(self, code: str, form: Form, fps: float, picture: Picture) -> AsyncIterator[bytes]:
@@ -113,7 +113,7 @@ class Pages:
         # Each part ends with the next one's boundary: a browser shows a picture when it has seen that.
         yield b"--" + BOUNDARY + b"\r\n"
         async with self.followers.watch(code) as follower:
-            seen, pace = picture.frame, Pace(fps)
+            seen, limit = picture.frame, FpsLimit(fps)
             while True:
                 yield _part(picture, form)
                 while True:
@@ -121,7 +121,7 @@ class Pages:
                         seen = await follower.next(seen)
                     except FramesrvError:
                         return
-                    if seen > picture.frame and pace.is_due():
+                    if seen > picture.frame and limit.is_due():
                         break
                 try:
                     picture = await self.pictures.picture(code, form, seen)
@@ -168,15 +168,15 @@ def _json(content: Any) -> Response:
     return Response(orjson.dumps(content), media_type="application/json")
 
 
-def _etag(frame: Identity, form: Form) -> str:
+def _etag(frame: FrameId, form: Form) -> str:
     return f'"{frame.captured_ns:x}-{frame.seq}-{form.width or 0}-{form.quality}"'
 
 
-def _headers(frame: Identity, form: Form) -> Mapping[str, str]:
+def _headers(frame: FrameId, form: Form) -> Mapping[str, str]:
     return {"ETag": _etag(frame, form), "Cache-Control": "private, no-cache", **_about(frame)}
 
 
-def _about(frame: Identity) -> dict[str, str]:
+def _about(frame: FrameId) -> dict[str, str]:
     return {
         "X-Frame-Seq": str(frame.seq),
         "X-Frame-Captured-At": f"{frame.captured_ns / 1e9:.6f}",

@@ -9,20 +9,20 @@ from typing import TypeAlias
 import msgspec
 from msgspec import Struct
 
-from framesrv.settings import Result, Settings, Store
+from framesrv.settings import ResultSettings, Settings, StoreSettings
 from snapd.telemetry.counters import Kind
 from snapd.telemetry.trace import Trace
 
 LONGEST = 64 * 1024 * 1024  # bytes of a line
 
 
-class Configured(Struct, frozen=True, tag=True):
+class NewConfiguration(Struct, frozen=True, tag=True):
     """The configuration from now on; see `shown`."""
 
     settings: Settings
 
 
-class Answered(Struct, frozen=True, tag=True):
+class RequestAnswered(Struct, frozen=True, tag=True):
     """A request was."""
 
     trace: Trace
@@ -36,7 +36,7 @@ class Condition(Struct, frozen=True, tag=True):
         joined: whether it has ever been a consumer of the group.
         away: why Redis cannot be read; empty if it can.
         hang: what hangs; empty if nothing does.
-        counts: as `Tally.counts` gives them.
+        counts: as `Counters.counts` gives them.
         store: what the store said last, see `StoreAnswer`; None if it was not asked yet.
     """
 
@@ -66,7 +66,7 @@ class AskStore(Struct, frozen=True, tag=True):
     """From the pages: somebody wants to know whether the store can be reached; a `Condition` answers."""
 
 
-ToPages: TypeAlias = Configured | Answered | Condition
+ToPages: TypeAlias = NewConfiguration | RequestAnswered | Condition
 
 _encoder = msgspec.json.Encoder()
 to_pages = msgspec.json.Decoder(ToPages)
@@ -80,4 +80,6 @@ def line(message: ToPages | AskStore) -> bytes:
 def shown(settings: Settings) -> Settings:
     """`settings` without what the pages need not know."""
     cameras = tuple(msgspec.structs.replace(camera, source="-") for camera in settings.cameras)
-    return msgspec.structs.replace(settings, file=None, store=Store(), result=Result(), cameras=cameras)
+    return msgspec.structs.replace(
+        settings, file=None, store=StoreSettings(), result=ResultSettings(), cameras=cameras
+    )

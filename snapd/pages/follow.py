@@ -11,13 +11,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from framesrv import FrameReader, FramesrvError, FrameUnavailableError
-from snapd.pages.pictures import Identity
+from snapd.pages.pictures import FrameId
 
 MAX_FPS = 10
 SILENCE = 10.0  # s without a frame after which whoever watches a camera that is not live is sent away
 
 
-class Pace:
+class FpsLimit:
     """Lets so many a second pass on average, and after a pause no crowd."""
 
     def __init__(self, fps: float) -> None:
@@ -45,13 +45,13 @@ class Follower:
         self._code = code
         self._prefix = prefix
         self._loop = asyncio.get_running_loop()
-        self._newest: Identity | None = None
+        self._newest: FrameId | None = None
         self._error: FramesrvError | None = None
         self._changed = asyncio.Event()
         self._ended = threading.Event()
         threading.Thread(target=self._run, name=f"follow-{code}", daemon=True).start()
 
-    async def next(self, after: Identity | None) -> Identity:
+    async def next(self, after: FrameId | None) -> FrameId:
         """The newest frame that is not `after`; waits for one.
 
         Raises:
@@ -75,22 +75,22 @@ class Follower:
         self._ended.set()
 
     def _run(self) -> None:
-        pace = Pace(MAX_FPS)
+        limit = FpsLimit(MAX_FPS)
         with FrameReader(self._code, prefix=self._prefix) as reader:
             while not self._ended.is_set():
                 try:
                     for frame in reader.frames(timeout=SILENCE):
                         if self._ended.is_set():
                             return
-                        if pace.is_due():
-                            self._tell(Identity.of(frame), None)
+                        if limit.is_due():
+                            self._tell(FrameId.of(frame), None)
                 except FramesrvError as error:
                     if isinstance(error, FrameUnavailableError) and error.reason == "stale":
                         continue  # it is there, and its frames are far between
                     self._tell(None, error)
                     return
 
-    def _tell(self, newest: Identity | None, error: FramesrvError | None) -> None:
+    def _tell(self, newest: FrameId | None, error: FramesrvError | None) -> None:
         def told() -> None:
             self._newest, self._error = newest or self._newest, error
             self._changed.set()

@@ -6,7 +6,6 @@ limit. An address that is taken, and a process that dies, are tried again for as
 
 import logging
 import os
-import random
 import select
 import socket
 import subprocess
@@ -15,12 +14,13 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from typing import Protocol
 
 from framesrv import FramesrvError, log
-from framesrv.settings import Http
+from framesrv.process.retry import Backoff
+from framesrv.settings import HttpSettings, Settings
 from snapd.pages import channel
-from snapd.service import Service
-from snapd.telemetry.counters import Tally
+from snapd.telemetry.counters import Counters
 from snapd.telemetry.trace import Trace
 from snapd.wire.result import (
     BAD_ENCODING,
@@ -35,7 +35,7 @@ from snapd.wire.result import (
 
 KEPT = 1000  # traces that wait to be told
 BACKLOG = 128  # connections that wait to be taken
-FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # s before another try
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0  # s before another try
 SOUND = 60.0  # s that a process must have run for its end to count as a first one
 SEND_TIMEOUT = 5.0  # s in which the process must have taken what it is told
 END_TIMEOUT = 2.0  # s in which it must have ended
@@ -55,13 +55,40 @@ REASONS = {
 logger = logging.getLogger(__name__)
 
 
-class Pages:
+class Served(Protocol):
+    """What the pages show: the service."""
+
+    @property
+    def settings(self) -> Settings:
+        """Those in force."""
+
+    @property
+    def status(self) -> str:
+        """How it does, in words."""
+
+    @property
+    def joined(self) -> bool:
+        """Whether it has ever been a consumer of the group."""
+
+    @property
+    def away(self) -> str:
+        """Why Redis cannot be read; empty if it can."""
+
+    @property
+    def hang(self) -> str:
+        """What hangs; empty if nothing does."""
+
+    def check_store(self) -> str:
+        """Says in a sentence that the store can be reached, or raises StoreError."""
+
+
+class Launcher:
     """Shows `service` at an address.
 
     Args:
         http: checked; its `listen` is not empty.
         log_format: of the process.
-        tally: the service's; answered requests are counted there too.
+        counters: the service's; answered requests are counted there too.
         on_change: is called when `problem` has changed.
 
     Attributes:
@@ -71,16 +98,16 @@ class Pages:
 
     def __init__(
         self,
-        http: Http,
+        http: HttpSettings,
         log_format: log.Format = "auto",
-        tally: Tally | None = None,
+        counters: Counters | None = None,
         on_change: Callable[[], object] = lambda: None,
     ) -> None:
         self.problem = ""
         self.address = ""
         self._http = http
         self._log_format = log_format
-        self._tally = tally or Tally()
+        self._counters = counters or Counters()
         self._on_change = on_change
         self._traces: deque[Trace] = deque(maxlen=KEPT)
         self._store: channel.StoreAnswer | None = None
@@ -93,9 +120,9 @@ class Pages:
         self._child: subprocess.Popen[bytes] | None = None
         self._channel: socket.socket | None = None
         self._began = 0.0
-        self._failures = 0
+        self._backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
 
-    def start(self, service: Service) -> None:
+    def start(self, service: Served) -> None:
         """Starts the thread."""
         self._thread = threading.Thread(target=self._run, args=(service,), name="pages", daemon=True)
         self._thread.start()
@@ -111,7 +138,7 @@ class Pages:
 
     def answered(self, trace: Trace) -> None:
         """A request was; for any thread."""
-        self._tally.add("requests", reason(trace))
+        self._counters.add("requests", reason(trace))
         if trace.message == UPLOAD_FAILED:
             self._store = channel.StoreAnswer(False, "the last upload failed, see the log", time.monotonic())
         elif any(name == "uploading" for name, _ in trace.stages):
@@ -129,7 +156,7 @@ class Pages:
         if self._thread is not None:
             self._thread.join(2 * END_TIMEOUT)
 
-    def _run(self, service: Service) -> None:
+    def _run(self, service: Served) -> None:
         try:
             while not self._stopped.is_set():
                 pause: float | None = None
@@ -146,7 +173,7 @@ class Pages:
             if self._listener is not None:
                 self._listener.close()
 
-    def _advance(self, service: Service) -> float | None:
+    def _advance(self, service: Served) -> float | None:
         """Does what is to be done now; gives the seconds after which to come again, None if only when woken."""
         if self._listener is None:
             try:
@@ -190,7 +217,7 @@ class Pages:
         self._listener = listener
         host = f"[{self._http.host}]" if ":" in self._http.host else self._http.host
         self.address = f"http://{host}:{listener.getsockname()[1]}/"
-        self._failures = 0
+        self._backoff.reset()
         self._say("")
         if self._http.token:
             logger.info("Pages listen address=%s access=token", self.address)
@@ -204,7 +231,7 @@ class Pages:
         if reason != self.problem:
             logger.error("P%s; trying again, snapshots are served all the same", reason[1:])
         self._say(reason)
-        return self._pause()
+        return self._backoff.pause()
 
     def _begin(self) -> None:
         """Starts the process."""
@@ -230,28 +257,28 @@ class Pages:
         ours.settimeout(SEND_TIMEOUT)
         self._channel, self._began = ours, time.monotonic()
 
-    def _tell(self, service: Service) -> None:
+    def _tell(self, service: Served) -> None:
         """Tells the process all that is new."""
         if self._channel is None:
             return
         if self._is_new:
             self._is_new = False
-            self._channel.sendall(channel.line(channel.Configured(channel.shown(service.settings))))
+            self._channel.sendall(channel.line(channel.NewConfiguration(channel.shown(service.settings))))
         while self._traces:
-            self._channel.sendall(channel.line(channel.Answered(self._traces.popleft())))
+            self._channel.sendall(channel.line(channel.RequestAnswered(self._traces.popleft())))
         condition = channel.Condition(
             service.status.partition(",")[0],  # without the number in hand, which changes all the time
             service.joined,
             service.away,
             service.hang,
-            self._tally.counts(),
+            self._counters.counts(),
             self._store,
         )
         if condition != self._told:
             self._channel.sendall(channel.line(condition))
             self._told = condition
 
-    def _hear(self, service: Service) -> None:
+    def _hear(self, service: Served) -> None:
         """Asks the store, which is all that the process can want. Raises ConnectionError when it has ended."""
         if self._channel is None or not select.select([self._channel], [], [], 0)[0]:
             return
@@ -283,8 +310,8 @@ class Pages:
         if self._stopped.is_set():
             return None
         if time.monotonic() - self._began > SOUND:
-            self._failures = 0
-        pause = self._pause()
+            self._backoff.reset()
+        pause = self._backoff.pause()
         logger.error("Pages are started anew reason=%r in=%.1fs", reason, pause)
         return pause
 
@@ -300,11 +327,6 @@ class Pages:
                 self._child.kill()
                 self._child.wait()
             self._child = None
-
-    def _pause(self) -> float:
-        self._failures += 1
-        longest: float = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(self._failures, 10))
-        return longest * random.uniform(0.5, 1)  # noqa: S311
 
     def _say(self, problem: str) -> None:
         if problem != self.problem:

@@ -9,11 +9,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
-from framesrv import __version__
-from framesrv.segment.mapping import SHM
-from framesrv.segment.status import CameraStatus
+from framesrv import SHM_DIRECTORY, CameraStatus, __version__
 from snapd.pages.channel import Condition
-from snapd.pages.overview import QueueFound
+from snapd.pages.overview import BacklogFound
 from snapd.telemetry.counters import Kind
 from snapd.telemetry.trace import STAGES, Trace
 
@@ -96,7 +94,7 @@ class Figures(Collector):
     def __init__(self) -> None:
         self.condition = Condition()
         self.cameras: list[CameraStatus] = []
-        self.queue = QueueFound(None)
+        self.queue = BacklogFound(None)
         self.viewers = 0
         self.encoded = 0
 
@@ -105,7 +103,7 @@ class Figures(Collector):
         yield from _service(self.condition)
         yield from _queue(self.queue)
         yield from _cameras(self.cameras)
-        free = shutil.disk_usage(SHM)
+        free = shutil.disk_usage(SHM_DIRECTORY)
         yield _gauge("framesrv_shared_memory_free_bytes", "Free in /dev/shm.", free.free)
         yield _gauge("framesrv_shared_memory_size_bytes", "Size of /dev/shm.", free.total)
         yield _gauge("snapd_page_viewers", "Streams of pictures that are watched.", self.viewers)
@@ -172,7 +170,7 @@ def _service(condition: Condition) -> Iterator[Metric]:
         yield _counter(f"snapd_{kind}", text, classes, "class")
 
 
-def _queue(found: QueueFound) -> Iterator[Metric]:
+def _queue(found: BacklogFound) -> Iterator[Metric]:
     yield _gauge("snapd_redis_up", "Whether Redis told of the queue.", found.queue is not None)
     if found.queue is not None:  # what is not known is left out: old numbers would look like new ones
         for name, text, attribute in QUEUE_GAUGES:

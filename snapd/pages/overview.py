@@ -5,25 +5,20 @@ answer holds nobody up who asks for something else, and nobody for long.
 """
 
 import asyncio
+import os
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import redis
 
-from framesrv import log
-from framesrv.host.health import reason
-from framesrv.segment import status
-from framesrv.segment.layout import segment_name
-from framesrv.segment.mapping import SHM
-from framesrv.segment.status import CameraStatus
+from framesrv import CameraStatus, camera_statuses, log, segment_path
 from framesrv.settings import Settings
 from snapd.pages.channel import Condition
-from snapd.requests.backlog import Queue, look
+from snapd.requests.backlog import Backlog, look
 from snapd.requests.redis import open_short
 from snapd.telemetry.trace import Trace
 
@@ -37,10 +32,10 @@ Value = TypeVar("Value")
 
 
 @dataclass(frozen=True, slots=True)
-class QueueFound:
+class BacklogFound:
     """The queue, or why Redis did not tell."""
 
-    queue: Queue | None
+    queue: Backlog | None
     problem: str = ""
 
 
@@ -66,7 +61,7 @@ class Overview:
         if self.settings.camera(code):
             return True
         try:
-            return Path(SHM, segment_name(self.settings.shm.prefix, code)).exists()
+            return os.path.exists(segment_path(self.settings.shm.prefix, code))
         except ValueError:  # it is no code
             return False
 
@@ -74,13 +69,13 @@ class Overview:
         """As ``framesrv ls``: in the configuration's order, then those that have a segment and are not configured."""
         return await self._cameras.value()
 
-    async def queue(self, patience: float = QUEUE_PATIENCE) -> QueueFound:
+    async def queue(self, patience: float = QUEUE_PATIENCE) -> BacklogFound:
         """What waits on the stream."""
         try:
             async with asyncio.timeout(patience):
                 return await self._queue.value()
         except TimeoutError:
-            return QueueFound(None, f"no answer within {patience:g} s")
+            return BacklogFound(None, f"no answer within {patience:g} s")
 
     def restarts(self, code: str) -> int:
         """How often a camera's decoder began anew, as far as that was seen here."""
@@ -100,24 +95,24 @@ class Overview:
         }
 
     def _card(self, camera: CameraStatus) -> dict[str, Any]:
-        return camera.to_json() | {"reason": log.mask(reason(camera)), "restarts": self.restarts(camera.code)}
+        return camera.to_json() | {"reason": log.mask(camera.reason), "restarts": self.restarts(camera.code)}
 
     def _look_at_cameras(self) -> list[CameraStatus]:
-        cameras = status.cameras(self.settings)
+        cameras = camera_statuses(self.settings.shm.prefix, self.settings.policies)
         for camera in cameras:
             started, count = self._starts.get(camera.code, (None, 0))
             if camera.started_at is not None and camera.started_at != started:
                 self._starts[camera.code] = (camera.started_at, count + (started is not None))
         return cameras
 
-    def _look_at_queue(self) -> QueueFound:
+    def _look_at_queue(self) -> BacklogFound:
         try:
-            return QueueFound(look(self._client, self.settings.stream))
+            return BacklogFound(look(self._client, self.settings.stream))
         except (redis.RedisError, OSError) as error:
-            return QueueFound(None, log.mask(str(error)))
+            return BacklogFound(None, log.mask(str(error)))
 
 
-def _numbers(queue: Queue | None) -> Mapping[str, Any] | None:
+def _numbers(queue: Backlog | None) -> Mapping[str, Any] | None:
     return None if queue is None else {"lag": queue.lag, "pending": queue.pending, "dead": queue.dead}
 
 

@@ -29,7 +29,7 @@ class BusyError(Exception):
     """Too many want pictures at once."""
 
 
-class Identity(NamedTuple):
+class FrameId(NamedTuple):
     """Which frame: monotonic nanoseconds of its arrival, its number, and Unix nanoseconds of its capture."""
 
     arrived_ns: int
@@ -37,7 +37,7 @@ class Identity(NamedTuple):
     captured_ns: int
 
     @classmethod
-    def of(cls, frame: Frame) -> "Identity":
+    def of(cls, frame: Frame) -> "FrameId":
         """That of `frame`."""
         return cls(frame.stamp.arrived_ns, frame.seq, frame.stamp.captured_ns)
 
@@ -60,14 +60,14 @@ class Picture:
     """A JPEG, and the frame that it shows."""
 
     jpeg: bytes
-    frame: Identity
+    frame: FrameId
 
 
 @dataclass(frozen=True, slots=True)
-class Sight:
+class NewestFrame:
     """What a look at a camera has shown: its newest frame, and how wide that is."""
 
-    frame: Identity
+    frame: FrameId
     width: int
 
 
@@ -81,10 +81,10 @@ class Pictures:
         self._encoders = ThreadPoolExecutor(ENCODERS, "encoder")
         self._waiters = ThreadPoolExecutor(WAITERS, "waiter")
         self._queued = 0
-        self._kept: OrderedDict[tuple[str, Form], tuple[Identity, asyncio.Future[Picture]]] = OrderedDict()
-        self._waits: dict[str, asyncio.Future[Sight]] = {}
+        self._kept: OrderedDict[tuple[str, Form], tuple[FrameId, asyncio.Future[Picture]]] = OrderedDict()
+        self._waits: dict[str, asyncio.Future[NewestFrame]] = {}
 
-    async def look(self, code: str, max_age: float) -> Sight:
+    async def look(self, code: str, max_age: float) -> NewestFrame:
         """The newest frame of a camera; waits for it as a snapshot would if the camera is there.
 
         Raises:
@@ -106,7 +106,7 @@ class Pictures:
             wait.add_done_callback(lambda _: self._waits.pop(code, None))
         return await asyncio.shield(wait)
 
-    async def picture(self, code: str, form: Form, frame: Identity) -> Picture:
+    async def picture(self, code: str, form: Form, frame: FrameId) -> Picture:
         """The picture of `frame`, or of a newer one if that has come.
 
         Raises:
@@ -125,19 +125,19 @@ class Pictures:
         self._kept.move_to_end(key)
         return await asyncio.shield(kept[1])
 
-    def _now(self, code: str, max_age: float, timeout: float) -> Sight:
+    def _now(self, code: str, max_age: float, timeout: float) -> NewestFrame:
         with (
             FrameReader(code, prefix=self.settings.shm.prefix) as reader,
             reader.latest(max_age=max_age, timeout=timeout) as frame,
         ):
-            return Sight(Identity.of(frame), frame.width)
+            return NewestFrame(FrameId.of(frame), frame.width)
 
     def _encode(self, code: str, form: Form) -> Picture:
         with FrameReader(code, prefix=self.settings.shm.prefix) as reader:
             frame = reader.latest(max_age=None, timeout=0)
-            identity = Identity.of(frame)
+            identity = FrameId.of(frame)
             width = None if form.width is None else min(form.width, frame.width)
-            return Picture(self._encoder.picture(frame, width, form.quality).jpeg, identity)
+            return Picture(self._encoder.jpeg(frame, width, form.quality).content, identity)
 
     def _made(self, key: tuple[str, Form], made: asyncio.Future[Picture]) -> None:
         self._queued -= 1

@@ -12,13 +12,14 @@ last time that somebody looked.
 """
 
 import threading
-import time
 import weakref
+from collections import defaultdict
 from collections.abc import Collection
 from dataclasses import replace
 
 from framesrv import Frame, FrameReader, FramesrvError, FrameUnavailableError
-from snapd.pictures.encoder import Encoder, Picture
+from framesrv.process.breaker import Breaker
+from snapd.pictures.encoder import Encoder, Jpeg
 
 BRIEFLY = 0.02  # s to wait for a camera that is known to fail; enough to find a new segment of it
 TRY_EVERY = 10.0  # s between requests that wait for such a camera as long as for any other
@@ -31,9 +32,9 @@ class Capture:
         self.code = code
         self._captures = captures
         self._lock = threading.Lock()
-        self._outcome: Picture | FramesrvError | None = None
+        self._outcome: Jpeg | FramesrvError | None = None
 
-    def picture(self) -> Picture:
+    def picture(self) -> Jpeg:
         """The picture; the first call takes it and the others wait for that, with no time of converting or encoding.
 
         Raises:
@@ -48,7 +49,7 @@ class Capture:
                     self._outcome = error
                 finally:
                     self._captures.close_to_others(self)
-        if isinstance(self._outcome, Picture):
+        if isinstance(self._outcome, Jpeg):
             return replace(self._outcome, converted=0.0, encoded=0.0) if shared else self._outcome
         raise self._outcome
 
@@ -76,7 +77,7 @@ class Captures:
         self._open: dict[str, Capture] = {}
         self._readers: dict[str, FrameReader] = {}
         self._finalizer = weakref.finalize(self, _detach, self._readers)
-        self._failing: dict[str, float] = {}  # the monotonic time at which to wait for that camera again
+        self._breakers: defaultdict[str, Breaker] = defaultdict(lambda: Breaker(pause=TRY_EVERY))
 
     def join(self, code: str) -> Capture:
         """The capture of that camera which has no frame yet, or a new one."""
@@ -92,19 +93,21 @@ class Captures:
             if self._open.get(capture.code) is capture:
                 del self._open[capture.code]
 
-    def take(self, capture: Capture) -> Picture:
+    def take(self, capture: Capture) -> Jpeg:
         """A picture of the camera now. Raises FrameUnavailableError or another FramesrvError."""
-        code = capture.code
-        try:
-            frame = self._frame(code, self._patience(capture))
-        except FramesrvError:
-            with self._lock:
-                self._failing.setdefault(code, time.monotonic() + TRY_EVERY)
-            raise
-        self.close_to_others(capture)
         with self._lock:
-            self._failing.pop(code, None)
-        return self._encoder.picture(frame)
+            breaker = self._breakers[capture.code]
+        call = breaker.begin()
+        if call.probe:
+            self.close_to_others(capture)  # of a failing camera's requests, one at a time waits
+        failed = True
+        try:
+            frame = self._frame(capture.code, min(BRIEFLY, self._wait) if call.refused else self._wait)
+            failed = False
+        finally:
+            breaker.end(call, failed=failed)
+        self.close_to_others(capture)
+        return self._encoder.jpeg(frame)
 
     def _frame(self, code: str, wait: float) -> Frame:
         reader = self._reader(code)
@@ -116,18 +119,6 @@ class Captures:
             if error.reason != "stale" or wait >= self._wait:
                 raise
         return reader.latest(max_age=0, timeout=self._wait)  # it is there again, and decoding takes its time
-
-    def _patience(self, capture: Capture) -> float:
-        """Seconds to wait for a frame."""
-        with self._lock:
-            again_at = self._failing.get(capture.code)
-            if again_at is None:
-                return self._wait
-            if time.monotonic() < again_at:
-                return min(BRIEFLY, self._wait)
-            self._failing[capture.code] = time.monotonic() + self._wait + TRY_EVERY
-        self.close_to_others(capture)  # of a failing camera's requests, one at a time waits
-        return self._wait
 
     def close(self) -> None:
         """Detaches from every segment."""

@@ -19,10 +19,10 @@ Encode = Callable[[Any, int], bytes]  # (H x W x 3 BGR uint8, quality)
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class Jpeg:
     """A JPEG and what it shows; `converted` and `encoded` are the seconds that took, 0 where another did it."""
 
-    jpeg: bytes
+    content: bytes
     width: int
     height: int
     captured_at: float
@@ -52,7 +52,7 @@ class Encoder:
         """How many pictures were encoded."""
         return self._count
 
-    def picture(self, frame: Frame, width: int | None = None, quality: int | None = None) -> Picture:
+    def jpeg(self, frame: Frame, width: int | None = None, quality: int | None = None) -> Jpeg:
         """The picture of `frame`, which is released.
 
         Args:
@@ -65,17 +65,17 @@ class Encoder:
         captured_at = frame.captured_at
         with frame:
             if frame.pixel_format == "bgr24" and width in {None, frame.width}:
-                jpeg = self._encode(frame.planes[0], quality)
+                content = self._encode(frame.planes[0], quality)
                 spent = time.perf_counter() - began
-                return self._counted(Picture(jpeg, frame.width, frame.height, captured_at, 0.0, spent))
+                return self._counted(Jpeg(content, frame.width, frame.height, captured_at, 0.0, spent))
             bgr = frame.bgr(width=width)
         converted = time.perf_counter()
-        jpeg = self._encode(bgr, quality)
+        content = self._encode(bgr, quality)
         encoded = time.perf_counter()
         height, wide = bgr.shape[:2]
-        return self._counted(Picture(jpeg, wide, height, captured_at, converted - began, encoded - converted))
+        return self._counted(Jpeg(content, wide, height, captured_at, converted - began, encoded - converted))
 
-    def _counted(self, picture: Picture) -> Picture:
+    def _counted(self, picture: Jpeg) -> Jpeg:
         with self._lock:
             self._count += 1
         return picture

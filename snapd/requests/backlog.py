@@ -5,7 +5,7 @@ from typing import Any
 
 import redis
 
-from framesrv.settings import Stream as StreamSettings
+from framesrv.settings import StreamSettings
 
 PAGE = 1000  # entries counted in one go, where Redis does not know how many there are
 
@@ -20,7 +20,7 @@ class Consumer:
 
 
 @dataclass(frozen=True, slots=True)
-class Queue:
+class Backlog:
     """The state of the stream.
 
     Attributes:
@@ -41,14 +41,14 @@ class Queue:
     dead: int
 
 
-def look(client: redis.Redis, settings: StreamSettings) -> Queue:
+def look(client: redis.Redis, settings: StreamSettings) -> Backlog:
     """The state now; of a group that does not exist, everything is still to be done. Raises RedisError."""
     redis_: Any = client
     length, dead = redis_.xlen(settings.name), redis_.xlen(settings.dead)
     groups = redis_.xinfo_groups(settings.name) if redis_.exists(settings.name) else []
     group = next((one for one in groups if one["name"] == settings.group.encode()), None)
     if group is None:
-        return Queue(settings.name, settings.group, length, length, 0, None, [], dead)
+        return Backlog(settings.name, settings.group, length, length, 0, None, [], dead)
     lag = group.get("lag")  # not before Redis 7, nor where entries were deleted amid the stream
     if lag is None:
         lag = _count_after(redis_, settings.name, group["last-delivered-id"].decode())
@@ -61,7 +61,7 @@ def look(client: redis.Redis, settings: StreamSettings) -> Queue:
     if oldest is not None:
         seconds, microseconds = redis_.time()
         age = round(max(0.0, seconds + microseconds / 1e6 - int(oldest.partition(b"-")[0]) / 1000), 3)
-    return Queue(settings.name, settings.group, length, lag, group["pending"], age, consumers, dead)
+    return Backlog(settings.name, settings.group, length, lag, group["pending"], age, consumers, dead)
 
 
 def _count_after(client: Any, name: str, entry_id: str) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 
 import redis
 
-from framesrv.settings import Stream as StreamSettings
+from framesrv.settings import StreamSettings
 from snapd.errors import DeadLetterError
 from snapd.requests.once import done_key
 from snapd.requests.stream import Also, Entry

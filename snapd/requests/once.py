@@ -37,7 +37,7 @@ class Turn(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Begun:
+class Decision:
     """Whose turn it is.
 
     Attributes:
@@ -81,7 +81,7 @@ def done_key(request_id: bytes | str) -> bytes:
     return PREFIX + (request_id.encode() if isinstance(request_id, str) else request_id)
 
 
-class Answered:
+class IdempotencyKeys:
     """The marks of requests; used by several threads at once.
 
     Args:
@@ -96,7 +96,7 @@ class Answered:
         self.taken_for = taken_for
         self._complained_at = -COMPLAIN_EVERY
 
-    def begin(self, requests: Sequence[Request]) -> list[Begun]:
+    def begin(self, requests: Sequence[Request]) -> list[Decision]:
         """Takes these requests, in one round trip; for each, whether to answer it."""
         if not requests:
             return []
@@ -108,12 +108,12 @@ class Answered:
                     pipeline.get(key)
                 replies = pipeline.execute()
             return [
-                Begun(Turn.GO) if was_set else self._judge(request, found)
+                Decision(Turn.GO) if was_set else self._judge(request, found)
                 for request, was_set, found in zip(requests, replies[::2], replies[1::2], strict=True)
             ]
         except redis.RedisError as error:
             self._complain(error)
-            return [Begun(Turn.GO, remembered=False)] * len(requests)
+            return [Decision(Turn.GO, remembered=False)] * len(requests)
 
     def keep(self, request: Request, result: Result) -> None:
         """This is the result, and it is about to be handed over."""
@@ -127,21 +127,21 @@ class Answered:
         mark = Mark("done", request.entry_id)
         return lambda pipeline: self._set(pipeline, mark, request, KEPT)
 
-    def _judge(self, request: Request, found: bytes | None) -> Begun:
+    def _judge(self, request: Request, found: bytes | None) -> Decision:
         mark = Mark.parse(found) if found else None
         if mark is not None:
             if mark.state == "done":
-                return Begun(Turn.DONE)
+                return Decision(Turn.DONE)
             if mark.entry_id == request.entry_id:
-                return Begun(Turn.GO, mark.result)
+                return Decision(Turn.GO, mark.result)
             if self._is_pending(mark.entry_id):
-                return Begun(Turn.WAIT)
+                return Decision(Turn.WAIT)
         # Rubbish, or left by an entry that ended without an answer.
         result = mark.result if mark else None
         own = Mark("result" if result else "taken", request.entry_id, result)
         if not self._replace(request, found, own):
-            return Begun(Turn.WAIT)  # the other entry ended just now; what it left is seen next time
-        return Begun(Turn.GO, own.result)
+            return Decision(Turn.WAIT)  # the other entry ended just now; what it left is seen next time
+        return Decision(Turn.GO, own.result)
 
     def _replace(self, request: Request, found: bytes | None, mark: Mark) -> bool:
         """Writes `mark` where `found` still stands; False if that has changed."""

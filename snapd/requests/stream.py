@@ -24,15 +24,16 @@ from typing import Any
 
 import redis
 
-from framesrv.settings import Stream as StreamSettings
+from framesrv.process.retry import Backoff
+from framesrv.settings import StreamSettings
 from snapd.errors import RedisVersionError
 from snapd.requests.redis import ServerClock, check_version, open_reader
-from snapd.telemetry.counters import Tally
+from snapd.telemetry.counters import Counters
 
 logger = logging.getLogger(__name__)
 
 BLOCK = 2.0  # s that one read waits for entries
-FIRST_PAUSE, LONGEST_PAUSE = 0.1, 2.0  # s between attempts to reconnect
+FIRST_PAUSE, LONGEST_PAUSE = 0.2, 2.0  # s between attempts to reconnect
 RETURN_AFTER = 5.0  # s after which an entry that was given back is taken again
 CLAIM_EVERY = 3.0  # s, about, between looks for entries of dead consumers
 CLOCK_EVERY = 30.0  # s between readings of the server's clock
@@ -70,7 +71,7 @@ class RequestStream:
         claim_after: seconds; an entry that another consumer has held for longer is taken from it. More than
             it can take to answer one.
         on_change: is called when `joined` or `away` has changed.
-        tally: counts the entries that are delivered again.
+        counters: counts the entries that are delivered again.
 
     Attributes:
         joined: whether it has ever been a consumer of the group.
@@ -85,13 +86,13 @@ class RequestStream:
         *,
         claim_after: float = 60.0,
         on_change: Callable[[], object] = lambda: None,
-        tally: Tally | None = None,
+        counters: Counters | None = None,
     ) -> None:
         self.clock = ServerClock()
         self.joined = False
         self.away = ""
         self._on_change = on_change
-        self._tally = tally or Tally()
+        self._counters = counters or Counters()
         self._settings = settings
         self._client = client
         self._url = url
@@ -102,7 +103,7 @@ class RequestStream:
         self._in_hand: set[str] = set()
         self._answered: dict[str, Also | None] = {}  # but not yet acknowledged
         self._waiting: set[str] = set()  # given back for no fault of theirs
-        self._failures = 0
+        self._backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
         self._reason = ""
         self._pending_from: str | None = None  # where own pending entries are looked at; None: they are not
         self._return_at: float | None = None  # monotonic time at which to look at them again
@@ -143,7 +144,8 @@ class RequestStream:
                 raise
             self._lost(error)
             return []
-        self._failures, self._reason = 0, ""
+        self._backoff.reset()
+        self._reason = ""
         return entries
 
     def acknowledge(self, entry_id: str, also: Also | None = None) -> None:
@@ -250,8 +252,8 @@ class RequestStream:
                 raise
         else:
             logger.info("Made the consumer group stream=%s group=%s", name, group)
-        if self._failures:
-            logger.warning("Redis is back after=%d attempts", self._failures)
+        if self._backoff.failures:
+            logger.warning("Redis is back after=%d attempts", self._backoff.failures)
         self._pending_from = "-"
         if self.away or not self.joined:
             self.joined, self.away = True, ""
@@ -379,7 +381,7 @@ class RequestStream:
         self._drop_trimmed(connection, counts.keys() - {entry.id for entry in entries})
         self._in_hand.update(entry.id for entry in entries)  # last: if anything fails, they are still to be taken
         if entries:
-            self._tally.add("redeliveries", number=sum(entry.id not in waited for entry in entries))
+            self._counters.add("redeliveries", number=sum(entry.id not in waited for entry in entries))
             logger.warning("Took up pending entries count=%d", len(entries))
         return entries
 
@@ -401,15 +403,15 @@ class RequestStream:
         self.close()
         if self._stopped.is_set():
             return
-        self._failures += 1
+        pause = self._backoff.pause()
+        failures = self._backoff.failures
         reason = str(error) or type(error).__name__
-        if self._failures == 1 and reason.startswith(("NOGROUP", "UNBLOCKED")):
+        if failures == 1 and reason.startswith(("NOGROUP", "UNBLOCKED")):
             logger.warning("The consumer group is gone and will be made again group=%s", self._settings.group)
             return
-        pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(self._failures, 10)) * random.uniform(0.5, 1)  # noqa: S311
-        if reason != self._reason or self._failures.bit_count() == 1:  # not a line a second for days
+        if reason != self._reason or failures.bit_count() == 1:  # not a line a second for days
             logger.warning(
-                "Redis cannot be read, trying again attempt=%d in=%.1fs reason=%r", self._failures, pause, reason
+                "Redis cannot be read, trying again attempt=%d in=%.1fs reason=%r", failures, pause, reason
             )
         self._reason = reason
         if reason != self.away:

@@ -14,7 +14,7 @@ WRONG = 60.0  # s of difference
 RIGHT = 30.0  # s; between the two nothing is said
 
 
-class ClockWatch:
+class ClockSkew:
     """A hook for the responses of a session; says once that the clock is wrong, and once that it is right again."""
 
     def __init__(self) -> None:

@@ -2,15 +2,15 @@
 
 Errors come in classes. A time-out, a reset, 5xx and 429 are worth one more try. What is refused for good
 (credentials, signature, bucket) is for a person to mend and is logged once, not once a picture. And a store that
-falls silent is asked by one thread at a time, see `snapd.stores.breaker`.
+falls silent is asked by one thread at a time until it answers.
 """
 
 import logging
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import requests
@@ -19,15 +19,22 @@ from qcloud_cos.cos_exception import CosClientError, CosException, CosServiceErr
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random
 
 from framesrv import ConfigError
-from framesrv.settings import Store as StoreSettings
+from framesrv.process.breaker import Breaker, Call
+from framesrv.settings import StoreSettings
 from snapd.errors import StoreError, StoreTrouble
 from snapd.http.guard import Resolver
 from snapd.http.session import CONNECT_TIMEOUT, DeadlineSession, deadline, reason
-from snapd.stores.breaker import PATIENCE, Breaker
-from snapd.stores.clock_skew import ClockWatch
+from snapd.stores.clock_skew import ClockSkew
 from snapd.stores.credentials import Credentials, CredentialSource
 
 LIMIT = 8.0  # s for one try, all of it
+PATIENCE = 3.5  # s of silence that a try bears
+# A probe has less, so that it is over soon after the store is back; every second one has as much as any
+# other try, or else a store that has become slow would never pass.
+PROBE_PATIENCE = (2.0, PATIENCE)
+SILENT_TRIES, SILENT_FOR = 4, 6.0  # tries in a row without an answer, or two over so many s, after which it is silent
+PROBE_PAUSE = 0.5  # s between a probe and the next
+HEADSTART = 0.3  # s from a probe's begin in which others wait for its outcome: a store that is back answers in that
 ATTEMPTS = 2
 PAUSE = (0.1, 0.4)  # s between them
 TOO_MANY_REQUESTS = 429
@@ -57,20 +64,19 @@ class CosStore:
     Args:
         settings: complete, see `framesrv.settings.Store.check`.
         connections: how many uploads there may be at once.
-        file: the configuration file, for credentials that change in it.
 
     Raises:
         ConfigError: the SDK refuses the settings.
     """
 
-    def __init__(self, settings: StoreSettings, *, connections: int, file: Path | None = None) -> None:
+    def __init__(self, settings: StoreSettings, *, connections: int) -> None:
         self._settings = settings
         self._bucket = settings.bucket
-        self._credentials = CredentialSource(settings, file)
+        self._credentials = CredentialSource(settings)
         # A session of our own: the SDK's is one for all clients, sized by the first of them.
         self._session = DeadlineSession(Resolver(), connections=connections)
-        self._session.hooks["response"] += [ClockWatch(), _no_redirect]
-        self._breaker = Breaker("COS", _is_silence)
+        self._session.hooks["response"] += [ClockSkew(), _no_redirect]
+        self._breaker = Breaker(failures=SILENT_TRIES, within=SILENT_FOR, pause=PROBE_PAUSE, headstart=HEADSTART)
         self._grievances = _Grievances()
         self._client = self._open(self._credentials.current())
         self._retrying = Retrying(
@@ -108,7 +114,7 @@ class CosStore:
     def _upload(self, key: str, jpeg: bytes) -> _Client:
         client = self._current()
         try:
-            with self._breaker.attempt() as patience, deadline(LIMIT, silence=patience):
+            with self._attempt() as patience, deadline(LIMIT, silence=patience):
                 client.sdk.put_object(Bucket=self._bucket, Body=jpeg, Key=key, ContentType="image/jpeg")
         except CosException as error:
             if _is_refusal(error) and self._credentials.current(now=True) != client.credentials:
@@ -118,6 +124,35 @@ class CosStore:
             raise
         self._grievances.end()
         return client
+
+    @contextmanager
+    def _attempt(self) -> Iterator[float]:
+        """One try. Gives the seconds of silence after which it is to be given up.
+
+        Raises:
+            StoreError: the store is silent and is not asked now.
+        """
+        call = self._breaker.begin()
+        if call.refused:
+            raise StoreError("COS is silent and is not asked now", "silent", told=True)
+        try:
+            yield PROBE_PATIENCE[(call.probe - 1) % 2] if call.probe else PATIENCE
+        except BaseException as error:
+            self._ended(call, error)
+            raise
+        self._ended(call, None)
+
+    def _ended(self, call: Call, error: BaseException | None) -> None:
+        """Any answer, be it an error, shows that the store is not silent."""
+        change = self._breaker.end(call, failed=error is not None and _is_silence(error))
+        if change == "opened" and error is not None:
+            logger.error(
+                "COS is silent; uploads fail at once until it answers failures=%d reason=%r",
+                self._breaker.failures,
+                reason(error),
+            )
+        elif change == "closed":
+            logger.info("COS answers again after=%.1fs refused=%d", self._breaker.open_for, self._breaker.refusals)
 
     def _current(self) -> _Client:
         """The client of the credentials in force."""

@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
 
+from framesrv.process.atomic import write_file
 from snapd.errors import StoreError
 from snapd.wire.request import is_path
 
@@ -38,7 +39,7 @@ class DirectoryStore:
         try:
             directory = self._descend(parents)
             try:
-                _write(directory, name, jpeg)
+                write_file(name, jpeg, directory=directory)
             finally:
                 os.close(directory)
         except OSError as error:
@@ -80,18 +81,6 @@ def _open_below(directory: int, name: str) -> int:
         with suppress(FileExistsError):  # another thread was first
             os.mkdir(name, 0o755, dir_fd=directory)
         return os.open(name, BELOW, dir_fd=directory)
-
-
-def _write(directory: int, name: str, content: bytes) -> None:
-    temporary = _temporary()
-    try:
-        with open(os.open(temporary, NEW_FILE, 0o644, dir_fd=directory), "wb") as file:
-            file.write(content)
-        os.replace(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
-    except BaseException:
-        with suppress(FileNotFoundError):
-            os.unlink(temporary, dir_fd=directory)
-        raise
 
 
 def _temporary() -> str:

@@ -1,9 +1,8 @@
 """Where pictures go: the interface of a store, and which one the configuration means."""
 
-from pathlib import Path
 from typing import Protocol
 
-from framesrv.settings import Store as StoreSettings
+from framesrv.settings import StoreSettings
 
 
 class Store(Protocol):
@@ -16,13 +15,12 @@ class Store(Protocol):
         """Says in a sentence that the store can be reached, or raises StoreError."""
 
 
-def open_store(settings: StoreSettings, *, connections: int, file: Path | None = None) -> Store:
+def open_store(settings: StoreSettings, *, connections: int) -> Store:
     """The store of the configuration.
 
     Args:
         settings: the section ``[store]``.
         connections: how many threads will use it at once.
-        file: the configuration file, which is read again when it changes, for new credentials.
 
     Raises:
         ConfigError: keys are missing, or have values that cannot be.
@@ -34,4 +32,4 @@ def open_store(settings: StoreSettings, *, connections: int, file: Path | None =
         return DirectoryStore(settings.path, settings.base_url)
     from snapd.stores.cos import CosStore
 
-    return CosStore(settings, connections=connections, file=file)
+    return CosStore(settings, connections=connections)

@@ -9,7 +9,7 @@ Kind: TypeAlias = Literal["requests", "redeliveries", "store_errors", "callback_
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
-class Tally:
+class Counters:
     """Used by several threads at once."""
 
     def __init__(self) -> None:

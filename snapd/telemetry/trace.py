@@ -1,7 +1,7 @@
 """Where the time of one request went: six stages, one after the other, from its entry to its result handed over.
 
-The worker takes the times with `Laps`, in parts that are finer than that; a `Trace` is what is shown of them: to
-whoever listens to the service, to a sender who asks for it (under ``snap:trace:{request_id}``), on a terminal.
+The worker takes the times with a `Stopwatch`; a `Trace` is what is shown of them: to whoever listens to the service
+(the page, metrics, spans), to a sender who asks for it (under ``snap:trace:{request_id}``), on a terminal.
 
 queued      from XADD, by the clock of Redis, until a worker had the request
 waiting     for a frame, and for the picture where another request's is shared
@@ -14,7 +14,7 @@ A stage that did not take place is left out: of a shared picture the encoding be
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, Self, TypeAlias
 
@@ -25,49 +25,49 @@ from snapd.wire.request import Request
 from snapd.wire.result import Result
 
 STAGES = ("queued", "waiting", "converting", "encoding", "uploading", "callback")
+CALLBACK_PARTS = ("keep", "place", "deliver")  # remembering the result, its place in line, the call or the key
 PREFIX = "snap:trace:"
 KEPT = 60  # s
+WIDTH = 48  # columns of the bars; with what stands before them a line has less than 80
+BAR = "█"
 
 
-class Laps:
-    """How long each part of answering one request took; for the thread that has the request in hand."""
+class Stopwatch:
+    """How long each stage of answering one request took; for the thread that has the request in hand."""
 
     def __init__(self) -> None:
         self._parts: dict[str, float] = {}
         self._last = time.perf_counter()
 
     def add(self, name: str, seconds: float) -> None:
-        """A part that was measured elsewhere."""
+        """A stage that was measured elsewhere."""
         self._parts[name] = max(0.0, seconds)
 
-    def end(self, name: str) -> None:
-        """A part that began where the last one ended."""
+    def restart(self) -> None:
+        """The next stage begins now."""
+        self._last = time.perf_counter()
+
+    def end(self, name: str, *, less: float = 0.0) -> None:
+        """A stage, or a part of ``callback``, that began where the last one ended.
+
+        Args:
+            name: of `STAGES`, or of `CALLBACK_PARTS`.
+            less: seconds of it that belong to others.
+        """
         now = time.perf_counter()
-        self.add(name, now - self._last)
+        self.add(name, now - self._last - less)
         self._last = now
 
     def stages(self) -> tuple[tuple[str, float], ...]:
         """The stages that took place, in their order, and the seconds of each."""
-        parts = {name: self._parts.get(name, 0.0) for name in (*_PARTS, "capture")}
-        taken = parts["convert"] + parts["encode"]
-        seconds = (
-            parts["queued"],
-            max(0.0, parts["capture"] - taken),
-            parts["convert"],
-            parts["encode"],
-            parts["upload"],
-            parts["keep"] + parts["place"] + parts["deliver"],
-        )
+        parts = self._parts | {"callback": sum(self._parts.get(part, 0.0) for part in CALLBACK_PARTS)}
         # Every request was queued, though two clocks may say for no time at all.
-        return tuple(stage for stage in zip(STAGES, seconds, strict=True) if stage[1] > 0 or stage[0] == "queued")
+        return tuple((name, parts.get(name, 0.0)) for name in STAGES if parts.get(name) or name == "queued")
 
     def __str__(self) -> str:
-        """The stages and then the parts, as the ``key=value`` of a log line, in milliseconds."""
-        times = dict(self.stages()) | self._parts
+        """The stages and the parts of the last one, as the ``key=value`` of a log line, in milliseconds."""
+        times = dict(self.stages()) | {name: self._parts[name] for name in CALLBACK_PARTS if name in self._parts}
         return " ".join(f"{name}_ms={seconds * 1000:.1f}" for name, seconds in times.items())
-
-
-_PARTS = ("queued", "convert", "encode", "upload", "keep", "place", "deliver")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,14 +96,14 @@ class Trace:
     traceparent: str = ""
 
     @classmethod
-    def of(cls, request: Request, result: Result, laps: Laps) -> Self:
+    def of(cls, request: Request, result: Result, stopwatch: Stopwatch) -> Self:
         """The trace of a request that was answered with `result`."""
         return cls(
             request.request_id,
             request.camera_code,
             request.entry_id,
             request.sent_at,
-            laps.stages(),
+            stopwatch.stages(),
             result.status,
             result.message,
             request.traceparent,
@@ -133,6 +133,18 @@ class Trace:
     def seconds(self) -> float:
         """From the first stage's beginning to the last one's end."""
         return sum(seconds for _, seconds in self.stages)
+
+
+def waterfall(trace: Trace) -> Iterator[str]:
+    """The stages as lines of text: a name, its milliseconds, a bar that begins where the one before ends."""
+    columns = WIDTH / trace.seconds if trace.seconds else 0.0
+    began = 0.0
+    for name, seconds in trace.stages:
+        first = min(int(began * columns), WIDTH - 1)
+        last = max(first + 1, round((began + seconds) * columns))
+        yield f"{name:10}  {seconds * 1000:9.1f} ms  {' ' * first}{BAR * (last - first)}"
+        began += seconds
+    yield f"{'total':10}  {trace.seconds * 1000:9.1f} ms"
 
 
 Listener: TypeAlias = Callable[[Trace], object]

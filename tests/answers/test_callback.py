@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from framesrv import ConfigError
-from framesrv.settings import Result as ResultSettings
-from snapd.answers.callback import Delivery, Via
+from framesrv.settings import ResultSettings
+from snapd.answers.handover import Handover, Via
 from snapd.answers.signature import Signer
 from snapd.errors import AddressRefusedError
 from snapd.http import guard as address
@@ -44,7 +44,7 @@ def deliver(redis_server: RedisServer) -> Iterator[Deliver]:
     client.flushall()
 
     def delivered(url: str, request_id: str = "r1", **settings: Any) -> Via | None:
-        delivery = Delivery(ResultSettings(**settings), client)
+        delivery = Handover(ResultSettings(**settings), client)
         request = Request("1-1", request_id, "cam01", "a.jpg", url)
         return delivery.deliver(request, Result.ok(request_id, "cam01", "http://x/a.jpg"))
 

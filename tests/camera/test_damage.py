@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from framesrv.segment import colour
-from framesrv.segment.frame import Pixels
+from framesrv.segment.layout import Pixels
 from tests.camera.test_sources import Counts, turns
 from tests.support.footage import footage
 from tests.support.rtsp import RtspServer
@@ -35,7 +35,7 @@ def luma(video: Path) -> list[Pixels]:
 
 
 def luma_of(frame: av.VideoFrame) -> Pixels:
-    return colour.planes(frame)[0].copy()
+    return colour.planes_of(frame)[0].copy()
 
 
 def psnr(picture: Pixels, source: Pixels) -> float:

@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from framesrv import FrameReader, FrameUnavailableError
-from framesrv.segment.status import CameraStatus, camera
+from framesrv import CameraStatus, FrameReader, FrameUnavailableError, camera_status
 from tests.conftest import SHM
 from tests.support.footage import footage, read_code
 from tests.support.processes import Program, alive, descendants, run, wait_for, write_config
@@ -33,7 +32,7 @@ def decoder(tmp_path: Path, prefix: str, source: str | Path, code: str = "cam", 
 
 def wait_live(prefix: str, code: str = "cam", state: str = "live") -> CameraStatus:
     def is_there() -> CameraStatus | None:
-        status = camera(prefix, code)
+        status = camera_status(prefix, code)
         return status if status.state == state else None
 
     status: CameraStatus = wait_for(is_there, f"{code} is {state}")
@@ -46,7 +45,7 @@ def test_sigterm_ends_a_decoder_within_two_seconds_and_removes_the_segment(tmp_p
         began = time.monotonic()
         assert program.stop() == 0
         assert time.monotonic() - began < 2
-        assert camera(prefix, "cam").state == "down"
+        assert camera_status(prefix, "cam").state == "down"
         assert not (SHM / f"{prefix}.cam").exists()
 
 
@@ -70,8 +69,8 @@ def test_second_decoder_for_a_camera_is_refused_and_the_first_goes_on(tmp_path: 
         assert second.returncode == 1
         assert f"already has a live writer (pid {program.pid})" in second.stderr
         assert "Traceback" not in second.stderr
-        wait_for(lambda: camera(prefix, "cam").seq > status.seq + 5, "the first goes on")
-        assert camera(prefix, "cam").pid == program.pid
+        wait_for(lambda: camera_status(prefix, "cam").seq > status.seq + 5, "the first goes on")
+        assert camera_status(prefix, "cam").pid == program.pid
         program.stop()
 
 
@@ -96,7 +95,7 @@ def test_decoder_outlives_its_camera_and_comes_back(tmp_path: Path, prefix: str)
         server.stop()
         lost = wait_live(prefix, state="connecting")
         assert lost.reconnects == 1
-        wait_for(lambda: "refused" in camera(prefix, "cam").error, "the reason is told")
+        wait_for(lambda: "refused" in camera_status(prefix, "cam").error, "the reason is told")
         with FrameReader("cam", prefix=prefix) as reader:
             with pytest.raises(FrameUnavailableError, match="refused") as caught:
                 reader.latest(max_age=0.001, timeout=0.1)
@@ -105,7 +104,7 @@ def test_decoder_outlives_its_camera_and_comes_back(tmp_path: Path, prefix: str)
             frame = next(reader.frames(timeout=20))
             assert frame.seq > first.seq
             assert read_code(frame.planes[0]) is not None
-        assert program.pid == camera(prefix, "cam").pid
+        assert program.pid == camera_status(prefix, "cam").pid
         program.stop()
 
 
@@ -113,7 +112,7 @@ def test_decoder_that_was_killed_leaves_its_last_frame_to_the_next(tmp_path: Pat
     with decoder(tmp_path, prefix, PICTURE) as first:
         wait_live(prefix)
         first.stop(signal.SIGKILL)
-        before = camera(prefix, "cam")
+        before = camera_status(prefix, "cam")
         assert before.state == "down"
     with FrameReader("cam", prefix=prefix) as reader, decoder(tmp_path, prefix, PICTURE) as second:
         assert next(reader.frames(timeout=20)).seq > before.seq
@@ -171,7 +170,7 @@ def test_ls_shows_every_state(tmp_path: Path, prefix: str) -> None:
         Program("framesrv", "decode", "lost", "--config", config, log=tmp_path / "lost.log") as lost,
     ):
         wait_live(prefix, "live")
-        wait_for(lambda: camera(prefix, "lost").error, "the lost camera's reason")
+        wait_for(lambda: camera_status(prefix, "lost").error, "the lost camera's reason")
         shown = {one["code"]: one for one in json.loads(run("framesrv", "ls", "--json", "--config", config).stdout)}
         table = run("framesrv", "ls", "--config", config)
         assert [one["state"] for one in shown.values()] == ["live", "connecting", "down"]
@@ -224,7 +223,7 @@ def test_up_ends_everything_also_a_child_that_hangs(number: int, tmp_path: Path,
             wait_live(prefix, f"cam{index}")
         below = descendants(program.pid)
         assert len(below) >= 4
-        os.kill(camera(prefix, "cam1").pid or 0, signal.SIGSTOP)
+        os.kill(camera_status(prefix, "cam1").pid or 0, signal.SIGSTOP)
         assert program.stop(number) == 0
         assert not [pid for pid in below if alive(pid)]
         assert not list(SHM.glob(f"{prefix}.*"))
@@ -234,9 +233,9 @@ def test_up_starts_a_child_again_that_died_and_leaves_the_others_alone(tmp_path:
     with RedisServer(tmp_path / "redis") as redis, up(tmp_path, prefix, redis) as program:
         pids = [wait_live(prefix, f"cam{index}").pid for index in range(3)]
         os.kill(pids[1] or 0, signal.SIGKILL)
-        wait_for(lambda: camera(prefix, "cam1").pid not in (pids[1], None), "cam1 runs again")
+        wait_for(lambda: camera_status(prefix, "cam1").pid not in (pids[1], None), "cam1 runs again")
         wait_live(prefix, "cam1")
-        assert [camera(prefix, f"cam{index}").pid for index in (0, 2)] == [pids[0], pids[2]]
+        assert [camera_status(prefix, f"cam{index}").pid for index in (0, 2)] == [pids[0], pids[2]]
         assert "child died child=cam1 status=-9" in program.output
         program.stop()
 

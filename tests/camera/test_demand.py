@@ -15,10 +15,9 @@ import pytest
 import requests
 import simplejpeg
 
-from framesrv import FrameReader, FrameUnavailableError, FrameWriter
+from framesrv import FrameReader, FrameUnavailableError, FrameWriter, camera_status, segment_path
 from framesrv.camera.policy import LINGER
 from framesrv.segment import layout, locks
-from framesrv.segment.status import camera
 from tests.camera.test_sources import Counts, turns
 from tests.support.cos import CosServer
 from tests.support.footage import footage, read_code
@@ -56,7 +55,7 @@ def configure(tmp_path: Path, prefix: str, source: str, **sections: Any) -> Path
 def decoder(tmp_path: Path, prefix: str, server: RtspServer) -> Iterator[Program]:
     config = configure(tmp_path, prefix, server.url("cam"))
     with Program("framesrv", "decode", "cam", "--config", config, log=tmp_path / "decode.log") as program:
-        wait_for(lambda: camera(prefix, "cam").state == "live", "the stream flows")
+        wait_for(lambda: camera_status(prefix, "cam").state == "live", "the stream flows")
         yield program
         assert program.stop() == 0
 
@@ -68,9 +67,9 @@ def sent_at(sent: list[Sent], index: int, before: float) -> float:
 
 def spent(prefix: str) -> int:
     """Nanoseconds of decoding so far."""
-    from framesrv.segment.mapping import SHM, Segment
+    from framesrv.segment.mapping import Segment
 
-    segment = Segment.attach(f"{SHM}/{layout.segment_name(prefix, 'cam')}")
+    segment = Segment.attach(segment_path(prefix, "cam"))
     try:
         return int(segment.header["decode"][0])
     finally:
@@ -85,7 +84,7 @@ def rests(prefix: str) -> bool:
 
 
 def test_nothing_is_decoded_until_a_reader_asks(prefix: str, decoder: Program) -> None:
-    idle = camera(prefix, "cam")
+    idle = camera_status(prefix, "cam")
     assert (idle.state, idle.width, idle.height, idle.seq, idle.age_s, idle.fps) == ("live", 640, 360, 0, None, 0.0)
     assert spent(prefix) == 0
     with FrameReader("cam", prefix=prefix) as reader:
@@ -125,11 +124,11 @@ def test_decoding_ends_when_nobody_asks_and_the_camera_stays_live(prefix: str, d
     with FrameReader("cam", prefix=prefix) as reader:
         reader.latest(timeout=10).release()
         wait_for(lambda: rests(prefix), "decoding ends", LINGER + 8)
-        before, seq = spent(prefix), camera(prefix, "cam").seq
+        before, seq = spent(prefix), camera_status(prefix, "cam").seq
         assert seq > 0
         time.sleep(1)
-        assert (spent(prefix), camera(prefix, "cam").seq) == (before, seq)
-        assert camera(prefix, "cam").state == "live"
+        assert (spent(prefix), camera_status(prefix, "cam").seq) == (before, seq)
+        assert camera_status(prefix, "cam").state == "live"
         with reader.latest(max_age=None) as frame:
             assert frame.age > 1
 
@@ -140,7 +139,7 @@ def test_reader_that_is_killed_stops_asking(prefix: str, decoder: Program) -> No
     )
     assert reader.stdout is not None
     assert int(reader.stdout.readline()) > 0
-    wait_for(lambda: camera(prefix, "cam").fps > 0, "frames flow")
+    wait_for(lambda: camera_status(prefix, "cam").fps > 0, "frames flow")
     reader.send_signal(signal.SIGKILL)
     reader.wait()
     reader.stdout.close()
@@ -151,19 +150,19 @@ def test_stalled_camera_is_not_live_though_nothing_is_decoded(
     prefix: str, server: RtspServer, decoder: Program
 ) -> None:
     server.fault("stall")
-    wait_for(lambda: camera(prefix, "cam").state == "stalled", "it is stalled")
+    wait_for(lambda: camera_status(prefix, "cam").state == "stalled", "it is stalled")
     server.fault("run")
-    wait_for(lambda: camera(prefix, "cam").state == "live", "it is live")
+    wait_for(lambda: camera_status(prefix, "cam").state == "live", "it is live")
     with FrameReader("cam", prefix=prefix) as reader:
         reader.latest(max_age=0, timeout=10).release()
 
 
 def test_camera_comes_back_after_its_connection_was_cut(prefix: str, server: RtspServer, decoder: Program) -> None:
     server.stop()
-    wait_for(lambda: camera(prefix, "cam").state == "connecting", "it is lost")
+    wait_for(lambda: camera_status(prefix, "cam").state == "connecting", "it is lost")
     server.start()
-    wait_for(lambda: camera(prefix, "cam").state == "live", "it is live again")
-    assert camera(prefix, "cam").reconnects == 1
+    wait_for(lambda: camera_status(prefix, "cam").state == "live", "it is live again")
+    assert camera_status(prefix, "cam").reconnects == 1
     with FrameReader("cam", prefix=prefix) as reader:
         reader.latest(max_age=0, timeout=10).release()
 
@@ -267,7 +266,7 @@ def test_snapshot_of_an_idle_camera_shows_what_came_after_the_request(
         config = configure(tmp_path, prefix, server.url("cam"), redis={"url": redis.url}, store=store)
         with Program("framesrv", "up", "--config", config, log=tmp_path / "up.log") as up:
             client = redis.client()
-            wait_for(lambda: camera(prefix, "cam").state == "live", "the stream flows")
+            wait_for(lambda: camera_status(prefix, "cam").state == "live", "the stream flows")
             wait_for(lambda: client.exists("edge_snap_request"), "snapd has joined")
             asked = []
             for number, pause in enumerate((0.0, 0.5, SETTLED, SETTLED + 0.9)):
@@ -278,12 +277,12 @@ def test_snapshot_of_an_idle_camera_shows_what_came_after_the_request(
                 wvp.wait(number + 1, timeout=10)
             # the camera is lost and found: the first request after that is answered well
             server.stop()
-            wait_for(lambda: camera(prefix, "cam").state == "connecting", "it is lost")
+            wait_for(lambda: camera_status(prefix, "cam").state == "connecting", "it is lost")
             fields = {"request_id": "lost", "camera_code": "cam", "cos_path": "lost.jpg", "callback_url": wvp.url}
             client.xadd("edge_snap_request", fields)
             assert wvp.wait(5, timeout=10)[-1].status == "error"
             server.start()
-            wait_for(lambda: camera(prefix, "cam").state == "live", "it is live again")
+            wait_for(lambda: camera_status(prefix, "cam").state == "live", "it is live again")
             client.xadd("edge_snap_request", fields | {"request_id": "found", "cos_path": "found.jpg"})
             assert wvp.wait(6, timeout=10)[-1].status == "ok"
             assert up.stop() == 0

@@ -18,7 +18,7 @@ from av.codec.hwaccel import HWAccel
 
 from framesrv import FrameReader, FrameWriter, SourceError
 from framesrv.camera.policy import Policy
-from framesrv.camera.sources import Picture, open_source
+from framesrv.camera.sources import SourceFrame, open_source
 from framesrv.camera.sources.ffmpeg.damage import Damage
 from framesrv.camera.sources.ffmpeg.decoding import Decoding
 from framesrv.camera.sources.ffmpeg.packets import Arrival
@@ -48,16 +48,16 @@ class Counts:
         self.idle_form = (width, height, pixel_format)
 
 
-def turns(source: str | Path, observer: Counts | None = None, **keys: Any) -> Iterator[Picture | None]:
+def turns(source: str | Path, sink: Counts | None = None, **keys: Any) -> Iterator[SourceFrame | None]:
     camera = Camera(code="cam", source=str(source), **({"timeout": 5.0} | keys))
-    return open_source(camera, Policy(camera.decode)).pictures(observer or Counts())
+    return open_source(camera, Policy(camera.decode)).frames(sink or Counts())
 
 
-def pictures(source: str | Path, observer: Counts | None = None, **keys: Any) -> Iterator[Picture]:
-    return (picture for picture in turns(source, observer, **keys) if picture is not None)
+def pictures(source: str | Path, sink: Counts | None = None, **keys: Any) -> Iterator[SourceFrame]:
+    return (picture for picture in turns(source, sink, **keys) if picture is not None)
 
 
-def gray(picture: Picture) -> Any:
+def gray(picture: SourceFrame) -> Any:
     return picture.planes[0] if picture.pixel_format == "yuv420p" else picture.planes[0][..., 1]
 
 
@@ -242,7 +242,7 @@ def test_decoding_without_the_device_is_in_software_and_said_once(
         camera = Camera(code="cam", source=server.url("cam"), hwaccel=missing, timeout=5.0)
         source = open_source(camera, Policy("all"))
         for _ in range(2):  # connections
-            codes = [read_code(p.planes[0]) for p in itertools.islice(source.pictures(Counts()), 5) if p is not None]
+            codes = [read_code(p.planes[0]) for p in itertools.islice(source.frames(Counts()), 5) if p is not None]
             assert codes
             assert all(code is not None and code[0] == 3 for code in codes)
     said = [record.getMessage() for record in caplog.records if "in software" in record.getMessage()]

@@ -14,10 +14,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from framesrv import FrameReader, FrameWriter
-from framesrv.host.health import ORDERS, Observer, Sight, reason, totals
-from framesrv.host.top.screen import View
-from framesrv.segment.status import CameraStatus, camera
+from framesrv import CameraStatus, FrameReader, FrameWriter, camera_status
+from framesrv.host.health import ORDERS, CameraHealth, HealthTracker, totals
+from framesrv.host.top.screen import Screen
 from tests.support.footage import footage
 from tests.support.processes import ROOT, Program, run, wait_for, write_config
 from tests.support.redis_server import free_port
@@ -51,7 +50,7 @@ class Host:
         return programs
 
     def until(self, code: str, state: str) -> None:
-        wait_for(lambda: camera(self._prefix, code).state == state, f"{code} is {state}")
+        wait_for(lambda: camera_status(self._prefix, code).state == state, f"{code} is {state}")
 
     def top(self, *options: object, **terminal: Any) -> Terminal:
         command = ("framesrv", "top", "--interval", "0.2", "--config", self.config, *options)
@@ -235,12 +234,12 @@ def test_error_leaves_the_terminal_as_it_was(host: Host, tmp_path: Path) -> None
     broken.mkdir()
     (broken / "sitecustomize.py").write_text(
         "import framesrv.host.health as trouble\n"
-        "look, seen = trouble.Observer.look, []\n"
+        "look, seen = trouble.HealthTracker.look, []\n"
         "def failing(self, cameras, now):\n"
         "    seen.append(now)\n"
         "    if len(seen) > 2: raise RuntimeError('broken on purpose')\n"
         "    return look(self, cameras, now)\n"
-        "trouble.Observer.look = failing\n"
+        "trouble.HealthTracker.look = failing\n"
     )
     path = os.pathsep.join([str(broken), str(ROOT)])
     top = host.top(environment={"PYTHONPATH": path})
@@ -398,33 +397,33 @@ def test_rich_is_loaded_by_this_command_alone() -> None:
 
 def test_words_of_a_camera_do_not_steer_the_terminal() -> None:
     status = CameraStatus("\x1b[2Jcam", "connecting", error="rtsp://u:hidden@h/: \x1b]0;x\x07 \n[red]no[/red]")
-    (sight,) = Observer().look([status], 1.0)
-    assert sight.status.code == "?[2Jcam"
-    assert sight.reason == "rtsp://u:***@h/: ?]0;x? ?[red]no[/red]"
+    (camera,) = HealthTracker().look([status], 1.0)
+    assert camera.status.code == "?[2Jcam"
+    assert camera.reason == "rtsp://u:***@h/: ?]0;x? ?[red]no[/red]"
 
 
 def test_rates_are_differences_of_two_looks() -> None:
-    observer = Observer()
-    observer.look([CameraStatus("cam", "live", dropped=100, corrupt=5)], 10.0)
-    (sight,) = observer.look([CameraStatus("cam", "live", dropped=103, corrupt=6)], 12.0)
-    assert (sight.dropped, sight.damaged, sight.reason) == (1.5, 0.5, "drops 1.5/s, damaged 0.5/s")
-    (sight,) = observer.look([CameraStatus("cam", "live", dropped=2)], 13.0)  # its decoder began anew
-    assert (sight.dropped, sight.damaged, sight.reason) == (0.0, 0.0, "")
+    tracker = HealthTracker()
+    tracker.look([CameraStatus("cam", "live", dropped=100, corrupt=5)], 10.0)
+    (camera,) = tracker.look([CameraStatus("cam", "live", dropped=103, corrupt=6)], 12.0)
+    assert (camera.dropped, camera.damaged, camera.reason) == (1.5, 0.5, "drops 1.5/s, damaged 0.5/s")
+    (camera,) = tracker.look([CameraStatus("cam", "live", dropped=2)], 13.0)  # its decoder began anew
+    assert (camera.dropped, camera.damaged, camera.reason) == (0.0, 0.0, "")
 
 
 def test_live_cameras_go_by_age_and_then_by_drops() -> None:
-    def live(code: str, age: float, dropped: float = 0.0, decode: str = "all") -> Sight:
-        return Sight(CameraStatus(code, "live", age_s=age, decode=decode), dropped)
+    def live(code: str, age: float, dropped: float = 0.0, decode: str = "all") -> CameraHealth:
+        return CameraHealth(CameraStatus(code, "live", age_s=age, decode=decode), dropped)
 
-    sights = [
+    cameras = [
         live("b", 0.01),
         live("a", 0.04),
         live("d", 90.0, decode="demand"),
         live("e", 2.4),
         live("f", 0.02, 3.0),
     ]
-    view = View(sights=sights)
-    assert [sight.status.code for sight in view.rows] == ["e", "f", "a", "b", "d"]
+    screen = Screen(cameras=cameras)
+    assert [camera.status.code for camera in screen.rows] == ["e", "f", "a", "b", "d"]
 
 
 @pytest.mark.parametrize(
@@ -440,9 +439,9 @@ def test_live_cameras_go_by_age_and_then_by_drops() -> None:
     ],
 )
 def test_reason_is_that_of_the_state(status: CameraStatus, words: str) -> None:
-    assert reason(status) == words
+    assert status.reason == words
 
 
 def test_totals_count_what_there_is() -> None:
     assert totals([]) == "no cameras"
-    assert totals([Sight(CameraStatus("c", "live"))]) == "1 camera: 1 live"
+    assert totals([CameraHealth(CameraStatus("c", "live"))]) == "1 camera: 1 live"

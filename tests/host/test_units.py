@@ -13,7 +13,7 @@ import pytest
 from framesrv.errors import ConfigError
 from framesrv.host.units import configuration, files
 from framesrv.host.units.systemd import RUNS, UnitsError, camera_code, unit_name
-from framesrv.settings import Camera, Settings, Shm, Snapshot
+from framesrv.settings import Camera, Settings, ShmSettings, SnapshotSettings
 from tests.support.processes import ROOT, run
 from tests.support.systemd import build_wheel
 
@@ -62,15 +62,15 @@ def test_a_decoder_is_the_same_unless_its_camera_or_its_segments_differ() -> Non
     base = Settings(cameras=(camera("a"), camera("b")))
     assert configuration.same_for_decoder("a", base, Settings(cameras=(camera("b", slots=3), camera("a"))))
     assert not configuration.same_for_decoder("a", base, Settings(cameras=(camera("a", slots=3),)))
-    assert not configuration.same_for_decoder("a", base, Settings(cameras=base.cameras, shm=Shm(mode="0644")))
+    assert not configuration.same_for_decoder("a", base, Settings(cameras=base.cameras, shm=ShmSettings(mode="0644")))
 
 
 def test_snapd_tells_what_it_can_load_again_from_what_it_cannot() -> None:
     base = Settings(cameras=(camera("a"),))
-    loadable = Settings(cameras=(camera("a"), camera("b")), snapshot=Snapshot(quality=70))
+    loadable = Settings(cameras=(camera("a"), camera("b")), snapshot=SnapshotSettings(quality=70))
     assert configuration.same_for_snapd(base, loadable, fixed=True)
     assert not configuration.same_for_snapd(base, loadable, fixed=False)
-    assert not configuration.same_for_snapd(base, Settings(snapshot=Snapshot(workers=3)), fixed=True)
+    assert not configuration.same_for_snapd(base, Settings(snapshot=SnapshotSettings(workers=3)), fixed=True)
     assert configuration.same_for_snapd(base, Settings(cameras=(camera("a", slots=3),)), fixed=False)
 
 

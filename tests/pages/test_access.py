@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from framesrv import ConfigError
-from framesrv.settings import Http
+from framesrv.settings import HttpSettings
 from tests.support.edge import Edge, wait_until, write_config
 from tests.support.pages import Viewer, open_files, shown
 from tests.support.processes import run
@@ -41,12 +41,12 @@ def test_who_listens_to_others_must_say_whom_it_lets_in(edge: Edge, tmp_path: Pa
 
 @pytest.mark.parametrize("listen", ["", "127.0.0.1:1", "localhost:1", "[::1]:1", "127.8.9.10:1"])
 def test_own_host_needs_no_token(listen: str) -> None:
-    Http(listen=listen).check()
+    HttpSettings(listen=listen).check()
 
 
 def test_port_that_cannot_be_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"http\.listen: expected a port of at most 65535, not 70000"):
-        Http(listen="127.0.0.1:70000").check()
+        HttpSettings(listen="127.0.0.1:70000").check()
 
 
 def test_everybody_is_let_in_only_where_that_is_said(edge: Edge, tmp_path: Path) -> None:

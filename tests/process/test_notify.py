@@ -10,8 +10,8 @@ from typing import Any
 import av
 import pytest
 
+from framesrv import camera_status
 from framesrv.process.notify import Notifier, Progress
-from framesrv.segment.status import camera
 from tests.support.footage import footage
 from tests.support.processes import Program, alive, wait_for, write_config
 from tests.support.redis_server import free_port
@@ -114,7 +114,7 @@ def test_decoder_of_an_absent_camera_is_healthy_and_says_why_it_waits(tmp_path: 
         decoder(tmp_path, prefix, manager, source, timeout=0.5) as program,
     ):
         manager.wait("READY")
-        assert camera(prefix, "cam").state == "connecting"
+        assert camera_status(prefix, "cam").state == "connecting"
         text = manager.wait_status(lambda text: text.startswith("reconnecting, attempt 4: "), "the fourth attempt")
         assert "refused" in text
         manager.wait("WATCHDOG", 24)  # that is longer than any of its waits
@@ -195,6 +195,6 @@ def test_children_of_up_do_not_speak_for_it(tmp_path: Path, prefix: str) -> None
             "framesrv", "up", "--config", config, log=tmp_path / "log", environment=manager.environment
         ) as program,
     ):
-        wait_for(lambda: camera(prefix, "cam").state == "live", "the camera is live")
+        wait_for(lambda: camera_status(prefix, "cam").state == "live", "the camera is live")
         assert program.stop() == 0
         assert manager.messages == []

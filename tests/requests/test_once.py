@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 import pytest
 
-from snapd.requests.once import Answered, Mark, Turn
+from snapd.requests.once import IdempotencyKeys, Mark, Turn
 from snapd.requests.redis import open_client
 from snapd.wire.request import Request
 from snapd.wire.result import Result
@@ -186,12 +186,12 @@ def test_answer_that_comes_between_two_looks_is_not_taken_for_a_mark_left_behind
 
     def ends_meanwhile(entry_id: str) -> bool:
         with client.pipeline() as pipeline:
-            Answered(client, lambda _: True, 60).done(first)(pipeline)
+            IdempotencyKeys(client, lambda _: True, 60).done(first)(pipeline)
             pipeline.execute()
         return False
 
-    assert Answered(client, ends_meanwhile, 60).begin([first])[0].turn is Turn.GO
-    assert Answered(client, ends_meanwhile, 60).begin([second])[0].turn is Turn.WAIT
-    assert Answered(client, ends_meanwhile, 60).begin([second])[0].turn is Turn.DONE
+    assert IdempotencyKeys(client, ends_meanwhile, 60).begin([first])[0].turn is Turn.GO
+    assert IdempotencyKeys(client, ends_meanwhile, 60).begin([second])[0].turn is Turn.WAIT
+    assert IdempotencyKeys(client, ends_meanwhile, 60).begin([second])[0].turn is Turn.DONE
     client.delete("snap:done:r")
     client.close()

@@ -167,7 +167,8 @@ def test_dead_letters_have_no_place_and_the_entry_stays(edge: Edge) -> None:
 
 CRASH = """
 import os, sys
-from snapd import capture, cli
+from snapd import cli
+from snapd.pictures import capture
 def die(*_):
     os._exit(9)
 ask = capture.Captures.join
@@ -324,7 +325,8 @@ def test_silent_redis_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 OLD = """
 import sys
-from snapd import cli, connection
+from snapd import cli
+from snapd.requests import redis as connection
 connection.MIN_VERSION = (99, 0)
 cli.main(sys.argv[1:])
 """

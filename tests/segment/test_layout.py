@@ -1,72 +1,88 @@
 """The bytes of a segment: what the docstring promises to readers in other languages is what the code does."""
 
 import re
-import struct
+from typing import Any
 
 import numpy as np
 import pytest
 
 from framesrv import SegmentFormatError
 from framesrv.segment import layout
-from framesrv.segment.layout import HEADER, MAX_SLOTS, NO_SLOT, PAGE, PLANE, PixelFormat
+from framesrv.segment.layout import HEADER, MAX_SLOTS, NO_SLOT, PAGE, PixelFormat
 
-_ROW = re.compile(r"^ +(\d+) +(\d+) +(\w+)  +(\S.*)$", re.MULTILINE)
-_ITEM_SIZES = {"long": 8, "word": 4}
+_ROW = re.compile(r"^ +(\d+)  (\S+) +(\w+) +(\S.*)$", re.MULTILINE)
+_SIZES = {"u32": 4, "u64": 8, "i64": 8, "char": 1, "plane": 24, "record": 128}
 EVERY_SIZE = [(1, 1), (2, 2), (64, 48), (321, 241), (322, 242), (1920, 1080), (16384, 16384)]
 
+Row = tuple[str, str, int, str]  # name, type, offset, meaning
 
-def table(begin: str, end: str) -> list[tuple[int, int, str, str]]:
-    """Offset, size, name and meaning of each row of a table of the docstring."""
+
+def table(begin: str, end: str) -> list[Row]:
+    """The rows of a table of the docstring."""
     assert layout.__doc__ is not None
     text = layout.__doc__.split(begin, 1)[1].split(end, 1)[0]
-    rows = [(int(offset), int(size), name, what) for offset, size, name, what in _ROW.findall(text)]
-    assert len(rows) > 5
-    return rows
+    return [(name, kind, int(offset), what) for offset, kind, name, what in _ROW.findall(text)]
 
 
-HEADER_TABLE = table("Header page", "Frame record")
-RECORD_TABLE = table("Frame record", "Coordination")
+def size(kind: str) -> int:
+    """Bytes of a type as the docstring names it."""
+    name, _, count = kind.rstrip("]").partition("[")
+    return _SIZES[name] * int(count or 1)
 
 
-def test_header_is_as_its_table_says() -> None:
-    assert HEADER.fields is not None
-    written = {name: (offset, size) for offset, size, name, _ in HEADER_TABLE if name != "records"}
-    assert written == {name: (field[1], field[0].itemsize) for name, field in HEADER.fields.items()}
-    assert HEADER.itemsize == PAGE == 4096
+TABLES = {
+    "header": (table("Header page, 4096 bytes", "Plane, "), layout.HEADER_ROWS, HEADER, 4096),
+    "plane": (table("Plane, 24 bytes", "Frame record"), layout.PLANE_ROWS, layout.PLANE, 24),
+    "record": (table("Frame record, 128 bytes", "Coordination"), layout.RECORD_ROWS, layout.RECORD, 128),
+}
+HEADER_TABLE, RECORD_TABLE = TABLES["header"][0], TABLES["record"][0]
+every_table = pytest.mark.parametrize(
+    ("written", "rows", "dtype", "nbytes"), [pytest.param(*tables, id=name) for name, tables in TABLES.items()]
+)
 
 
-@pytest.mark.parametrize("rows", [HEADER_TABLE, RECORD_TABLE], ids=["header", "record"])
-def test_rows_are_in_order_aligned_and_do_not_overlap(rows: list[tuple[int, int, str, str]]) -> None:
+@every_table
+def test_table_of_code_is_that_of_the_docstring(
+    written: list[Row], rows: layout.Rows, dtype: np.dtype[Any], nbytes: int
+) -> None:
+    assert [row[:3] for row in written] == list(rows)
+
+
+@every_table
+def test_structure_is_as_its_table_says(
+    written: list[Row], rows: layout.Rows, dtype: np.dtype[Any], nbytes: int
+) -> None:
+    assert dtype.fields is not None
+    assert {name: (field[1], field[0].itemsize) for name, field in dtype.fields.items()} == {
+        name: (offset, size(kind)) for name, kind, offset, _ in written
+    }
+    assert dtype.itemsize == nbytes
+
+
+@every_table
+def test_rows_are_in_order_aligned_and_do_not_overlap(
+    written: list[Row], rows: layout.Rows, dtype: np.dtype[Any], nbytes: int
+) -> None:
     end = 0
-    for offset, size, name, _ in rows:
+    for name, kind, offset, _ in written:
         assert offset >= end, name
-        assert offset % min(size & -size, 8) == 0, name
-        end = offset + size
-    assert end <= (PAGE if rows is HEADER_TABLE else 128)
+        assert offset % min(size(kind) & -size(kind), 8) == 0, name
+        end = offset + size(kind)
+    assert end <= nbytes
 
 
-def test_records_are_as_their_table_says() -> None:
-    assert HEADER_TABLE[-1][:3] == (layout.RECORDS_OFFSET, layout.RECORD_SIZE * MAX_SLOTS, "records")
-    assert "128 bytes" in (layout.__doc__ or "").split("Frame record", 1)[1][:20]
-    assert layout.RECORD_SIZE == 128
-    sizes = [struct.calcsize("<" + letter) for letter in "Q" + layout.RECORD.lstrip("<")]
-    assert [size for _, size, _, _ in RECORD_TABLE] == sizes
-    assert [offset for offset, _, _, _ in RECORD_TABLE] == [sum(sizes[:index]) for index in range(len(sizes))]
-    offsets = {name: offset for offset, _, name, _ in RECORD_TABLE}
-    assert (offsets["pts"], offsets["arrived"]) == (layout.RECORD_BODY, layout.RECORD_ARRIVED)
-
-
-def test_planes_are_as_their_row_says() -> None:
-    """The row counts the words: offset in the slot (long), stride, rows, bytes used in a row, 0 (words)."""
-    row = next(row for row in HEADER_TABLE if row[2] == "planes")
-    assert row[3] == "3 of: offset in the slot (long), stride, rows, bytes used in a row, 0 (words)"
-    assert PLANE.names == ("offset", "stride", "rows", "used", "zero")
-    assert [PLANE[name].itemsize for name in PLANE.names] == [8, 4, 4, 4, 4]
-    assert 3 * PLANE.itemsize == row[1]
+def test_records_are_packed_as_their_structure_says() -> None:
+    record = np.zeros(1, layout.RECORD)
+    values = range(1, len(layout.RECORD_ROWS) + 1)
+    layout.RECORD_FORMAT.pack_into(record.data.cast("B"), 0, *values)
+    assert list(record[0]) == list(values)
+    layout.RECORD_BODY.pack_into(record.data.cast("B"), layout.RECORD_OFFSETS["pts"], *[0] * (len(values) - 1))
+    assert list(record[0]) == [1, *[0] * (len(values) - 1)]
+    assert layout.record_offset(1) == 2048 + 128
 
 
 def test_values_are_as_the_table_says() -> None:
-    meaning = {name: what for _, _, name, what in (*HEADER_TABLE, *RECORD_TABLE) if name != "seq"}
+    meaning = {name: what for name, _, _, what in (*HEADER_TABLE, *RECORD_TABLE) if name != "seq"}
     assert meaning["magic"].startswith('b"FRAMESRV"')
     assert layout.MAGIC.to_bytes(8, "little") == b"FRAMESRV"
     assert meaning["version"].startswith(f"{layout.VERSION};")

@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from framesrv import FrameReader, FrameUnavailableError, FrameWriter, SegmentBusyError
-from framesrv.segment import mapping as segment
 from framesrv.segment.layout import Geometry
+from framesrv.segment.mapping import Segment
 from tests.support import segment_programs as programs
 from tests.support.segment_programs import HEIGHT, WIDTH, Process, Seen, header, path_of, pinned, put, whole
 
@@ -212,7 +212,7 @@ def test_writer_may_die_at_every_line_of_a_write(prefix: str, start: Callable[..
             if blocked:
                 assert whole(frame)
                 assert frame.seq == 1
-    segment.remove(prefix, "cam")
+    Segment.remove_abandoned(prefix, "cam")
 
 
 def test_writer_may_die_at_every_line_of_making_and_replacing_the_segment(
@@ -282,14 +282,14 @@ def test_camera_whose_writer_was_killed_is_down(prefix: str, start: Callable[...
             camera.latest(max_age=0, timeout=0.1)
         assert caught.value.reason == "down"
         assert caught.value.age is not None
-    segment.remove(prefix, "cam")
+    Segment.remove_abandoned(prefix, "cam")
     assert not Path(path_of(prefix, "cam")).exists()
 
 
 def test_removing_the_segment_of_a_live_writer_does_nothing(prefix: str, start: Callable[..., Process]) -> None:
     writer = start(programs.open_writer, prefix, "cam")
     writer.answer()
-    segment.remove(prefix, "cam")
+    Segment.remove_abandoned(prefix, "cam")
     assert Path(path_of(prefix, "cam")).exists()
     writer.pipe.send("end")
     writer.join()

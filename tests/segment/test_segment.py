@@ -27,12 +27,11 @@ from framesrv import (
     SegmentError,
     SegmentFormatError,
     Stamp,
+    camera_statuses,
 )
 from framesrv.segment import layout, locks
 from framesrv.segment.layout import HEADER, PAGE, Geometry, PixelFormat
 from framesrv.segment.mapping import Segment
-from framesrv.segment.status import cameras
-from framesrv.settings import Settings, Shm
 from tests.conftest import SHM
 from tests.support.segment_programs import HEIGHT, WIDTH, header, paint, path_of, pinned, put, shows, whole
 
@@ -470,7 +469,7 @@ def test_readers_go_on_across_a_new_size(prefix: str, camera: FrameReader) -> No
         assert numbers(old) == (1, 1)
         old.release()
         assert [header(prefix, "cam", field) for field in ("seq", "frames", "reconnects")] == [3, 3, 3]
-        status = cameras(Settings(shm=Shm(prefix=prefix)))[0]
+        status = camera_statuses(prefix, {})[0]
         assert (status.decode, status.error, status.seq) == ("fps:5", "lost for a while", 3)
 
 
@@ -837,7 +836,7 @@ def test_damaged_field_is_refused_by_readers_and_replaced_by_a_writer(
     leave(prefix, **{field: value})
     with pytest.raises(SegmentFormatError, match=rf"^{path_of(prefix, 'cam')}: damaged"):
         camera.latest()
-    assert cameras(Settings(shm=Shm(prefix=prefix)))[0].state == "down"
+    assert camera_statuses(prefix, {})[0].state == "down"
     with FrameWriter("cam", WIDTH, HEIGHT, "yuv420p", prefix=prefix) as writer:
         put(writer, 1)
         assert newest(camera)[1] == 1
@@ -872,7 +871,7 @@ def test_damaged_newest_is_refused_until_a_writer_mends_it(prefix: str, camera: 
     damage(prefix, offset_of("newest"), value.to_bytes(4, "little"))
     with pytest.raises(SegmentFormatError, match=rf"\.cam: damaged: its newest slot is {value} of 2"):
         camera.latest()
-    assert cameras(Settings(shm=Shm(prefix=prefix)))[0].age_s is None
+    assert camera_statuses(prefix, {})[0].age_s is None
     with FrameWriter("cam", WIDTH, HEIGHT, "yuv420p", prefix=prefix) as writer:
         put(writer, 2)
         assert newest(camera) == (2, 2)
@@ -910,14 +909,14 @@ def test_no_damaged_word_of_the_header_crashes_a_reader(prefix: str, camera: Fra
             camera.latest(timeout=0).release()
         except (SegmentFormatError, FrameUnavailableError) as error:
             assert str(error)  # noqa: PT017  either may be right; nothing else may come
-        cameras(Settings(shm=Shm(prefix=prefix)))
+        camera_statuses(prefix, {})
         os.unlink(path_of(prefix, "cam"))
 
 
 def test_error_text_that_is_no_utf8_is_shown_all_the_same(prefix: str) -> None:
     leave(prefix)
     damage(prefix, offset_of("error"), b"\xff" * 256)
-    assert cameras(Settings(shm=Shm(prefix=prefix)))[0].error
+    assert camera_statuses(prefix, {})[0].error
     os.unlink(path_of(prefix, "cam"))
 
 
@@ -969,7 +968,7 @@ def test_status_tells_what_the_header_has(writer: FrameWriter, prefix: str) -> N
     for counter, number in (("corrupt", 4), ("reconnects", 5)):
         writer.count(counter, number)
     writer.describe(decode="all", error="an error")
-    status = cameras(Settings(shm=Shm(prefix=prefix)))[0]
+    status = camera_statuses(prefix, {})[0]
     assert status.code == "cam"
     assert (status.state, status.width, status.height, status.pixel_format) == ("live", WIDTH, HEIGHT, "yuv420p")
     assert (status.seq, status.fps, status.corrupt, status.reconnects) == (3, 25.0, 4, 5)
@@ -1016,5 +1015,5 @@ def test_rate_is_right_where_frames_are_shown_in_another_order_than_they_came(
             with writer.next() as slot:
                 assert slot is not None
                 slot.stamp = Stamp.now(HEIGHT)._replace(arrived_ns=began + arrival * 40_000_000)
-    status = cameras(Settings(shm=Shm(prefix=prefix)))[0]
+    status = camera_statuses(prefix, {})[0]
     assert 22 < status.fps < 28

@@ -13,8 +13,7 @@ from typing import Any, Self
 
 import pytest
 
-from framesrv import settings
-from framesrv.segment.status import camera
+from framesrv import camera_status, settings
 from snapd.configured import job_limit
 from tests.support.cos import CosServer
 from tests.support.http_server import Fault
@@ -56,7 +55,9 @@ class Edge:
             for code in CODES:
                 decoder = stack.enter_context(self.program(code, "framesrv", "decode", code))
                 stack.callback(decoder.stop)
-            wait_for(lambda: all(camera(self._prefix, code).state == "live" for code in CODES), "cameras are live")
+            wait_for(
+                lambda: all(camera_status(self._prefix, code).state == "live" for code in CODES), "cameras are live"
+            )
             self._stack = stack.pop_all()
         return self
 

@@ -1,4 +1,4 @@
-"""Requests of somebody who can write to the stream and means ill, through a real service over both stores.
+"""Requests of somebody who can write to the stream and configured ill, through a real service over both stores.
 
 Every address that this process connects to is recorded by an audit hook, below anything that could be fooled.
 """

@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 import framesrv
 from framesrv import Frame, FrameReader, FrameUnavailableError, FrameWriter, SegmentError, Stamp
 from framesrv.segment import locks
-from framesrv.segment.layout import segment_name
-from framesrv.segment.mapping import SHM, Segment
+from framesrv.segment.file import segment_path
+from framesrv.segment.mapping import Segment
 
 WIDTH, HEIGHT = 128, 96
 HOLD = 0.05  # s, the longest pin of `look`
@@ -74,7 +74,7 @@ def start(program: Callable[..., None], *arguments: object) -> Process:
 
 
 def path_of(prefix: str, code: str) -> str:
-    return f"{SHM}/{segment_name(prefix, code)}"
+    return segment_path(prefix, code)
 
 
 def header(prefix: str, code: str, field: str) -> int:

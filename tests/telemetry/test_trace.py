@@ -11,8 +11,7 @@ from typing import Any
 import orjson
 import pytest
 
-from snapd.telemetry.trace import STAGES, Trace
-from snapd.telemetry.waterfall import waterfall
+from snapd.telemetry.trace import STAGES, Trace, waterfall
 from snapd.wire.result import EXPIRED, INTERNAL
 from tests.support.edge import CONSUMER, GROUP, STREAM, Edge, Running, wait_until
 from tests.support.http_server import Fault

@@ -10,15 +10,15 @@ from typing import Protocol
 
 from framesrv.camera.policy import Policy
 from framesrv.errors import SourceError, SourceUsageError
-from framesrv.segment.frame import Pixels, Stamp
-from framesrv.segment.layout import PixelFormat
+from framesrv.segment.frame import Stamp
+from framesrv.segment.layout import PixelFormat, Pixels
 from framesrv.settings import Camera
 
-__all__ = ["Observer", "Picture", "Source", "SourceError", "SourceUsageError", "open_source"]
+__all__ = ["Sink", "Source", "SourceError", "SourceFrame", "SourceUsageError", "open_source"]
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class SourceFrame:
     """A decoded frame, in the source's own memory, valid until the next one is asked for."""
 
     planes: tuple[Pixels, ...]
@@ -28,7 +28,7 @@ class Picture:
     stamp: Stamp
 
 
-class Observer(Protocol):
+class Sink(Protocol):
     """Who is told how a source does: the segment's writer."""
 
     def count(self, counter: str, number: int = 1) -> None:
@@ -48,8 +48,8 @@ class Observer(Protocol):
 class Source(Protocol):
     """Yields pictures until the source is lost."""
 
-    def pictures(self, observer: Observer) -> Iterator[Picture | None]:
-        """Opens the source and yields what the camera's policy wants; tells `observer` how it does.
+    def frames(self, sink: Sink) -> Iterator[SourceFrame | None]:
+        """Opens the source and yields what the camera's policy wants; tells `sink` how it does.
 
         None stands for a packet that gave no picture, so that whoever follows has his turn.
 

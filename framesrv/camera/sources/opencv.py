@@ -7,7 +7,7 @@ from typing import Any
 import av
 
 from framesrv.camera.policy import Demand, Policy
-from framesrv.camera.sources import Observer, Picture
+from framesrv.camera.sources import Sink, SourceFrame
 from framesrv.errors import SourceError, SourceUsageError
 from framesrv.segment import colour
 from framesrv.segment.frame import Stamp
@@ -33,8 +33,8 @@ class OpenCV:
         self._camera = camera
         self._policy = policy
 
-    def pictures(self, observer: Observer) -> Iterator[Picture | None]:
-        """See `Source.pictures`."""
+    def frames(self, sink: Sink) -> Iterator[SourceFrame | None]:
+        """See `Source.frames`."""
         limit = max(1, int(self._camera.timeout * 1000 / STALL_SHARE))
         limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, limit, cv2.CAP_PROP_READ_TIMEOUT_MSEC, limit]
         capture = cv2.VideoCapture(self._argument, cv2.CAP_ANY, [] if isinstance(self._argument, int) else limits)
@@ -46,22 +46,22 @@ class OpenCV:
             recorded = capture.get(cv2.CAP_PROP_FRAME_COUNT) > 0
             interval = 1 / (capture.get(cv2.CAP_PROP_FPS) or 25) if recorded else 0.0
             due = time.monotonic()
-            demand = Demand(observer)
+            demand = Demand(sink)
             while True:
                 if not capture.grab():
                     raise SourceError("OpenCV reads no further frame")
                 arrived, captured = time.monotonic_ns(), time.time_ns()
-                observer.active()
+                sink.active()
                 if self._policy.demand and not demand.stands():
-                    self._idle(capture, observer)
+                    self._idle(capture, sink)
                     yield None
                 elif self._policy.wants(arrived):
                     began = time.perf_counter_ns()
                     done, bgr = capture.retrieve()
                     if not done:
                         raise SourceError("OpenCV gives no picture of a frame that it has read")
-                    observer.count("decode", time.perf_counter_ns() - began)
-                    yield self._picture(bgr, arrived, captured)
+                    sink.count("decode", time.perf_counter_ns() - began)
+                    yield self._source_frame(bgr, arrived, captured)
                 else:
                     yield None
                 due += interval
@@ -69,16 +69,16 @@ class OpenCV:
         finally:
             capture.release()
 
-    def _idle(self, capture: Any, observer: Observer) -> None:
+    def _idle(self, capture: Any, sink: Sink) -> None:
         width, height = (int(capture.get(it)) for it in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
         if width and height:
-            observer.idle(width, height, self._camera.pixel_format)
+            sink.idle(width, height, self._camera.pixel_format)
 
-    def _picture(self, bgr: Any, arrived: int, captured: int) -> Picture:
+    def _source_frame(self, bgr: Any, arrived: int, captured: int) -> SourceFrame:
         height, width = bgr.shape[:2]
         stamp = Stamp.now(height)._replace(arrived_ns=arrived, captured_ns=captured)
         if self._camera.pixel_format == "bgr24":
-            return Picture((bgr,), width, height, "bgr24", stamp)
+            return SourceFrame((bgr,), width, height, "bgr24", stamp)
         frame = av.VideoFrame.from_numpy_buffer(bgr, "bgr24")
         converted = colour.convert(frame, "yuv420p", stamp.matrix, full_range=False)
-        return Picture(colour.planes(converted), width, height, "yuv420p", stamp)
+        return SourceFrame(colour.planes_of(converted), width, height, "yuv420p", stamp)

@@ -10,10 +10,10 @@ from collections.abc import Iterator
 import numpy as np
 
 from framesrv.camera.policy import Demand, Policy
-from framesrv.camera.sources import Observer, Picture
+from framesrv.camera.sources import Sink, SourceFrame
 from framesrv.errors import SourceUsageError
-from framesrv.segment.frame import Pixels, Stamp
-from framesrv.segment.layout import MAX_SIDE, PixelFormat
+from framesrv.segment.frame import Stamp, usual_matrix
+from framesrv.segment.layout import MAX_SIDE, PixelFormat, Pixels
 
 # 100 % bars of ITU-R BT.1729: white, yellow, cyan, green, magenta, red, blue, black, as R G B
 BARS = ((1, 1, 1), (1, 1, 0), (0, 1, 1), (0, 1, 0), (1, 0, 1), (1, 0, 0), (0, 0, 1), (0, 0, 0))
@@ -41,17 +41,17 @@ class Pattern:
         self._pixel_format: PixelFormat = pixel_format
         self._policy = policy
 
-    def pictures(self, observer: Observer) -> Iterator[Picture | None]:
-        """See `Source.pictures`."""
+    def frames(self, sink: Sink) -> Iterator[SourceFrame | None]:
+        """See `Source.frames`."""
         still = self._bars()
         moving = tuple(plane.copy() for plane in still)
         origin, number = time.monotonic(), 0
-        demand = Demand(observer)
+        demand = Demand(sink)
         while True:
             arrived, captured = time.monotonic_ns(), time.time_ns()
-            observer.active()
+            sink.active()
             if self._policy.demand and not demand.stands():
-                observer.idle(self._width, self._height, self._pixel_format)
+                sink.idle(self._width, self._height, self._pixel_format)
                 yield None
             elif not self._policy.wants(arrived):
                 yield None
@@ -59,7 +59,7 @@ class Pattern:
                 self._draw(moving[0], still[0], number, captured / 1e9)
                 stamp = Stamp.now(self._height, key_frame=True)
                 stamp = stamp._replace(pts=int(number / self._fps * 1e9), arrived_ns=arrived, captured_ns=captured)
-                yield Picture(moving, self._width, self._height, self._pixel_format, stamp)
+                yield SourceFrame(moving, self._width, self._height, self._pixel_format, stamp)
             number += 1
             due = origin + number / self._fps
             now = time.monotonic()
@@ -75,7 +75,7 @@ class Pattern:
             picture = np.repeat(row[None], self._height, axis=0)
             picture[: self._height // 4] = BLACK
             return (picture,)
-        red, blue = LUMA[Stamp.now(self._height).matrix]
+        red, blue = LUMA[usual_matrix(self._height)]
         luma = rgb @ (red, 1 - red - blue, blue)
         cb, cr = (rgb[:, 2] - luma) / 2 / (1 - blue), (rgb[:, 0] - luma) / 2 / (1 - red)
         rows = [BLACK + 219 * luma, (128 + 224 * cb)[::2], (128 + 224 * cr)[::2]]

@@ -13,57 +13,57 @@ from contextlib import ExitStack
 
 import click
 
-from framesrv.host.health import ORDERS, Observer, Sight, totals
-from framesrv.host.top import listing
+from framesrv.host.health import ORDERS, CameraHealth, HealthTracker, totals
+from framesrv.host.ls import lines
 from framesrv.host.top.keyboard import Keyboard
-from framesrv.process.signals import Alarm
-from framesrv.segment import status
+from framesrv.process.signals import Signals
+from framesrv.segment.status import camera_statuses
 from framesrv.settings import Settings
 
 ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 
 
-def top(settings: Settings, interval: float) -> None:
+def run(settings: Settings, interval: float) -> None:
     """Shows the cameras every `interval` seconds until a signal or a key ends it."""
-    alarm = Alarm(*ENDING, signal.SIGWINCH, signal.SIGTSTP)
+    signals = Signals(*ENDING, signal.SIGWINCH, signal.SIGTSTP)
     if sys.stdout.isatty() and os.environ.get("TERM", "dumb") not in {"dumb", "unknown"}:
-        Top(settings, interval, alarm).run()
+        TopApp(settings, interval, signals).run()
     else:
-        _print(settings, interval, alarm)
+        _print(settings, interval, signals)
 
 
-def _print(settings: Settings, interval: float, alarm: Alarm) -> None:
-    observer = Observer()
+def _print(settings: Settings, interval: float, signals: Signals) -> None:
+    tracker = HealthTracker()
     while True:
-        sights = sorted(_look(settings, observer), key=next(iter(ORDERS.values())))
-        click.echo(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {totals(sights)}")
-        for line in listing.lines([(sight.status, sight.reason) for sight in sights]) if sights else ():
+        cameras = sorted(_look(settings, tracker), key=next(iter(ORDERS.values())))
+        click.echo(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {totals(cameras)}")
+        for line in lines([(camera.status, camera.reason) for camera in cameras]) if cameras else ():
             click.echo(line)
         click.echo()
         again = time.monotonic() + interval
         while (left := again - time.monotonic()) > 0:
-            heard = alarm.wait(left)
+            heard = signals.wait(left)
             if heard in ENDING:
                 return
             if heard == signal.SIGTSTP:
                 os.kill(os.getpid(), signal.SIGSTOP)
 
 
-def _look(settings: Settings, observer: Observer) -> list[Sight]:
-    return observer.look(status.cameras(settings), time.monotonic())
+def _look(settings: Settings, tracker: HealthTracker) -> list[CameraHealth]:
+    return tracker.look(camera_statuses(settings.shm.prefix, settings.policies), time.monotonic())
 
 
-class Top:
+class TopApp:
     """The table on the terminal."""
 
-    def __init__(self, settings: Settings, interval: float, alarm: Alarm) -> None:
-        from framesrv.host.top.screen import View
+    def __init__(self, settings: Settings, interval: float, signals: Signals) -> None:
+        from framesrv.host.top.screen import Screen
 
         self._settings = settings
         self._interval = interval
-        self._alarm = alarm
-        self._observer = Observer()
-        self._view = View()
+        self._signals = signals
+        self._tracker = HealthTracker()
+        self._screen = Screen()
         self._again = 0.0  # monotonic time of the next look
 
     def run(self) -> None:
@@ -84,12 +84,12 @@ class Top:
         with ExitStack() as stack:
             keyboard = stack.enter_context(Keyboard(sys.stdin.fileno())) if sys.stdin.isatty() else None
             live = stack.enter_context(Live(console=console, screen=True, auto_refresh=False))
-            while not self._view.ended:
-                if time.monotonic() >= self._again and not self._view.paused:
-                    self._view.sights = _look(self._settings, self._observer)
+            while not self._screen.ended:
+                if time.monotonic() >= self._again and not self._screen.paused:
+                    self._screen.cameras = _look(self._settings, self._tracker)
                     self._again = time.monotonic() + self._interval
                 width, height = console.size
-                live.update(self._view.rendered(width, height, time.strftime("%H:%M:%S")), refresh=True)
+                live.update(self._screen.rendered(width, height, time.strftime("%H:%M:%S")), refresh=True)
                 heard = self._wait(keyboard)
                 if heard in ENDING or heard == signal.SIGTSTP:
                     return heard
@@ -97,13 +97,13 @@ class Top:
 
     def _wait(self, keyboard: Keyboard | None) -> int:
         """Until there is something to do; gives the signal that has come, or 0."""
-        timeout = None if self._view.paused else max(0.0, self._again - time.monotonic())
-        sources: list[Alarm | Keyboard] = [self._alarm, keyboard] if keyboard else [self._alarm]
+        timeout = None if self._screen.paused else max(0.0, self._again - time.monotonic())
+        sources: list[Signals | Keyboard] = [self._signals, keyboard] if keyboard else [self._signals]
         ready, _, _ = select.select(sources, [], [], timeout)
         if keyboard in ready and keyboard:
             try:
                 for key in keyboard.read():
-                    self._view.press(key)
+                    self._screen.press(key)
             except EOFError:
-                self._view.ended = True
-        return self._alarm.wait(0) or 0 if self._alarm in ready else 0
+                self._screen.ended = True
+        return self._signals.wait(0) or 0 if self._signals in ready else 0

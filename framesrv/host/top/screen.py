@@ -1,6 +1,6 @@
 """What the live table shows: rows in an order, those that match a filter, as many as the terminal has room for.
 
-A `View` takes keys and sights and knows neither terminal nor time; `rendered` is it for rich to draw.
+A `Screen` takes keys and cameras and knows neither terminal nor time; `rendered` is it for rich to draw.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -10,8 +10,8 @@ from rich.cells import cell_len
 from rich.console import Group
 from rich.text import Text
 
-from framesrv.host.health import ORDERS, Sight, totals
-from framesrv.host.top.listing import STATE_COLOURS
+from framesrv.host.health import ORDERS, CameraHealth, totals
+from framesrv.host.ls import STATE_COLOURS
 
 AROUND = 3  # lines that are no rows: totals, headings, keys
 MINUTE, HOUR, DAY = 60, 3600, 86400  # s
@@ -27,7 +27,7 @@ class Column:
 
     name: str
     width: int
-    value: Callable[[Sight], str]
+    value: Callable[[CameraHealth], str]
     right: bool = False
     least: int = 0
 
@@ -39,7 +39,7 @@ class Column:
 
 
 @dataclass(slots=True)
-class View:
+class Screen:
     """The state of the table.
 
     Attributes:
@@ -59,7 +59,7 @@ class View:
     first: int = 0
     ended: bool = False
     page: int = 1
-    sights: Sequence[Sight] = field(default_factory=list)
+    cameras: Sequence[CameraHealth] = field(default_factory=list)
 
     def press(self, key: str) -> None:
         """One key, as `Keyboard` names it."""
@@ -72,7 +72,7 @@ class View:
         elif key == "home":
             self.first = 0
         elif key == "end":
-            self.first = len(self.sights)
+            self.first = len(self.cameras)
         elif key == "s":
             names = list(ORDERS)
             self.order = names[(names.index(self.order) + 1) % len(names)]
@@ -98,10 +98,10 @@ class View:
         self.first = 0
 
     @property
-    def rows(self) -> list[Sight]:
+    def rows(self) -> list[CameraHealth]:
         """Those that match, in their order."""
         wanted = self.filter.casefold()
-        found = [sight for sight in self.sights if wanted in _words(sight).casefold()]
+        found = [camera for camera in self.cameras if wanted in _words(camera).casefold()]
         return sorted(found, key=ORDERS[self.order])
 
     def rendered(self, width: int, height: int, clock: str) -> Group:
@@ -116,8 +116,10 @@ class View:
         self.page = max(1, height - AROUND)
         self.first = max(0, min(self.first, len(rows) - self.page))
         shown = rows[self.first : self.first + self.page]
-        fps = sum(sight.status.fps for sight in self.sights)
-        head = _line(f"{totals(self.sights)}  {fps:.0f} frames/s", f"PAUSED {clock}" if self.paused else clock, width)
+        fps = sum(camera.status.fps for camera in self.cameras)
+        head = _line(
+            f"{totals(self.cameras)}  {fps:.0f} frames/s", f"PAUSED {clock}" if self.paused else clock, width
+        )
         head.stylize("bold")
         empty = [Text("")] * (height - AROUND - len(shown))
         return Group(head, *_table(shown, width), *empty, self._foot(len(rows), width))
@@ -131,8 +133,8 @@ class View:
         return _line(KEYS, f"{where}{what}, {self.order}", width)
 
 
-def _words(sight: Sight) -> str:
-    return f"{sight.status.code} {sight.status.state} {sight.reason}"
+def _words(camera: CameraHealth) -> str:
+    return f"{camera.status.code} {camera.status.state} {camera.reason}"
 
 
 def _line(left: str, right: str, width: int) -> Text:
@@ -141,38 +143,38 @@ def _line(left: str, right: str, width: int) -> Text:
     return Text(f"{left}{' ' * gap}{right}" if gap > 0 else left, no_wrap=True, overflow="ellipsis")
 
 
-def _columns(rows: Sequence[Sight], width: int) -> list[Column]:
+def _columns(rows: Sequence[CameraHealth], width: int) -> list[Column]:
     """The columns but for the last, which has what is left: the narrower the terminal, the fewer."""
-    longest = max((cell_len(sight.status.code) for sight in rows), default=0)
+    longest = max((cell_len(camera.status.code) for camera in rows), default=0)
     code = max(len("CODE"), min(longest, max(SHORTEST_CODE, width // CODE_SHARE)))
     columns = [
-        Column("CODE", code, lambda sight: sight.status.code),
-        Column("STATE", 10, lambda sight: sight.status.state),
+        Column("CODE", code, lambda camera: camera.status.code),
+        Column("STATE", 10, lambda camera: camera.status.state),
         Column("SIZE", 9, _size, least=100),
-        Column("FPS", 5, lambda sight: f"{sight.status.fps:.1f}", right=True, least=60),
-        Column("AGE", 7, lambda sight: _age(sight.status.age_s), right=True, least=50),
-        Column("DROPS", 5, lambda sight: _count(sight.status.dropped), right=True, least=75),
-        Column("LOST", 4, lambda sight: _count(sight.status.reconnects), right=True, least=75),
+        Column("FPS", 5, lambda camera: f"{camera.status.fps:.1f}", right=True, least=60),
+        Column("AGE", 7, lambda camera: _age(camera.status.age_s), right=True, least=50),
+        Column("DROPS", 5, lambda camera: _count(camera.status.dropped), right=True, least=75),
+        Column("LOST", 4, lambda camera: _count(camera.status.corrupt), right=True, least=75),
     ]
     return [column for column in columns if width >= column.least]
 
 
-def _table(rows: Sequence[Sight], width: int) -> Iterator[Text]:
+def _table(rows: Sequence[CameraHealth], width: int) -> Iterator[Text]:
     """A heading, and a line for each row."""
     columns = _columns(rows, width)
     yield Text("".join(column.fit(column.name) for column in columns) + "REASON", "dim", no_wrap=True)
     room = width - sum(column.width + GAP for column in columns)
-    for sight in rows:
+    for camera in rows:
         line = Text(no_wrap=True)
         for column in columns:
             state = column.name == "STATE"
-            line.append(column.fit(column.value(sight)), STATE_COLOURS[sight.status.state] if state else "")
-        line.append(_tail(sight.reason, room))
+            line.append(column.fit(column.value(camera)), STATE_COLOURS[camera.status.state] if state else "")
+        line.append(_tail(camera.reason, room))
         yield line
 
 
-def _size(sight: Sight) -> str:
-    return f"{sight.status.width}x{sight.status.height}" if sight.status.width else "-"
+def _size(camera: CameraHealth) -> str:
+    return f"{camera.status.width}x{camera.status.height}" if camera.status.width else "-"
 
 
 def _age(seconds: float | None) -> str:

@@ -130,16 +130,16 @@ def sweep() -> None:
     framesrv.target runs this when it stops, for what killed decoders have left.
     """
     from framesrv import settings
-    from framesrv.segment import mapping as segment
-    from framesrv.segment import status
+    from framesrv.segment.mapping import Segment
+    from framesrv.segment.status import camera_statuses
 
     loaded = settings.load(CONFIG)
     failed = False
-    for camera in status.cameras(loaded):
+    for camera in camera_statuses(loaded.shm.prefix, loaded.policies):
         if camera.state != "down":
             continue
         try:
-            segment.remove(loaded.shm.prefix, camera.code)
+            Segment.remove_abandoned(loaded.shm.prefix, camera.code)
         except (FramesrvError, ValueError, OSError) as error:
             click.echo(f"framesrv: {error}", err=True)
             failed = True

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from framesrv.host.units import USER
 from framesrv.host.units.systemd import UNITS, UnitsError, run, systemctl
+from framesrv.process.atomic import write_file
 
 SOURCES = (Path(__file__).parents[2] / "systemd", Path(__file__).parents[3] / "systemd")  # wheel, clone
 TEMPLATE_BIN = "/opt/framesrv/bin/"  # what the files say in place of where our programs are
@@ -65,10 +66,7 @@ def install() -> list[Path]:
     changed = outdated()
     for path in changed:
         path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.with_name(f".{path.name}.new")
-        draft.write_text(files[path], "utf-8")
-        draft.chmod(0o644)
-        draft.replace(path)
+        write_file(path, files[path].encode(), mode=0o644)
     for name, tool in (("sysusers.d", ["systemd-sysusers"]), ("tmpfiles.d", ["systemd-tmpfiles", "--create"])):
         run(*tool, *(str(path) for path in files if path.parent == PLACES[name]))
     tried = as_user([str(programs() / "framesrv"), "--version"], {})

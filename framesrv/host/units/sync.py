@@ -14,9 +14,9 @@ import framesrv
 from framesrv.errors import FramesrvError
 from framesrv.host.units import configuration, systemd
 from framesrv.host.units.systemd import SNAPD, TARGET, Unit, UnitsError, camera_code, systemctl, unit_name
-from framesrv.segment import mapping as segment
+from framesrv.segment.mapping import Segment
 from framesrv.segment.reader import FrameReader
-from framesrv.segment.status import camera as look
+from framesrv.segment.status import camera_status
 from framesrv.settings import Settings
 
 LIVE_PATIENCE = 20.0  # s that a camera gets to be live again, if it was before
@@ -106,14 +106,14 @@ def _stop(names: list[str], loaded: Settings, say: Say) -> None:
     for unit in systemd.show(names).values():
         if unit.active == "failed":
             systemctl("reset-failed", unit.name)
-        segment.remove(loaded.shm.prefix, camera_code(unit.name))  # of one that had to be killed
+        Segment.remove_abandoned(loaded.shm.prefix, camera_code(unit.name))  # of one that had to be killed
         configuration.forget(unit.name)
 
 
 def _restart(name: str, loaded: Settings) -> list[str]:
     code = camera_code(name)
     # "down" may be the segment of another version, which this one cannot read
-    was_away = name == SNAPD or look(loaded.shm.prefix, code).state in ("connecting", "stalled")
+    was_away = name == SNAPD or camera_status(loaded.shm.prefix, code).state in ("connecting", "stalled")
     faults = _ready("restart", name)
     return faults if faults or was_away else _live(code, loaded, LIVE_PATIENCE)
 

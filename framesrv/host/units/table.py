@@ -8,7 +8,7 @@ import click
 from framesrv.host.units import systemd
 from framesrv.host.units.systemd import SNAPD, Unit, camera_code, unit_name
 from framesrv.log import mask
-from framesrv.segment.status import CameraStatus, camera
+from framesrv.segment.status import CameraStatus, camera_status
 from framesrv.settings import Settings
 
 COLOURS = {"active": "green", "failed": "red", "inactive": "red", "live": "green", "down": "red"}
@@ -55,7 +55,7 @@ def rows(loaded: Settings) -> list[Row]:
     others = {name: camera_code(name) for name in systemd.camera_units() if name not in configured}
     units = systemd.show([*configured, *others, SNAPD])
     found = [
-        _row(units[name], code, name in configured, camera(loaded.shm.prefix, code))
+        _row(units[name], code, name in configured, camera_status(loaded.shm.prefix, code))
         for name, code in (configured | others).items()
     ]
     return [*found, _row(units[SNAPD], None, True, None)]

@@ -8,9 +8,9 @@ import av
 from av.video.stream import VideoStream
 
 from framesrv.camera.policy import Demand, Policy
-from framesrv.camera.sources import Observer
+from framesrv.camera.sources import Sink
 from framesrv.camera.sources.ffmpeg.damage import Damage
-from framesrv.camera.sources.ffmpeg.gop import Backlog
+from framesrv.camera.sources.ffmpeg.gop import GopCache
 from framesrv.camera.sources.ffmpeg.packets import Arrival, Packet
 from framesrv.segment.layout import PixelFormat
 
@@ -27,7 +27,7 @@ class Decoding:
     """
 
     def __init__(
-        self, stream: VideoStream, pixel_format: PixelFormat, policy: Policy, damage: Damage, observer: Observer
+        self, stream: VideoStream, pixel_format: PixelFormat, policy: Policy, damage: Damage, sink: Sink
     ) -> None:
         self._codec = stream.codec_context
         self._codec.thread_count = 1  # threads hold frames back
@@ -35,9 +35,9 @@ class Decoding:
         self._pixel_format: PixelFormat = pixel_format
         self._policy = policy
         self._damage = damage
-        self._observer = observer
-        self._demand = Demand(observer)
-        self._backlog = Backlog()
+        self._sink = sink
+        self._demand = Demand(sink)
+        self._gop = GopCache()
         self._intact = False  # what the next packet may refer to
         self._clean = False  # no frame has come out corrupt since the codec began anew
         self._sparing = False
@@ -57,25 +57,25 @@ class Decoding:
     def restart(self) -> None:
         """The next packet is the first of the stream again."""
         self._codec.flush_buffers()
-        self._backlog.take()
+        self._gop.take()
         self._intact = False
 
     def _on_demand(self, packet: Packet, arrival: Arrival) -> Frames:
-        self._backlog.add(packet, arrival)
+        self._gop.add(packet, arrival)
         if self._demand.stands():
             return self._catch_up()
-        if self._backlog.full:
+        if self._gop.full:
             self._catch_up()
         if self._codec.width:
-            self._observer.idle(self._codec.width, self._codec.height, self._pixel_format)
+            self._sink.idle(self._codec.width, self._codec.height, self._pixel_format)
         return ()
 
     def _catch_up(self) -> Frames:
         """Decodes all that was kept, for the newest frame."""
-        if self._backlog.broken:
+        if self._gop.broken:
             self._intact = False
         newest: Frames = ()
-        kept = self._backlog.take()
+        kept = self._gop.take()
         for left, (packet, arrival) in zip(range(len(kept), 0, -1), kept, strict=True):
             self._spare(left > REORDERED)
             newest = self._decode(packet, arrival)[-1:] or newest
@@ -106,13 +106,13 @@ class Decoding:
                 frames += self._codec.decode(None)
         except (av.error.FFmpegError, OSError, ValueError):
             self._intact = arrival.whole = False
-            self._observer.count("corrupt")
+            self._sink.count("corrupt")
             frames = []
         if alone:
             self._codec.flush_buffers()
         if self._damage.noticed():
             self._intact = arrival.whole = False
-        self._observer.count("decode", time.perf_counter_ns() - began)
+        self._sink.count("decode", time.perf_counter_ns() - began)
         self.began = self.began or bool(frames)
         return [(frame, its) for frame in frames if self._is_intact(frame, its := _arrival_of(frame, arrival))]
 
@@ -121,7 +121,7 @@ class Decoding:
             self._intact = self._clean = False
         if arrival.whole and self._clean:
             return True
-        self._observer.count("corrupt")
+        self._sink.count("corrupt")
         return False
 
 

@@ -6,7 +6,7 @@ LIMIT = 8_000_000  # bytes; four seconds of a 16 Mb/s camera
 PACKETS = 300  # twelve seconds; they take about a second to decode, and a snapshot waits for two
 
 
-class Backlog:
+class GopCache:
     """Packets in the order they came.
 
     Attributes:

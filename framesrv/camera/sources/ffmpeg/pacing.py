@@ -6,7 +6,7 @@ LIMIT = 1.0  # s: a larger step between two packets is a jump of the clock, unle
 USUAL = 0.04  # s that a packet lasts which does not say
 
 
-class Pace:
+class Pacing:
     """Gives a recording's packets out at the times that stand in it, one pass after the other."""
 
     def __init__(self) -> None:

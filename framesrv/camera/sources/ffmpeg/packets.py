@@ -12,7 +12,7 @@ from av.container import InputContainer
 from av.video.stream import VideoStream
 
 from framesrv.camera.sources.ffmpeg.damage import Damage
-from framesrv.camera.sources.ffmpeg.pacing import Pace
+from framesrv.camera.sources.ffmpeg.pacing import Pacing
 from framesrv.errors import SourceError
 
 # How many packets late each one comes. Over RTP a parser gives a packet of these codecs when the next one begins
@@ -55,7 +55,7 @@ class Packets:
         stream: the video.
         damage: which listens since before `container` was opened.
         opened: when opening began.
-        pace: at which a recording is given.
+        pacing: at which a recording is given.
         timeout: seconds without a packet after which the stream is lost, for the message that says so.
 
     Attributes:
@@ -68,12 +68,12 @@ class Packets:
         stream: VideoStream,
         damage: Damage,
         opened: Moment,
-        pace: Pace,
+        pacing: Pacing,
         timeout: float,
     ) -> None:
         has_end = container.duration is not None and not container.format.name.startswith("rtsp")
         self.recorded = has_end or os.path.isfile(container.name)
-        self._pace = pace
+        self._pacing = pacing
         self._container = container
         self._stream = stream
         self._damage = damage
@@ -89,7 +89,7 @@ class Packets:
         packets = self._container.demux(self._stream)
         buffered = True
         moments = deque([self._opened] * self._late, self._late)
-        self._pace.again()
+        self._pacing.again()
         while True:
             asked = time.monotonic_ns()
             try:
@@ -101,7 +101,7 @@ class Packets:
                 reason = f"no packet for {self._timeout:g} s" if silent else sentence(error)
                 raise SourceError(f"lost: {reason}") from error
             if self.recorded and packet.size:
-                self._pace.wait(*_times_of(packet))
+                self._pacing.wait(*_times_of(packet))
             now = (time.monotonic_ns(), time.time_ns())
             arrived = moments[0] if self._late else now
             if packet.size or packet.dts is None:  # an empty one in mid-stream would end the decoding

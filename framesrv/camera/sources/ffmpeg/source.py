@@ -12,15 +12,15 @@ from av.container import InputContainer
 from av.video.reformatter import ColorRange
 
 from framesrv.camera.policy import Policy
-from framesrv.camera.sources import Observer, Picture
+from framesrv.camera.sources import Sink, SourceFrame
 from framesrv.camera.sources.ffmpeg.damage import Damage
 from framesrv.camera.sources.ffmpeg.decoding import Decoding
 from framesrv.camera.sources.ffmpeg.hardware import Hardware
-from framesrv.camera.sources.ffmpeg.pacing import Pace
+from framesrv.camera.sources.ffmpeg.pacing import Pacing
 from framesrv.camera.sources.ffmpeg.packets import Arrival, Moment, Packets, sentence
 from framesrv.errors import SourceError
 from framesrv.segment import colour
-from framesrv.segment.frame import Stamp
+from framesrv.segment.frame import Stamp, usual_matrix
 from framesrv.segment.layout import Matrix, PixelFormat
 from framesrv.settings import Camera
 
@@ -37,33 +37,33 @@ class FFmpeg:
         self._policy = policy
         self._hardware = Hardware(camera.hwaccel)
 
-    def pictures(self, observer: Observer) -> Iterator[Picture | None]:
-        """See `Source.pictures`."""
-        pace = Pace()
+    def frames(self, sink: Sink) -> Iterator[SourceFrame | None]:
+        """See `Source.frames`."""
+        pacing = Pacing()
         with Damage() as damage:
             while True:  # again only for a recording that cannot be wound back
                 opened = (time.monotonic_ns(), time.time_ns())
                 with self._open() as container:
-                    yield from self._passes(container, damage, opened, pace, observer)
+                    yield from self._passes(container, damage, opened, pacing, sink)
 
     def _passes(
-        self, container: InputContainer, damage: Damage, opened: Moment, pace: Pace, observer: Observer
-    ) -> Iterator[Picture | None]:
+        self, container: InputContainer, damage: Damage, opened: Moment, pacing: Pacing, sink: Sink
+    ) -> Iterator[SourceFrame | None]:
         """The pictures of a stream until it is lost, or of a recording as often as it can be wound back."""
         if not container.streams.video:
             raise SourceError("there is no video in it")
         stream = container.streams.video[0]
         self._hardware.look(stream)
-        packets = Packets(container, stream, damage, opened, pace, self._camera.timeout)
-        decoding = Decoding(stream, self._camera.pixel_format, self._policy, damage, observer)
+        packets = Packets(container, stream, damage, opened, pacing, self._camera.timeout)
+        decoding = Decoding(stream, self._camera.pixel_format, self._policy, damage, sink)
         while True:
             for packet, arrival in packets:
                 if packet.size:
-                    observer.active()
-                    observer.count("bytes", packet.size)
+                    sink.active()
+                    sink.count("bytes", packet.size)
                 frames = decoding.frames(packet, arrival)
                 for frame, its in frames:
-                    yield self._picture(frame, its)
+                    yield self._source_frame(frame, its)
                 if not frames:
                     yield None
             if not packets.recorded:
@@ -99,11 +99,10 @@ class FFmpeg:
                 raise SourceError(f"cannot be opened: no answer for {camera.timeout:g} s") from error
             raise SourceError(f"cannot be opened: {sentence(error)}") from error
 
-    def _picture(self, frame: av.VideoFrame, arrival: Arrival) -> Picture:
+    def _source_frame(self, frame: av.VideoFrame, arrival: Arrival) -> SourceFrame:
         full = frame.color_range == ColorRange.JPEG or frame.format.name.startswith("yuvj")
         full_range = full and not frame.format.is_rgb
-        guess: Matrix = "bt709" if frame.height >= 720 else "bt601"
-        matrix = MATRICES.get(frame.colorspace, guess)
+        matrix = MATRICES.get(frame.colorspace, usual_matrix(frame.height))
         stamp = Stamp(
             pts=None if frame.pts is None or frame.time_base is None else int(frame.pts * frame.time_base * 10**9),
             captured_ns=arrival.captured or arrival.unix,
@@ -115,6 +114,6 @@ class FFmpeg:
         )
         wanted: PixelFormat = self._camera.pixel_format
         if wanted == "yuv420p" and frame.format.name in PLANAR:
-            return Picture(colour.planes(frame), frame.width, frame.height, wanted, stamp)
+            return SourceFrame(colour.planes_of(frame), frame.width, frame.height, wanted, stamp)
         converted = colour.convert(frame, wanted, matrix, full_range=full_range)
-        return Picture(colour.planes(converted), frame.width, frame.height, wanted, stamp)
+        return SourceFrame(colour.planes_of(converted), frame.width, frame.height, wanted, stamp)

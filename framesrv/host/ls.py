@@ -1,12 +1,28 @@
-"""Cameras as lines of text, one each."""
+"""``framesrv ls``: every camera's state, once. Its table is also what ``framesrv top`` prints into a pipe."""
 
+import json
 from collections.abc import Iterator, Sequence
 
 import click
 
-from framesrv.segment.status import CameraStatus
+from framesrv.log import mask
+from framesrv.segment.status import CameraStatus, camera_statuses
+from framesrv.settings import Settings
 
 STATE_COLOURS = {"live": "green", "stalled": "yellow", "connecting": "yellow", "down": "red"}
+
+
+def ls(settings: Settings, *, as_json: bool) -> None:
+    """Prints every camera of the host."""
+    cameras = camera_statuses(settings.shm.prefix, settings.policies)
+    if as_json:
+        click.echo(json.dumps([camera.to_json() for camera in cameras]))
+        return
+    if not cameras:
+        click.echo("no cameras: none configured, none running")
+        return
+    for line in lines([(camera, "" if camera.state == "live" else mask(camera.error)) for camera in cameras]):
+        click.echo(line)
 
 
 def lines(cameras: Sequence[tuple[CameraStatus, str]]) -> Iterator[str]:
@@ -19,5 +35,5 @@ def lines(cameras: Sequence[tuple[CameraStatus, str]]) -> Iterator[str]:
         state = click.style(f"{camera.state:10}", fg=STATE_COLOURS[camera.state])
         yield (
             f"{camera.code:{width}}  {state}  {size:9}  {camera.fps:5.1f}  {age:>7}  "
-            f"{camera.dropped:5}  {camera.reconnects:4}  {words}".rstrip()
+            f"{camera.dropped:5}  {camera.corrupt:4}  {words}".rstrip()
         )
