@@ -9,6 +9,7 @@ import requests
 import simplejpeg
 
 from framesrv import camera_status
+from framesrv.settings import SnapshotSettings
 from tests.support.cos import CosServer
 from tests.support.footage import footage, read_code
 from tests.support.processes import Program, wait_for, write_config
@@ -18,7 +19,7 @@ from tests.support.wvp import WvpServer
 
 CAMERAS = {f"3402000000132000000{number}": "hevc" if number == 5 else "h264" for number in range(1, 6)}
 REQUESTS, RATE = 100, 10
-FRESH = 1.0  # s before the request
+FRESH = SnapshotSettings().max_age  # s before the request, at most
 
 
 def on_the_wire(sent: list[Sent], code: str, index: int, before: float) -> float:

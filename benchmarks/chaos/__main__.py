@@ -1,4 +1,4 @@
-"""Breaks everything around snapd, and snapd itself, and counts whether every request got its answer.
+"""Breaks everything backend snapd, and snapd itself, and counts whether every request got its answer.
 
 ``python -m benchmarks.chaos --seconds 60 --seed 1``; see --help.
 """
@@ -17,60 +17,62 @@ from typing import Any, NoReturn
 import click
 import redis
 
-from benchmarks.chaos.asker import STREAM, Asker, client
+from benchmarks.chaos.deployment import Deployment
 from benchmarks.chaos.faults import CAMERAS, Fault, schedule
-from benchmarks.chaos.faulty_cloud import Outside
+from benchmarks.chaos.faulty_cloud import FaultyCloud
 from benchmarks.chaos.ledger import Answer, Ledger
+from benchmarks.chaos.load_generator import STREAM, LoadGenerator, client
 from benchmarks.chaos.outcome import Idle, Outcome, render
-from benchmarks.chaos.rig import Rig
-from benchmarks.chaos.sampler import DEAD, GROUP, Gauge
+from benchmarks.chaos.sampler import DEAD, GROUP, Sampler
 from benchmarks.measures.process import BenchmarkError
 from benchmarks.measures.progress import line
 
 TICK = 0.05  # s
 CLAIM = 90.0  # s, at most, after which a snapd takes what a dead one has left
 PATIENCE = CLAIM + 60.0  # s for everything to be answered once all is healed
-KEY_TTL = 3600.0  # s, as the rig configures it
+KEY_TTL = 3600.0  # s, as the deployment configures it
 LAST_ROUND, LAST_PATIENCE = 20, 10.0  # requests when all is healed, and s for their answers
 QUIET = 2.0  # s over which an idle snapd is watched
 
 
 class Chaos:
-    """One run on a rig."""
+    """One run on a deployment."""
 
-    def __init__(self, rig: Rig, seed: int, seconds: float, rate: float, *, quiet: bool) -> None:
-        self._rig = rig
+    def __init__(self, deployment: Deployment, seed: int, seconds: float, rate: float, *, quiet: bool) -> None:
+        self._deployment = deployment
         self._seed = seed
         self._seconds = seconds
         self._rate = rate
         self._quiet = quiet
         self._ledger = Ledger()
-        self._client = client(rig.redis.port)
+        self._client = client(deployment.redis.port)
         self._faults = schedule(seed, seconds)
 
     def run(self) -> Outcome:
         """Breaks, heals, waits and counts."""
-        rig, ledger = self._rig, self._ledger
-        threading.Thread(target=_listen, args=(rig.outside, ledger), name="callbacks", daemon=True).start()
-        gauge = Gauge(rig.snapds, rig.redis.port)
-        asker = Asker(rig.redis.port, ledger, list(CAMERAS), rig.outside.place.callback_url, self._seed)
-        asker.start(self._rate)
+        deployment, ledger = self._deployment, self._ledger
+        threading.Thread(target=_listen, args=(deployment.cloud, ledger), name="callbacks", daemon=True).start()
+        sampler = Sampler(deployment.snapds, deployment.redis.port)
+        generator = LoadGenerator(
+            deployment.redis.port, ledger, list(CAMERAS), deployment.cloud.endpoints.callback_url, self._seed
+        )
+        generator.start(self._rate)
         self._break()
-        asker.stop()
+        generator.stop()
         healed = time.monotonic()
-        pending = self._settle(asker, healed)
+        pending = self._settle(generator, healed)
         settled = time.monotonic() - healed
         self._read_keys()
-        afterwards = self._last_round(asker)
-        idle, growth = self._watch_idle(), gauge.growth()
-        gauge.stop()
-        deliveries = gauge.redelivered
+        afterwards = self._last_round(generator)
+        idle, growth = self._watch_idle(), sampler.growth()
+        sampler.stop()
+        deliveries = sampler.redelivered
         return Outcome(
             seed=self._seed,
             seconds=self._seconds,
-            tally=ledger.tally(),
+            totals=ledger.totals(),
             faults=dict(Counter(fault.name for fault in self._faults)),
-            resent=asker.repeats,
+            resent=generator.repeats,
             pending=pending,
             settled=settled,
             redelivered=len(deliveries),
@@ -78,7 +80,7 @@ class Chaos:
             afterwards=afterwards,
             growth=growth,
             idle=[self._end(one) for one in idle],
-            ended={unit.name: unit.ended for unit in rig.units.values() if unit.ended},
+            ended={process.name: process.ended for process in deployment.processes.values() if process.ended},
         )
 
     def _break(self) -> None:
@@ -91,10 +93,10 @@ class Chaos:
             while (now := time.monotonic() - began) < due:
                 self._tick(f"{now:3.0f} s", going)
             if begins:
-                self._rig.begin(fault)
+                self._deployment.begin(fault)
                 going[fault.target] = fault
             else:
-                self._rig.end(fault)
+                self._deployment.end(fault)
                 going.pop(fault.target, None)
                 if fault.may_repeat:
                     self._ledger.disturbed(began + fault.at, time.monotonic())
@@ -102,19 +104,19 @@ class Chaos:
             self._tick(f"{now:3.0f} s", going)
 
     def _tick(self, when: str, going: dict[str, Fault]) -> None:
-        self._rig.tend()
+        self._deployment.tend()
         if not self._quiet:
             asked, called = self._ledger.counts
             faults = ", ".join(f"{fault.target} {fault.kind}" for fault in going.values())
             line(f"{when}  asked {asked}  called back {called}  {faults}")
         time.sleep(TICK)
 
-    def _settle(self, asker: Asker, healed: float) -> int:
+    def _settle(self, generator: LoadGenerator, healed: float) -> int:
         """Waits until nothing is in the stream that is not acknowledged; how much there still is, at the end."""
         while True:
             spent = time.monotonic() - healed
             left = self._unacknowledged()
-            if asker.done and (left == 0 or (left is not None and spent > PATIENCE)):
+            if generator.done and (left == 0 or (left is not None and spent > PATIENCE)):
                 return left or 0
             if spent > 2 * PATIENCE:
                 raise BenchmarkError("Redis is healed and does not answer")
@@ -143,41 +145,41 @@ class Chaos:
         for _, fields in letters:
             self._ledger.dead(fields.get("request_id", ""))
 
-    def _last_round(self, asker: Asker) -> tuple[int, int, float]:
+    def _last_round(self, generator: LoadGenerator) -> tuple[int, int, float]:
         """Whether the service is as good as new: how many asked, how many answered ok, seconds of the slowest."""
         ledger = Ledger()
         self._ledger.also(ledger)
         began = time.monotonic()
-        url = self._rig.outside.place.callback_url
+        url = self._deployment.cloud.endpoints.callback_url
         for number in range(LAST_ROUND):
-            ledger.asked(asker.ask(CAMERAS[number % len(CAMERAS)], url), time.monotonic())
+            ledger.asked(generator.ask(CAMERAS[number % len(CAMERAS)], url), time.monotonic())
         while ledger.unanswered() and time.monotonic() - began < LAST_PATIENCE:
             self._tick("a last round", {})
-        tally = ledger.tally()
-        return tally.asked, tally.ok, tally.latency.get("max", 0.0)
+        totals = ledger.totals()
+        return totals.asked, totals.ok, totals.latency.get("max", 0.0)
 
     def _watch_idle(self) -> list[Idle]:
-        before = {unit.name: unit.usage() for unit in self._rig.snapds}
+        before = {process.name: process.usage() for process in self._deployment.snapds}
         until = time.monotonic() + QUIET
         while time.monotonic() < until:
             self._tick("watching who is idle", {})
         found = []
-        for unit in self._rig.snapds:
-            early, late = before[unit.name], unit.usage()
+        for process in self._deployment.snapds:
+            early, late = before[process.name], process.usage()
             alive = early is not None and late is not None and early.pid == late.pid
             spent = late.cpu - early.cpu if early is not None and late is not None else 0.0
-            found.append(Idle(unit.name, alive, spent / QUIET, None))
+            found.append(Idle(process.name, alive, spent / QUIET, None))
         return found
 
     def _end(self, one: Idle) -> Idle:
-        return Idle(one.name, one.alive, one.cpu, self._rig.units[one.name].stop())
+        return Idle(one.name, one.alive, one.cpu, self._deployment.processes[one.name].stop())
 
 
-def _listen(outside: Outside, ledger: Ledger) -> None:
+def _listen(cloud: FaultyCloud, ledger: Ledger) -> None:
     """Enters every callback."""
     with suppress(EOFError, OSError):
         while True:
-            callback = outside.callback()
+            callback = cloud.callback()
             ledger.called_back(
                 Answer(callback.request_id, callback.status, callback.message, callback.answered_ns / 1e9)
             )
@@ -205,7 +207,7 @@ def _exit(number: int, _frame: object) -> NoReturn:
 )
 @click.option("--quiet", is_flag=True, help="No progress on the terminal.")
 def main(seconds: float, seed: int | None, rate: float, as_json: bool, logs: Path | None, quiet: bool) -> None:
-    """Break everything around snapd, and snapd itself; count whether every request got its answer.
+    """Break everything backend snapd, and snapd itself; count whether every request got its answer.
 
     Four cameras' decoders, three snapds and Redis run for real; the object store, the platform that is called
     back and the network between all of them are stand-ins. While requests come at a steady rate, a fault begins
@@ -227,8 +229,8 @@ def main(seconds: float, seed: int | None, rate: float, as_json: bool, logs: Pat
     try:
         if logs is not None:
             logs.mkdir(parents=True, exist_ok=True)
-        with Rig(logs and logs.resolve()) as rig:
-            outcome = Chaos(rig, chosen, seconds, rate, quiet=quiet).run()
+        with Deployment(logs and logs.resolve()) as deployment:
+            outcome = Chaos(deployment, chosen, seconds, rate, quiet=quiet).run()
     except BenchmarkError as error:
         raise click.ClickException(str(error)) from error
     if not quiet:

@@ -21,10 +21,10 @@ PATIENCE = 30.0
 
 
 @contextmanager
-def workplace(prefix: str) -> Iterator[Path]:
+def scratch_directory(prefix: str) -> Iterator[Path]:
     """A directory for the length of the block; after it, that and every segment of `prefix` are gone."""
     directory = Path(mkdtemp(prefix=f"{prefix}-"))
-    janitor = subprocess.Popen(
+    cleaner = subprocess.Popen(
         [sys.executable, "-m", "benchmarks.chaos.cleanup", directory, prefix],
         cwd=ROOT,
         stdin=subprocess.PIPE,
@@ -33,9 +33,9 @@ def workplace(prefix: str) -> Iterator[Path]:
     try:
         yield directory
     finally:
-        assert janitor.stdin is not None
-        janitor.stdin.close()
-        janitor.wait()
+        assert cleaner.stdin is not None
+        cleaner.stdin.close()
+        cleaner.wait()
 
 
 def clean(directory: Path, prefix: str) -> None:

@@ -1,4 +1,4 @@
-"""What lies outside an edge host: object storage, the platform, the network to them and to Redis; one process.
+"""Object storage, the platform, and the network to them and to Redis, in one process.
 
 Everything there can be made to fail, by a word down a pipe; every callback that arrives comes back by it.
 """
@@ -20,7 +20,7 @@ TIMEOUT = 30.0  # s
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class ProxiedEndpoints:
     """What a configuration needs to know. `redis`: the port by which each snapd reaches it."""
 
     redis: Mapping[str, int]
@@ -28,14 +28,14 @@ class Place:
     callback_url: str
 
 
-class Outside:
+class FaultyCloud:
     """The handle on that process. Orders come from one thread; `callback` is for another."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         if not connection.poll(TIMEOUT):
             raise BenchmarkError(f"the stand-ins are not there within {TIMEOUT:g} s")
-        self.place: Place = connection.recv()
+        self.endpoints: ProxiedEndpoints = connection.recv()
 
     def begin(self, fault: Fault) -> None:
         """From now on the fault's target has it."""
@@ -51,12 +51,12 @@ class Outside:
 
 
 @contextmanager
-def outside(redis_port: int) -> Iterator[Outside]:
+def faulty_cloud(redis_port: int) -> Iterator[FaultyCloud]:
     """It, for the length of the block."""
     ours, theirs = SPAWN.Pipe()
     with child(_serve, theirs, redis_port):
         theirs.close()
-        yield Outside(ours)
+        yield FaultyCloud(ours)
 
 
 def _serve(connection: Connection, redis_port: int) -> None:
@@ -70,9 +70,9 @@ def _serve(connection: Connection, redis_port: int) -> None:
         )
         store = {"bucket": cos.bucket, "secret_id": cos.secret_id, "secret_key": cos.secret_key}
         store |= {"scheme": "http", "domain": f"127.0.0.1:{cos_port}"}
-        place = Place(redis_links, store, f"http://127.0.0.1:{wvp_port}")
+        endpoints = ProxiedEndpoints(redis_links, store, f"http://127.0.0.1:{wvp_port}")
         with wvp.changed:  # callbacks are sent under it
-            connection.send(place)
+            connection.send(endpoints)
         while True:
             target, kind, amount = connection.recv()
             if target in servers:

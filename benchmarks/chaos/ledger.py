@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 REPEATED_SHARE = 0.01  # of all that was asked; more is wrong
-MARGIN = 2.0  # s around two answers in which what explains the second may have happened
+MARGIN = 2.0  # s backend two answers in which what explains the second may have happened
 SHOWN = 5  # ids named in a sentence
 
 
@@ -28,7 +28,7 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class Tally:
+class Totals:
     """The ledger, counted.
 
     Attributes:
@@ -134,7 +134,7 @@ class Ledger:
         with self._lock:
             return self._asked.keys() - self._callbacks.keys() - self._keys.keys() - self._dead
 
-    def tally(self) -> Tally:
+    def totals(self) -> Totals:
         """Counts everything."""
         lost = self.unanswered()
         with self._lock:
@@ -148,7 +148,7 @@ class Ledger:
                     repeated.append(request_id)
             called, kept = self._callbacks.keys(), self._keys.keys()
             strangers = [f"{name} was never asked" for name in (called | kept) - self._asked.keys()]
-            return Tally(
+            return Totals(
                 asked=len(self._asked),
                 ok=sum(answer.status == "ok" for answer in first.values()),
                 errors=dict(Counter(answer.message for answer in first.values() if answer.status != "ok")),

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from benchmarks.chaos.ledger import Tally
+from benchmarks.chaos.ledger import Totals
 from benchmarks.chaos.sampler import Growth
 
 MEMORY_GROWTH, DESCRIPTOR_GROWTH = 30.0, 32  # MB and number; what a run may add to a snapd
@@ -28,7 +28,7 @@ class Outcome:
 
     Attributes:
         faults: how many of each there were.
-        resent: how often the asker had to repeat itself.
+        resent: how often the generator had to repeat itself.
         pending: entries not acknowledged when the patience was over.
         settled: seconds from the end of the last fault until nothing was pending.
         redelivered: entries seen pending with more than one delivery.
@@ -39,7 +39,7 @@ class Outcome:
 
     seed: int
     seconds: float
-    tally: Tally
+    totals: Totals
     faults: Mapping[str, int]
     resent: int
     pending: int
@@ -54,7 +54,7 @@ class Outcome:
     @property
     def problems(self) -> list[str]:
         """What is wrong, in sentences; empty if all is well."""
-        return [*self.tally.problems, *self._unfinished(), *self._unwell(), *self._grown()]
+        return [*self.totals.problems, *self._unfinished(), *self._unwell(), *self._grown()]
 
     def _unfinished(self) -> Iterator[str]:
         if self.pending:
@@ -83,25 +83,25 @@ class Outcome:
 
     def to_json(self) -> dict[str, Any]:
         """As ``--json`` shows it."""
-        return asdict(self) | {"tally": self.tally.to_json(), "problems": self.problems}
+        return asdict(self) | {"totals": self.totals.to_json(), "problems": self.problems}
 
 
 def render(outcome: Outcome) -> str:
     """The outcome as a table, and a sentence at the end."""
-    tally = outcome.tally
+    totals = outcome.totals
     asked, answered, slowest = outcome.afterwards
     rows: list[tuple[str, str]] = [
-        ("asked", f"{tally.asked}, repeated to Redis {outcome.resent} times"),
-        ("answered ok", str(tally.ok)),
-        *((f"answered {message}", str(count)) for message, count in sorted(tally.errors.items())),
-        ("by callback", str(tally.by_callback)),
-        ("by key", str(tally.by_key)),
-        ("by both, the same", str(tally.by_both)),
-        ("answered twice", f"{len(tally.repeated)}, without a reason {len(tally.unexplained)}"),
-        ("lost", str(len(tally.lost))),
-        ("dead-lettered", f"{len(tally.dead)} without an answer"),
+        ("asked", f"{totals.asked}, repeated to Redis {outcome.resent} times"),
+        ("answered ok", str(totals.ok)),
+        *((f"answered {message}", str(count)) for message, count in sorted(totals.errors.items())),
+        ("by callback", str(totals.by_callback)),
+        ("by key", str(totals.by_key)),
+        ("by both, the same", str(totals.by_both)),
+        ("answered twice", f"{len(totals.repeated)}, without a reason {len(totals.unexplained)}"),
+        ("lost", str(len(totals.lost))),
+        ("dead-lettered", f"{len(totals.dead)} without an answer"),
         ("delivered again", f"{outcome.redelivered} seen, one at most {outcome.deliveries} times"),
-        ("latency", ", ".join(f"{name} {value:.2f} s" for name, value in tally.latency.items())),
+        ("latency", ", ".join(f"{name} {value:.2f} s" for name, value in totals.latency.items())),
         ("settled", f"{outcome.settled:.1f} s after the last fault, {outcome.pending} pending"),
         ("a last round", f"{answered} of {asked} ok, the slowest in {slowest:.2f} s"),
         *((one.name, f"alive, {one.cpu:.1%} of a core" if one.alive else "DOWN") for one in outcome.idle),

@@ -9,8 +9,8 @@ from typing import Any
 
 import redis
 
-from benchmarks.chaos.asker import STREAM, client
-from benchmarks.chaos.unit import Unit, Usage
+from benchmarks.chaos.kept_process import KeptProcess, Usage
+from benchmarks.chaos.load_generator import STREAM, client
 
 GROUP, DEAD = "edge_snap_group", "edge_snap_dead"
 INTERVAL = 0.5  # s
@@ -31,14 +31,14 @@ class Growth:
     late: Usage
 
 
-class Gauge:
+class Sampler:
     """A thread that looks, until `stop`."""
 
-    def __init__(self, units: Sequence[Unit], redis_port: int) -> None:
-        self._units = units
+    def __init__(self, processes: Sequence[KeptProcess], redis_port: int) -> None:
+        self._processes = processes
         self._client = client(redis_port)
         self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="gauge", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="sampler", daemon=True)
         self._born: dict[int, tuple[float, float]] = {}
         self._early: dict[int, tuple[float, Usage]] = {}
         self._deliveries: dict[str, int] = {}
@@ -59,18 +59,18 @@ class Gauge:
         """Every snapd that runs and has been seen for long enough."""
         now = time.monotonic()
         found = []
-        for unit in self._units:
-            late = unit.usage()
+        for process in self._processes:
+            late = process.usage()
             if late is not None and late.pid in self._early:
                 since, early = self._early[late.pid]
-                found.append(Growth(unit.name, late.pid, now - since, early, late))
+                found.append(Growth(process.name, late.pid, now - since, early, late))
         return found
 
     def _run(self) -> None:
         while not self._stopped.wait(INTERVAL):
             now = time.monotonic()
-            for unit in self._units:
-                usage = unit.usage()
+            for process in self._processes:
+                usage = process.usage()
                 if usage is None or usage.threads < WORKING:
                     continue  # it starts, or was stopped while it did
                 born, spent = self._born.setdefault(usage.pid, (now, usage.cpu))

@@ -13,17 +13,17 @@ from typing import Any
 
 import redis
 
-from benchmarks.measures.baseline_steps import QUALITY, Handover, Laps
-from benchmarks.measures.cloud import Place
+from benchmarks.measures.baseline_script import QUALITY, StageTimes, UploadAndCallback
+from benchmarks.measures.cloud import Endpoints
 from benchmarks.measures.process import SPAWN, BenchmarkError, child
 from benchmarks.measures.stages import ENCODE, QUEUED, WAITING, Stages
 
-STREAM = GROUP = CONSUMER = "older"
+STREAM = GROUP = CONSUMER = "threaded"
 STARTING = 20.0  # s
 BLOCK = 1000  # ms
 
 
-class Older:
+class ThreadedService:
     """The benchmark's handle on that process; requests for it go to `STREAM`.
 
     Attributes:
@@ -45,15 +45,15 @@ class Older:
 
 
 @contextmanager
-def older(url: str, redis_url: str, place: Place) -> Iterator[Older]:
+def threaded_service(url: str, redis_url: str, endpoints: Endpoints) -> Iterator[ThreadedService]:
     """Such a process, for one camera, for the length of the block."""
     ours, theirs = SPAWN.Pipe()
-    with child(_serve, url, redis_url, place, theirs):
+    with child(_serve, url, redis_url, endpoints, theirs):
         theirs.close()
-        yield Older(ours)
+        yield ThreadedService(ours)
 
 
-class Camera:
+class CameraThread:
     """A thread that keeps a copy of the newest frame."""
 
     def __init__(self, url: str) -> None:
@@ -81,10 +81,10 @@ class Camera:
             self.first.set()
 
 
-def _serve(url: str, redis_url: str, place: Place, connection: Connection) -> None:
+def _serve(url: str, redis_url: str, endpoints: Endpoints, connection: Connection) -> None:
     import cv2
 
-    camera, handover = Camera(url), Handover(place)
+    camera, handover = CameraThread(url), UploadAndCallback(endpoints)
     client = redis.Redis.from_url(redis_url, decode_responses=True)
     client.xgroup_create(STREAM, GROUP, id="0", mkstream=True)
     camera.first.wait()
@@ -93,11 +93,11 @@ def _serve(url: str, redis_url: str, place: Place, connection: Connection) -> No
         answer: Any = client.xreadgroup(GROUP, CONSUMER, {STREAM: ">"}, count=1, block=BLOCK)
         for entry, fields in answer[0][1] if answer else ():
             queued = (time.monotonic_ns() - int(fields["sent_ns"])) / 1e6
-            laps = Laps()
+            times = StageTimes()
             frame = camera.newest()
-            laps.end(WAITING)
+            times.end(WAITING)
             jpeg = cv2.imencode(".jpg", frame, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1].tobytes()
-            laps.end(ENCODE)
-            handover.give(fields["request_id"], fields["camera_code"], jpeg, laps)
+            times.end(ENCODE)
+            handover.give(fields["request_id"], fields["camera_code"], jpeg, times)
             client.xack(STREAM, GROUP, entry)
-            connection.send((fields["request_id"], {QUEUED: queued, **laps.stages}))
+            connection.send((fields["request_id"], {QUEUED: queued, **times.stages}))

@@ -34,7 +34,7 @@ class Callback:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Endpoints:
     """Where the cloud is, and as whom to log in."""
 
     domain: str
@@ -49,7 +49,7 @@ class Cloud:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self.place = self._receive(Place, "the cloud is not there")
+        self.endpoints = self._receive(Endpoints, "the cloud is not there")
 
     def delay(self, upload: float, callback: float) -> None:
         """Adds seconds to each from now on."""
@@ -118,6 +118,6 @@ class Platform(WvpServer):
 
 def _serve(connection: Connection) -> None:
     with Bucket() as bucket, Platform(connection) as platform:
-        connection.send(Place(bucket.domain, bucket.bucket, bucket.secret_id, bucket.secret_key, platform.url))
+        connection.send(Endpoints(bucket.domain, bucket.bucket, bucket.secret_id, bucket.secret_key, platform.url))
         while True:
             bucket.delay, platform.delay = connection.recv()

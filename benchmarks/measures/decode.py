@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from benchmarks.measures import baseline_loops as loops
-from benchmarks.measures import video
+from benchmarks.measures import baseline_loops, video
+from benchmarks.measures.cpu_meter import CpuMeter
 from benchmarks.measures.host import Camera, Host
-from benchmarks.measures.meter import Meter
 from benchmarks.measures.process import BenchmarkError, has_mapped, memory
 from benchmarks.measures.progress import rounds, wait
 from benchmarks.measures.table import Figure, Report, Target
@@ -87,7 +86,7 @@ def run(seconds: float) -> Report:
                 found, note = _round(host, comparisons, seconds, f"{video.NAMES[codec]}, round {number}")
                 figures += found
                 notes.append(note)
-    if not loops.available("ffmpeg"):
+    if not baseline_loops.available("ffmpeg"):
         notes.append("ffmpeg is not installed here: nothing stands for the way that pipes raw frames from it")
     notes.append("every frame of the footage is referred to by another, so that fps:5 can leave out no decoding")
     notes.append(
@@ -103,7 +102,7 @@ def run(seconds: float) -> Report:
 
 
 def _round(host: Host, comparisons: tuple[Comparison, ...], seconds: float, name: str) -> tuple[list[Figure], str]:
-    comparisons = tuple(one for one in comparisons if loops.available(LOOPS.get(one.beside, "")))
+    comparisons = tuple(one for one in comparisons if baseline_loops.available(LOOPS.get(one.beside, "")))
     parties = dict.fromkeys(party for one in comparisons for party in (one.ours, one.beside))
     with ExitStack() as stack:
         codes = {party: CAMERAS[party].code for party in parties if party in CAMERAS}
@@ -113,7 +112,7 @@ def _round(host: Host, comparisons: tuple[Comparison, ...], seconds: float, name
         pids = {party: decoders[code] for party, code in codes.items()}
         pids |= {party: others[way] for party, way in ways.items()}
         wait(f"{name}: all settle", SETTLING)
-        meter = Meter({party: [pid] for party, pid in pids.items()} | {"server": [host.server]})
+        meter = CpuMeter({party: [pid] for party, pid in pids.items()} | {"server": [host.server]})
         if ASKED in parties:
             _ask(host, f"{name}: {len(parties)} at once", max(seconds, ASKED_EVERY))
         else:

@@ -13,8 +13,8 @@ from typing import Self
 from benchmarks.measures import baseline_loops as loops
 from benchmarks.measures import video
 from benchmarks.measures.process import command, shielded, wait_until
-from framesrv.segment import mapping as segment
-from framesrv.segment import status
+from framesrv import CameraStatus, camera_status
+from framesrv.segment.mapping import Segment
 from tests.support.footage import Codec
 from tests.support.processes import write_config
 from tests.support.rtsp import RtspServer
@@ -64,7 +64,7 @@ class Host:
     ) -> None:
         self._rtsp.stop()
         for camera in self.cameras:
-            segment.remove(self.prefix, camera.code)
+            Segment.remove_abandoned(self.prefix, camera.code)
 
     @property
     def url(self) -> str:
@@ -81,9 +81,9 @@ class Host:
         """Of the RTSP server."""
         return self._rtsp.port
 
-    def status(self, code: str) -> status.CameraStatus:
+    def status(self, code: str) -> CameraStatus:
         """How a camera does."""
-        return status.camera(self.prefix, code)
+        return camera_status(self.prefix, code)
 
     def stall(self) -> None:
         """Has every stream stop, all connections open."""

@@ -17,14 +17,14 @@ from types import TracebackType
 from typing import Self
 
 from benchmarks.measures import video
+from benchmarks.measures.backend import Backend
+from benchmarks.measures.cpu_meter import CpuMeter
 from benchmarks.measures.host import Host
-from benchmarks.measures.meter import Meter
 from benchmarks.measures.process import BenchmarkError, Memory, memory
 from benchmarks.measures.progress import bar, rounds, wait
-from benchmarks.measures.requester import Surroundings
 from benchmarks.measures.stages import Samples
-from framesrv.segment.layout import segment_name
-from framesrv.segment.mapping import SHM, Segment
+from framesrv.segment.file import segment_path
+from framesrv.segment.mapping import Segment
 
 TOGETHER = 4 * len(os.sched_getaffinity(0))  # decoders started at a time
 SETTLING = 2.0  # s from when all run until they are measured
@@ -38,7 +38,7 @@ SLOWEST = 1000.0  # ms, p99 of snapshots
 
 
 @dataclass(frozen=True, slots=True)
-class Counters:
+class FrameCounters:
     """What a camera's header counts."""
 
     frames: int
@@ -72,14 +72,14 @@ class Load:
 
     Args:
         host: whose cameras all have the same policy.
-        around: where requests for snapshots go, to a snapd that runs.
+        backend: where requests for snapshots go, to a snapd that runs.
         fps: frames that a decoder of that policy publishes each second.
         name: of the policy, for the progress bar.
     """
 
-    def __init__(self, host: Host, around: Surroundings, fps: float, name: str) -> None:
+    def __init__(self, host: Host, backend: Backend, fps: float, name: str) -> None:
         self._host = host
-        self._around = around
+        self._backend = backend
         self._fps = fps
         self._name = name
         self._codes = [camera.code for camera in host.cameras]
@@ -124,7 +124,7 @@ class Load:
         """
         pids = self.pids
         before = {code: self._counters(code) for code in pids}
-        meter = Meter({"decoders": pids.values(), "server": [self._host.server]})
+        meter = CpuMeter({"decoders": pids.values(), "server": [self._host.server]})
         snapshots, failures = self._ask(f"{self._name}: {len(pids)} cameras", seconds, rate)
         shares, busy, spent = meter.shares(), meter.busy, meter.seconds
         after = {code: self._counters(code) for code in pids}
@@ -142,7 +142,7 @@ class Load:
 
     def _ask(self, label: str, seconds: float, rate: float) -> tuple[Samples, list[str]]:
         """Asks over and over; returns with the last answer."""
-        cloud, codes = self._around.cloud, cycle(self.pids)
+        cloud, codes = self._backend.cloud, cycle(self.pids)
         samples, failures = Samples(), list[str]()
         sent: dict[str, int] = {}
 
@@ -158,7 +158,7 @@ class Load:
         for _ in rounds(label, seconds):
             if rate and time.monotonic() >= due and time.monotonic() - began < seconds:
                 now = time.monotonic_ns()
-                sent[self._around.queue.send(next(codes))[0]] = now
+                sent[self._backend.requester.send(next(codes))[0]] = now
                 due += 1 / rate
             time.sleep(TICK)
             hear()
@@ -170,15 +170,15 @@ class Load:
             hear()
         return samples, failures
 
-    def _counters(self, code: str) -> Counters:
-        segment = Segment.attach(f"{SHM}/{segment_name(self._host.prefix, code)}")
+    def _counters(self, code: str) -> FrameCounters:
+        segment = Segment.attach(segment_path(self._host.prefix, code))
         try:
             header = segment.header
-            return Counters(int(header["seq"][0]), int(header["bytes"][0]), int(header["dropped"][0]))
+            return FrameCounters(int(header["seq"][0]), int(header["bytes"][0]), int(header["dropped"][0]))
         finally:
             segment.close()
 
-    def _lost(self, before: dict[str, Counters], after: dict[str, Counters], seconds: float) -> list[str]:
+    def _lost(self, before: dict[str, FrameCounters], after: dict[str, FrameCounters], seconds: float) -> list[str]:
         """What was not published, taken in or was dropped."""
         found = []
         frames = {code: after[code].frames - before[code].frames for code in after}

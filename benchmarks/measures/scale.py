@@ -11,13 +11,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from benchmarks.measures import video
+from benchmarks.measures.backend import Backend, open_backend
 from benchmarks.measures.charts import Lines
+from benchmarks.measures.cpu_meter import CpuMeter
 from benchmarks.measures.host import Camera, Host
 from benchmarks.measures.load import SHARE, SLOWEST, Load, Trial
-from benchmarks.measures.meter import Meter
 from benchmarks.measures.process import BenchmarkError, Memory, memory
 from benchmarks.measures.progress import wait
-from benchmarks.measures.requester import Surroundings, surroundings
 from benchmarks.measures.table import Figure, Report, Target
 
 CORES = len(os.sched_getaffinity(0))
@@ -33,7 +33,7 @@ LEAST = 100  # idle cameras on demand, which two cores should carry
 
 
 @dataclass(frozen=True, slots=True)
-class Policy:
+class PolicyCase:
     """A decode policy.
 
     Attributes:
@@ -52,10 +52,10 @@ class Policy:
 
 
 POLICIES = (
-    Policy("all", video.FPS),
-    Policy("fps:5", 5),
-    Policy("keyframes", video.FPS / video.GOP, max_age=2.0 * video.GOP / video.FPS),
-    Policy("demand", 0, rate=1.0, longer=3.0),
+    PolicyCase("all", video.FPS),
+    PolicyCase("fps:5", 5),
+    PolicyCase("keyframes", video.FPS / video.GOP, max_age=2.0 * video.GOP / video.FPS),
+    PolicyCase("demand", 0, rate=1.0, longer=3.0),
 )
 
 
@@ -71,10 +71,10 @@ class Cost:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class Capacity:
     """What was found for a policy; `trials` in the order they were made."""
 
-    policy: Policy
+    policy: PolicyCase
     cost: Cost
     trials: list[Trial]
     reasons: list[str]
@@ -91,8 +91,8 @@ def run(seconds: float) -> Report:
     for policy in POLICIES:
         with ExitStack() as stack:
             directory = Path(stack.enter_context(TemporaryDirectory(prefix="framesrv-benchmark-")))
-            around = stack.enter_context(surroundings(directory))
-            found.append(_policy(policy, around, directory, seconds * WINDOW))
+            backend = stack.enter_context(open_backend(directory))
+            found.append(_policy(policy, backend, directory, seconds * WINDOW))
     return Report(
         "scale: cameras of 1920x1080 at 25/s, H.264 4 Mb/s, that this machine carries, the RTSP server on its cores",
         [figure for one in found for figure in _figures(one)],
@@ -114,25 +114,25 @@ def run(seconds: float) -> Report:
     )
 
 
-def _policy(policy: Policy, around: Surroundings, directory: Path, seconds: float) -> Found:
+def _policy(policy: PolicyCase, backend: Backend, directory: Path, seconds: float) -> Capacity:
     cameras = [Camera(f"camera{number}", policy.decode) for number in range(1, MOST + 1)]
-    sections = {**around.sections, "snapshot": {"max_age": policy.max_age}}
+    sections = {**backend.sections, "snapshot": {"max_age": policy.max_age}}
     with (
         Host(directory, cameras, sections=sections) as host,
-        Load(host, around, policy.fps, policy.decode) as load,
+        Load(host, backend, policy.fps, policy.decode) as load,
         host.snapd(WORKERS),
     ):
         load.resize(FEW)
         cost = _cost(host, load, policy, seconds)
         trials, reasons = _search(load, _guess(cost), seconds * policy.longer, policy.rate)
-    return Found(policy, cost, trials, reasons)
+    return Capacity(policy, cost, trials, reasons)
 
 
-def _cost(host: Host, load: Load, policy: Policy, seconds: float) -> Cost:
+def _cost(host: Host, load: Load, policy: PolicyCase, seconds: float) -> Cost:
     with host.loops("pyav") as loops:
         loop = loops["pyav"]
         pids = load.pids.values()
-        meter = Meter({"cameras": pids, "server": [host.server], "loop": [loop]})
+        meter = CpuMeter({"cameras": pids, "server": [host.server], "loop": [loop]})
         wait(f"{policy.decode}: {FEW} cameras and a bare PyAV loop", seconds)
         shares = meter.shares()
         memories = [memory(pid) for pid in pids]
@@ -176,7 +176,7 @@ def _search(load: Load, first: int, seconds: float, rate: float) -> tuple[list[T
     return trials, reasons
 
 
-def _figures(found: Found) -> list[Figure]:
+def _figures(found: Capacity) -> list[Figure]:
     name, cost, best = found.policy.decode, found.cost, found.best
     idle = name == "demand"
     figures = [
@@ -203,7 +203,7 @@ def _figures(found: Found) -> list[Figure]:
     ]
 
 
-def _notes(found: Found) -> list[str]:
+def _notes(found: Capacity) -> list[str]:
     name, best, notes = found.policy.decode, found.best, []
     if best:
         share = best.server / (best.server + best.decoders) * 100
@@ -218,6 +218,6 @@ def _notes(found: Found) -> list[str]:
     return notes + [f"{name}, {reason}" for reason in found.reasons]
 
 
-def _points(found: Found) -> list[tuple[float, float]]:
+def _points(found: Capacity) -> list[tuple[float, float]]:
     few = (FEW, found.cost.camera * FEW)
     return [few, *((trial.cameras, trial.decoders) for trial in found.trials)]

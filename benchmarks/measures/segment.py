@@ -23,9 +23,9 @@ from benchmarks.measures.progress import rounds
 from benchmarks.measures.table import Figure, Report, Target
 from benchmarks.measures.times import MS, US, Times
 from framesrv import FrameReader, FrameUnavailableError, FrameWriter, Stamp
-from framesrv.segment import mapping as segment
-from framesrv.segment.frame import Pixels
-from framesrv.segment.layout import NEWEST_OFFSET, SLOT_BYTE, segment_name
+from framesrv.segment.file import SHM_DIRECTORY, segment_path
+from framesrv.segment.layout import OFFSETS, SLOT_BYTE, Pixels
+from framesrv.segment.mapping import Segment
 
 CODE = "camera"
 READERS = 4
@@ -48,7 +48,7 @@ def run(seconds: float) -> Report:
             figures += written
             notes.append(note)
     finally:
-        segment.remove(prefix, CODE)
+        Segment.remove_abandoned(prefix, CODE)
     return Report("segment: 1920x1080, yuv420p", figures, notes)
 
 
@@ -61,7 +61,7 @@ def _writer(prefix: str, slots: int = 2) -> FrameWriter:
 
 def _take(prefix: str, planes: tuple[Pixels, ...], seconds: float) -> list[Figure]:
     ours, bare = Times(), Times()
-    with _writer(prefix) as writer, FrameReader(CODE, prefix=prefix) as reader, _by_hand(prefix) as hand:
+    with _writer(prefix) as writer, FrameReader(CODE, prefix=prefix) as reader, _bare_reader(prefix) as hand:
         words, planes_of = hand.words, hand.planes
         for _ in rounds("take the newest frame", seconds):
             writer.write(planes)
@@ -72,7 +72,7 @@ def _take(prefix: str, planes: tuple[Pixels, ...], seconds: float) -> list[Figur
                 ours.add(time.perf_counter_ns() - began)
             for _ in range(BLOCK):
                 began = time.perf_counter_ns()
-                slot = words[NEWEST_OFFSET // 4]
+                slot = words[OFFSETS["newest"] // 4]
                 fcntl.fcntl(hand.fd, fcntl.F_OFD_SETLK, hand.pins[slot])
                 _ = planes_of[slot]
                 fcntl.fcntl(hand.fd, fcntl.F_OFD_SETLK, hand.unpins[slot])
@@ -81,7 +81,7 @@ def _take(prefix: str, planes: tuple[Pixels, ...], seconds: float) -> list[Figur
 
 
 @dataclass(frozen=True, slots=True)
-class ByHand:
+class BareReader:
     """A segment as a reader without this package would have it, with all that can be made beforehand."""
 
     fd: int
@@ -92,15 +92,15 @@ class ByHand:
 
 
 @contextmanager
-def _by_hand(prefix: str) -> Iterator[ByHand]:
-    fd = os.open(f"{segment.SHM}/{segment_name(prefix, CODE)}", os.O_RDONLY)
+def _bare_reader(prefix: str) -> Iterator[BareReader]:
+    fd = os.open(segment_path(prefix, CODE), os.O_RDONLY)
     try:
         memory = memoryview(mmap.mmap(fd, 0, mmap.MAP_SHARED, mmap.PROT_READ))
         pins, unpins = (
             [struct.pack("hhqqi4x", kind, os.SEEK_SET, SLOT_BYTE + slot, 1, 0) for slot in range(2)]
             for kind in (fcntl.F_RDLCK, fcntl.F_UNLCK)
         )
-        yield ByHand(fd, memory.cast("I"), [memory, memory], pins, unpins)
+        yield BareReader(fd, memory.cast("I"), [memory, memory], pins, unpins)
     finally:
         os.close(fd)
 
@@ -113,7 +113,7 @@ def _wake(prefix: str, rate: int, seconds: float) -> list[Figure]:
     ours, by_futex, by_pipe = Times(), Times(), Times()
     receiving, sending = SPAWN.Pipe(duplex=False)
     with ExitStack() as stack:
-        word = Path(stack.enter_context(TemporaryDirectory(prefix=prefix, dir=segment.SHM)), "word")
+        word = Path(stack.enter_context(TemporaryDirectory(prefix=prefix, dir=SHM_DIRECTORY)), "word")
         pings = ((FutexPing(word), by_futex), (PipePing(receiving), by_pipe))
         stack.enter_context(child(_publish_and_ping, prefix, rate, word, sending))
         reader = stack.enter_context(FrameReader(CODE, prefix=prefix))
@@ -129,7 +129,7 @@ def _wake(prefix: str, rate: int, seconds: float) -> list[Figure]:
                         times.add(spent)
         except FrameUnavailableError as error:
             raise BenchmarkError(str(error)) from error
-    segment.remove(prefix, CODE)
+    Segment.remove_abandoned(prefix, CODE)
     name = f"publish until a reader has it, {rate}/s"
     by_pipe_too = _pair(name, ours, by_pipe, "µs", "16 bytes through a pipe")[:1]
     return [*_pair(name, ours, by_futex, "µs", "bare futex", median=Target("value", 100)), *by_pipe_too]

@@ -13,14 +13,13 @@ from itertools import cycle, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from benchmarks.measures import baseline_loops as loops
-from benchmarks.measures import baseline_threads as older
-from benchmarks.measures.baseline_steps import ByFfmpeg, ByHand
+from benchmarks.measures import baseline_loops, baseline_threads
+from benchmarks.measures.backend import Backend, open_backend
+from benchmarks.measures.baseline_script import FfmpegPerPicture, ScriptBaseline
 from benchmarks.measures.charts import Bars
 from benchmarks.measures.host import Camera, Host
 from benchmarks.measures.process import wait_until
 from benchmarks.measures.progress import bar, rounds
-from benchmarks.measures.requester import Surroundings, surroundings
 from benchmarks.measures.stages import (
     CALLBACK,
     CONVERT,
@@ -51,17 +50,17 @@ AT_LEAST = 5  # rounds
 def run(seconds: float) -> Report:
     with ExitStack() as stack:
         directory = Path(stack.enter_context(TemporaryDirectory(prefix="framesrv-benchmark-")))
-        around = stack.enter_context(surroundings(directory))
+        backend = stack.enter_context(open_backend(directory))
         cameras = [*map(Camera, CAMERAS), *(Camera(code, "demand") for code in IDLE)]
-        host = stack.enter_context(Host(directory, cameras, sections=around.sections))
-        by_hand = stack.enter_context(ByHand(host, around.cloud.place, around.client))
+        host = stack.enter_context(Host(directory, cameras, sections=backend.sections))
+        script = stack.enter_context(ScriptBaseline(host, backend.cloud.endpoints, backend.client))
 
         with host.decoders(CAMERAS[0]):
-            ours, hand, threads = _in_turns(host, around, by_hand, seconds)
-        idle = _idle(host, around, seconds)
-        started = _by_ffmpeg(host, around, seconds) if loops.available("ffmpeg") else None
+            ours, hand, threads = _in_turns(host, backend, script, seconds)
+        idle = _idle(host, backend, seconds)
+        started = _by_ffmpeg(host, backend, seconds) if baseline_loops.available("ffmpeg") else None
         with host.decoders(*CAMERAS):
-            throughput = _throughput(host, around, by_hand)
+            throughput = _throughput(host, backend, script)
     figures = _beside("request to callback", ours, "the same steps by hand", hand, Target("ratio", 1.5))
     figures += _beside("request to callback", ours, "one process, in threads", threads)
     for stage in (QUEUED, WAITING, CONVERT, ENCODE, UPLOAD, CALLBACK):
@@ -97,48 +96,50 @@ def _notes(ours: Samples, hand: Samples, threads: Samples, idle: Samples, starte
     return [*notes, f"{len(started)} times an ffmpeg; with fewer than 100 requests, p99 lies near the slowest"]
 
 
-def _in_turns(host: Host, around: Surroundings, by_hand: ByHand, seconds: float) -> tuple[Samples, Samples, Samples]:
-    """In turns, a block of requests to snapd, a block by hand, a block to the process that does all in threads."""
+def _in_turns(
+    host: Host, backend: Backend, script: ScriptBaseline, seconds: float
+) -> tuple[Samples, Samples, Samples]:
+    """In turns, a block of requests to snapd, a block by a script, a block to the process that does all in threads."""
     code = CAMERAS[0]
     ours, hand, threads = Samples(), Samples(), Samples()
     with (
         host.snapd(WORKERS[0]) as log,
-        older.older(host.url, around.redis_url, around.cloud.place) as other,
+        baseline_threads.threaded_service(host.url, backend.redis_url, backend.cloud.endpoints) as other,
     ):
         ways: list[tuple[Callable[[], str], Samples]] = [
-            (lambda: around.queue.send(code)[0], ours),
-            (lambda: by_hand.serve(code), hand),
-            (lambda: around.queue.send(code, stream=older.STREAM)[0], threads),
+            (lambda: backend.requester.send(code)[0], ours),
+            (lambda: script.serve(code), hand),
+            (lambda: backend.requester.send(code, stream=baseline_threads.STREAM)[0], threads),
         ]
         for serve, _ in ways:  # connections are made, modules imported
             for _ in range(BLOCK):
                 serve()
-                around.cloud.callback()
+                backend.cloud.callback()
         for _ in rounds("request to callback", seconds * len(ways), AT_LEAST):
             for serve, samples in ways:
                 for _ in range(BLOCK):
                     time.sleep(random.uniform(0, LONGEST_PAUSE))
-                    _measure(serve, samples, around)
+                    _measure(serve, samples, backend)
             other.hear()
     ours.went(read_log(log))
-    hand.went(by_hand.stages)
+    hand.went(script.stages)
     threads.went(other.stages)
     return ours, hand, threads
 
 
-def _idle(host: Host, around: Surroundings, seconds: float) -> Samples:
+def _idle(host: Host, backend: Backend, seconds: float) -> Samples:
     """Requests for cameras on demand that nobody has looked at lately."""
     samples = Samples()
     with host.decoders(*IDLE), host.snapd(WORKERS[0]) as log:
-        around.queue.send(*IDLE)
+        backend.requester.send(*IDLE)
         for _ in IDLE:  # all work
-            around.cloud.callback()
+            backend.cloud.callback()
         codes = cycle(IDLE)
         for _ in rounds("request to callback, idle cameras", seconds * 2, AT_LEAST):
             code = next(codes)
             wait_until(lambda code=code: _is_idle(host, code), f"{code} idle")  # type: ignore[misc]
             time.sleep(random.uniform(0, LONGEST_PAUSE))
-            _measure(lambda code=code: around.queue.send(code)[0], samples, around)  # type: ignore[misc]
+            _measure(lambda code=code: backend.requester.send(code)[0], samples, backend)  # type: ignore[misc]
     samples.went(read_log(log))
     return samples
 
@@ -149,19 +150,19 @@ def _is_idle(host: Host, code: str) -> bool:
     return not status.fps and (status.age_s is None or status.age_s > STALE)
 
 
-def _by_ffmpeg(host: Host, around: Surroundings, seconds: float) -> Samples:
+def _by_ffmpeg(host: Host, backend: Backend, seconds: float) -> Samples:
     samples = Samples()
-    with ByFfmpeg(host, around.cloud.place, around.client) as started:
+    with FfmpegPerPicture(host, backend.cloud.endpoints, backend.client) as started:
         for _ in rounds("request to callback, an ffmpeg for each", seconds, AT_LEAST):
-            _measure(lambda: started.serve(CAMERAS[0]), samples, around)
+            _measure(lambda: started.serve(CAMERAS[0]), samples, backend)
     samples.went(started.stages)
     return samples
 
 
-def _measure(serve: Callable[[], str], samples: Samples, around: Surroundings) -> None:
+def _measure(serve: Callable[[], str], samples: Samples, backend: Backend) -> None:
     began = time.monotonic_ns()
     name = serve()
-    samples.took(name, (around.cloud.callback().answered_ns - began) / 1e6)
+    samples.took(name, (backend.cloud.callback().answered_ns - began) / 1e6)
 
 
 def _beside(name: str, ours: Samples, beside: str, theirs: Samples, median: Target | None = None) -> list[Figure]:
@@ -191,20 +192,20 @@ def _bars(name: str, title: str, ways: dict[str, Samples]) -> Bars:
     return Bars(name, f"{title}, from request to callback", "ms", [label for label, _ in bars], parts)
 
 
-def _throughput(host: Host, around: Surroundings, by_hand: ByHand) -> list[Figure]:
-    far = around.cloud
+def _throughput(host: Host, backend: Backend, script: ScriptBaseline) -> list[Figure]:
+    far = backend.cloud
     far.delay(UPLOAD_DELAY, CALLBACK_DELAY)
     began = ended = time.monotonic_ns()
     with bar("requests a second, one at a time") as show:
         for number, code in enumerate(islice(cycle(CAMERAS), SAMPLE)):
-            by_hand.serve(code)
+            script.serve(code)
             ended = far.callback().answered_ns
             show((number + 1) / SAMPLE)
     single = SAMPLE / (ended - began) * 1e9
     rates: list[list[float]] = [[], []]
     for number in range(BURSTS):
         for workers, found in zip(WORKERS, rates, strict=True):
-            found.append(_burst(host, around, workers, f"{number + 1} of {BURSTS}"))
+            found.append(_burst(host, backend, workers, f"{number + 1} of {BURSTS}"))
     few, many = (statistics.median(found) for found in rates)
     return [
         Figure(
@@ -214,15 +215,15 @@ def _throughput(host: Host, around: Surroundings, by_hand: ByHand) -> list[Figur
     ]
 
 
-def _burst(host: Host, around: Surroundings, workers: int, which: str) -> float:
+def _burst(host: Host, backend: Backend, workers: int, which: str) -> float:
     """Requests served a second."""
-    far = around.cloud
+    far = backend.cloud
     with host.snapd(workers), bar(f"requests a second, {workers} workers, {which}") as show:
-        around.queue.send(*CAMERAS)
+        backend.requester.send(*CAMERAS)
         for _ in CAMERAS:  # it is up
             far.callback()
         began = ended = time.monotonic_ns()
-        around.queue.send(*islice(cycle(CAMERAS), BURST))
+        backend.requester.send(*islice(cycle(CAMERAS), BURST))
         for number in range(BURST):
             ended = far.callback().answered_ns
             show((number + 1) / BURST)

@@ -6,7 +6,7 @@ from pathlib import Path
 import av
 
 from framesrv.segment import colour
-from framesrv.segment.frame import Pixels
+from framesrv.segment.layout import Pixels
 from tests.support.footage import Codec, footage
 
 WIDTH, HEIGHT, FPS, GOP = 1920, 1080, 25, 50
@@ -22,7 +22,7 @@ def pictures(count: int) -> list[tuple[Pixels, ...]]:
     """The planes of its first frames."""
     with av.open(str(path())) as container:
         return [
-            tuple(plane.copy() for plane in colour.planes(frame))
+            tuple(plane.copy() for plane in colour.planes_of(frame))
             for frame in islice(container.decode(video=0), count)
         ]
 

@@ -25,7 +25,7 @@ from benchmarks.measures.progress import rounds
 from benchmarks.measures.table import Figure, Report, Target
 from benchmarks.measures.times import MS, Times
 from framesrv import FrameReader
-from framesrv.segment import mapping as segment
+from framesrv.segment.mapping import Segment
 from tests.support.processes import write_config
 from tests.support.redis_server import RedisServer
 
@@ -103,7 +103,7 @@ def _block(client: redis.Redis, far: Cloud, times: Times) -> None:
                 "request_id": name,
                 "camera_code": (CAMERA, OTHER)[number % 2],
                 "cos_path": f"snap/{name}.jpg",
-                "callback_url": far.place.callback_url,
+                "callback_url": far.endpoints.callback_url,
             },
         )
         times.add(far.callback().answered_ns - began)
@@ -112,11 +112,11 @@ def _block(client: redis.Redis, far: Cloud, times: Times) -> None:
 @contextmanager
 def _host(directory: Path, redis_url: str, far: Cloud) -> Iterator[str]:
     """Two cameras and snapd; the address of its pages."""
-    place, prefix = far.place, f"benchmark-{uuid.uuid4().hex[:8]}"
-    store = {"bucket": place.bucket, "secret_id": place.secret_id, "secret_key": place.secret_key}
+    endpoints, prefix = far.endpoints, f"benchmark-{uuid.uuid4().hex[:8]}"
+    store = {"bucket": endpoints.bucket, "secret_id": endpoints.secret_id, "secret_key": endpoints.secret_key}
     sections = {
         "redis": {"url": redis_url},
-        "store": store | {"scheme": "http", "domain": place.domain},
+        "store": store | {"scheme": "http", "domain": endpoints.domain},
         "shm": {"prefix": prefix},
         "http": {"listen": "127.0.0.1:0"},
     }
@@ -138,7 +138,7 @@ def _host(directory: Path, redis_url: str, far: Cloud) -> Iterator[str]:
             yield found[1] if found else ""
     finally:
         for code in (CAMERA, OTHER):
-            segment.remove(prefix, code)
+            Segment.remove_abandoned(prefix, code)
 
 
 def _metrics(url: str) -> dict[str, float]:

@@ -47,8 +47,8 @@ def test_nothing_is_lost_whatever_breaks() -> None:
     outcome: dict[str, Any] = json.loads(done.stdout)
     assert outcome["problems"] == []
     assert done.returncode == 0, done.stderr
-    assert outcome["counters"]["lost"] == []
-    assert outcome["counters"]["asked"] > 2000
+    assert outcome["totals"]["lost"] == []
+    assert outcome["totals"]["asked"] > 2000
     assert outcome["faults"]["redis: kill"] > 1
     assert outcome["faults"]["snapd: kill"] > 1
 
@@ -89,9 +89,9 @@ def test_faults_follow_each_other_closely_and_never_hit_a_target_that_has_one() 
 def test_request_without_an_answer_is_lost() -> None:
     ledger = asked("a", "b")
     ledger.called_back(answer("b", 11.0))
-    counters = ledger.tally()
-    assert counters.lost == ("a",)
-    assert any("1 lost: a" in problem for problem in counters.problems)
+    totals = ledger.totals()
+    assert totals.lost == ("a",)
+    assert any("1 lost: a" in problem for problem in totals.problems)
 
 
 def test_request_answered_by_callback_or_by_key_is_not_lost() -> None:
@@ -101,11 +101,11 @@ def test_request_answered_by_callback_or_by_key_is_not_lost() -> None:
     ledger.called_back(answer("c", 13.0))
     ledger.kept(answer("c", 14.0))
     ledger.dead("d")
-    counters = ledger.tally()
-    assert (counters.problems, counters.lost, counters.dead, counters.repeated) == ([], (), ("d",), ())
-    assert (counters.ok, counters.errors) == (1002, {"COS 上传失败": 1})
-    assert (counters.by_callback, counters.by_key, counters.by_both) == (1001, 1, 1)
-    assert counters.latency["max"] == 3.0
+    totals = ledger.totals()
+    assert (totals.problems, totals.lost, totals.dead, totals.repeated) == ([], (), ("d",), ())
+    assert (totals.ok, totals.errors) == (1002, {"COS 上传失败": 1})
+    assert (totals.by_callback, totals.by_key, totals.by_both) == (1001, 1, 1)
+    assert totals.latency["max"] == 3.0
 
 
 def test_second_callback_is_noticed_and_excused_only_by_what_happened_between_them() -> None:
@@ -113,16 +113,16 @@ def test_second_callback_is_noticed_and_excused_only_by_what_happened_between_th
     for name, at in (("a", 20.0), ("a", 22.0), ("b", 50.0), ("b", 52.0)):
         ledger.called_back(answer(name, at))
     ledger.disturbed(21.0, 21.0)
-    counters = ledger.tally()
-    assert (counters.repeated, counters.unexplained) == (("a", "b"), ("b",))
-    assert any("without a reason: b" in problem for problem in counters.problems)
+    totals = ledger.totals()
+    assert (totals.repeated, totals.unexplained) == (("a", "b"), ("b",))
+    assert any("without a reason: b" in problem for problem in totals.problems)
 
 
 def test_key_that_contradicts_the_callback_is_a_second_answer() -> None:
     ledger = asked("a")
     ledger.called_back(answer("a", 20.0))
     ledger.kept(answer("a", 21.0, "error", "COS 上传失败"))
-    assert ledger.tally().unexplained == ("a",)
+    assert ledger.totals().unexplained == ("a",)
 
 
 def test_too_many_repeats_are_wrong_even_with_a_reason() -> None:
@@ -132,15 +132,15 @@ def test_too_many_repeats_are_wrong_even_with_a_reason() -> None:
         ledger.called_back(answer(name, 20.0))
         ledger.called_back(answer(name, 21.0))
     ledger.disturbed(20.5, 20.5)
-    counters = ledger.tally()
-    assert counters.unexplained == ()
-    assert any("answered twice" in problem for problem in counters.problems)
+    totals = ledger.totals()
+    assert totals.unexplained == ()
+    assert any("answered twice" in problem for problem in totals.problems)
 
 
 def test_answer_that_nobody_asked_for_is_wrong() -> None:
     ledger = asked()
     ledger.called_back(answer("stranger", 1.0))
     ledger.called_back(answer("", 1.0, "bad", "not an object of strings"))
-    counters = ledger.tally()
-    assert len(counters.strange) == 2
-    assert counters.problems
+    totals = ledger.totals()
+    assert len(totals.strange) == 2
+    assert totals.problems

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from benchmarks.measures import decode, load, plot, scale, snapshot, video
+from benchmarks.measures.backend import open_backend
 from benchmarks.measures.charts import Bars, Lines
+from benchmarks.measures.cpu_meter import CpuMeter
 from benchmarks.measures.host import Camera, Host
 from benchmarks.measures.load import Trial
-from benchmarks.measures.meter import Meter
 from benchmarks.measures.process import BenchmarkError, Memory
-from benchmarks.measures.requester import surroundings
 from benchmarks.measures.stages import STAGES, Samples
 from benchmarks.measures.table import Report, render
 from tests.support.footage import Codec, footage
@@ -48,7 +48,7 @@ def in_little(monkeypatch: pytest.MonkeyPatch) -> None:
             "UPLOAD_DELAY": 0.0,
             "CALLBACK_DELAY": 0.0,
         },
-        scale: {"MOST": 2, "FEW": 1, "WINDOW": 4.0, "POLICIES": (scale.Policy("demand", 0, rate=4.0),)},
+        scale: {"MOST": 2, "FEW": 1, "WINDOW": 4.0, "POLICIES": (scale.PolicyCase("demand", 0, rate=4.0),)},
         load: {"SETTLING": 0.1},
     }
     for module, values in little.items():
@@ -103,9 +103,9 @@ def test_scale_carries_what_is_little() -> None:
 @pytest.mark.usefixtures("in_little")
 def test_cameras_whose_stream_stalls_are_not_carried(tmp_path: Path) -> None:
     with (
-        surroundings(tmp_path) as around,
+        open_backend(tmp_path) as backend,
         Host(tmp_path, [Camera("camera1"), Camera("camera2")]) as host,
-        load.Load(host, around, video.FPS, "all") as two,
+        load.Load(host, backend, video.FPS, "all") as two,
     ):
         two.resize(2)
         host.stall()
@@ -198,7 +198,7 @@ def test_plotting_without_matplotlib_says_what_to_install(tmp_path: Path) -> Non
 
 def test_a_process_that_has_ended_does_not_pass_for_cheap() -> None:
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
-        meter = Meter({"it": [process.pid]})
+        meter = CpuMeter({"it": [process.pid]})
         assert meter.shares().keys() == {"it"}
         process.communicate(b"\n")
         with pytest.raises(BenchmarkError, match="it: a process ended"):

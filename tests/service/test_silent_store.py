@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from snapd.stores.cos import PROBE_PATIENCE
 from tests.support.cos import CosServer
 from tests.support.edge import Edge, Running
 from tests.support.http_server import Fault
@@ -59,7 +60,8 @@ def test_errors_come_in_time_and_full_speed_is_back_within_five_seconds(edge: Ed
     assert {result.camera_code for result in during} == set(CAMERAS)
     assert max(took(result) for result in results) < 20
     assert len(after) > 50
-    assert all(result.status == "ok" and took(result) < 1 for result in after)
+    # Nobody is held by a store that might still be silent.
+    assert all(result.status == "ok" and took(result) < PROBE_PATIENCE[0] for result in after)
     # Once COS counts as silent, nobody but one at a time is held by it.
     quick = [result for result in during if sent[result.request_id] > healed - 3 and took(result) < 0.5]
     assert len(quick) > 60 or workers == 1

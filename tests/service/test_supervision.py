@@ -136,7 +136,9 @@ def test_worker_that_is_held_beyond_its_limit_counts_as_hung(
     monkeypatch.setattr("snapd.configured.job_limit", lambda _: 1.0)
     monkeypatch.setattr("snapd.job.LATITUDE", 0.5)
     own = tmp_path / "credentials"
-    own.write_text(f"secret_id={edge.cos.secret_id}\nsecret_key={edge.cos.secret_key}\ntoken={edge.cos.token}\n")
+    own.write_text(
+        f'secret_id = "{edge.cos.secret_id}"\nsecret_key = "{edge.cos.secret_key}"\ntoken = "{edge.cos.token}"\n'
+    )
     content = own.read_bytes()
     edge.camera("cam01")
     with Running(edge.settings(store={"credentials_file": str(own)})) as snapd:

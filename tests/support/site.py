@@ -144,7 +144,7 @@ def upgrade(site: Site, *, layout_version: int = layout.VERSION) -> None:
     package = next(site.host.path("/opt/framesrv/lib").glob("python*/site-packages/framesrv"))
     for module, name, value in (
         ("__init__.py", "__version__", f'"{uuid.uuid4()}"'),
-        ("layout.py", "VERSION", str(layout_version)),
+        ("segment/layout.py", "VERSION", str(layout_version)),
     ):
         path = package / module
         text, count = re.subn(rf"^{name} = .*$", f"{name} = {value}", path.read_text(), flags=re.MULTILINE)

@@ -8,7 +8,7 @@ from benchmarks.measures.process import BenchmarkError, cpu_seconds
 from tests.support.processes import alive, descendants
 
 
-class Meter:
+class CpuMeter:
     """Counts from when it is made.
 
     Args:

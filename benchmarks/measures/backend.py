@@ -1,4 +1,4 @@
-"""Requests for snapshots as the cloud sends them, and the surroundings that they need."""
+"""Requests for snapshots as the cloud sends them, and the backend that they need."""
 
 import time
 import uuid
@@ -17,7 +17,7 @@ from tests.support.redis_server import RedisServer
 STREAM = "edge_snap_request"
 
 
-class Queue:
+class Requester:
     """Asks as the cloud does.
 
     Each request also says when it was sent, on the monotonic clock, for those who have no other means to know.
@@ -45,26 +45,26 @@ class Queue:
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
+class Backend:
     """Redis, the cloud, and what a host's configuration says of both."""
 
     redis_url: str
     client: redis.Redis
     cloud: Cloud
-    queue: Queue
+    requester: Requester
     sections: Sections
 
 
 @contextmanager
-def surroundings(directory: Path) -> Iterator[Surroundings]:
+def open_backend(directory: Path) -> Iterator[Backend]:
     """Them, for the length of the block."""
     with ExitStack() as stack:
         with shielded():
             server = stack.enter_context(RedisServer(directory / "redis"))
         far = stack.enter_context(cloud())
         client = stack.enter_context(server.client())
-        place = far.place
-        store = {"bucket": place.bucket, "secret_id": place.secret_id, "secret_key": place.secret_key}
-        store |= {"scheme": "http", "domain": place.domain}
+        endpoints = far.endpoints
+        store = {"bucket": endpoints.bucket, "secret_id": endpoints.secret_id, "secret_key": endpoints.secret_key}
+        store |= {"scheme": "http", "domain": endpoints.domain}
         sections: Sections = {"redis": {"url": server.url}, "store": store}
-        yield Surroundings(server.url, client, far, Queue(client, place.callback_url), sections)
+        yield Backend(server.url, client, far, Requester(client, endpoints.callback_url), sections)

@@ -25,7 +25,7 @@ class Usage:
     threads: int
 
 
-class Unit:
+class KeptProcess:
     """Started, and ended, from one thread: it dies with it.
 
     Args:

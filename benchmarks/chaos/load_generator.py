@@ -24,7 +24,7 @@ def client(port: int) -> redis.Redis:
     return redis.Redis("127.0.0.1", port, socket_timeout=TIMEOUT, retry=Retry(NoBackoff(), 0), decode_responses=True)
 
 
-class Asker:
+class LoadGenerator:
     """Asks for pictures of some cameras.
 
     Where the reply of Redis was lost, the same request may lie in the stream twice; it is to be answered once.
@@ -42,7 +42,7 @@ class Asker:
 
     def start(self, rate: float) -> None:
         """Asks `rate` times a second, in a thread. What could not be sent in time is sent late."""
-        self._thread = threading.Thread(target=self._run, args=(rate,), name="asker", daemon=True)
+        self._thread = threading.Thread(target=self._run, args=(rate,), name="generator", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:

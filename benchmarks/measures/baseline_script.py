@@ -14,20 +14,20 @@ import requests
 import simplejpeg
 from qcloud_cos import CosConfig, CosS3Client
 
-from benchmarks.measures.cloud import Place
+from benchmarks.measures.cloud import Endpoints
 from benchmarks.measures.host import Host
 from benchmarks.measures.process import BenchmarkError
 from benchmarks.measures.stages import CALLBACK, CONVERT, ENCODE, QUEUED, UPLOAD, WAITING, Stages
 from framesrv import FrameReader
 from tests.support.wvp import CALLBACK_PATH
 
-GROUP = CONSUMER = "by_hand"
+GROUP = CONSUMER = "script"
 QUALITY = 85
 MAX_AGE = 2.0  # s
 FFMPEG_TIMEOUT = 30.0  # s
 
 
-class Laps:
+class StageTimes:
     """Times one thing after the other."""
 
     def __init__(self) -> None:
@@ -41,45 +41,49 @@ class Laps:
         self._last = now
 
 
-class Handover:
+class UploadAndCallback:
     """The last steps of every way: upload, presigned URL, callback."""
 
-    def __init__(self, place: Place) -> None:
-        self._place = place
+    def __init__(self, endpoints: Endpoints) -> None:
+        self._endpoints = endpoints
         config = CosConfig(
-            SecretId=place.secret_id, SecretKey=place.secret_key, Scheme="http", Domain=place.domain, Timeout=(3, 10)
+            SecretId=endpoints.secret_id,
+            SecretKey=endpoints.secret_key,
+            Scheme="http",
+            Domain=endpoints.domain,
+            Timeout=(3, 10),
         )
         self._store = CosS3Client(config, retry=0)
         self._session = requests.Session()
         self._session.trust_env = False
 
-    def give(self, name: str, code: str, jpeg: bytes, laps: Laps) -> None:
+    def give(self, name: str, code: str, jpeg: bytes, times: StageTimes) -> None:
         """Hands a picture over as the answer to the request `name`."""
         key = f"snap/{name}.jpg"
-        self._store.put_object(Bucket=self._place.bucket, Body=jpeg, Key=key, ContentType="image/jpeg")
-        url = self._store.get_presigned_url(self._place.bucket, key, "GET", Expired=3600)
-        laps.end(UPLOAD)
+        self._store.put_object(Bucket=self._endpoints.bucket, Body=jpeg, Key=key, ContentType="image/jpeg")
+        url = self._store.get_presigned_url(self._endpoints.bucket, key, "GET", Expired=3600)
+        times.end(UPLOAD)
         result = {"request_id": name, "camera_code": code, "status": "ok", "url": url}
-        self._session.post(self._place.callback_url + CALLBACK_PATH, json=result, timeout=5).raise_for_status()
-        laps.end(CALLBACK)
+        self._session.post(self._endpoints.callback_url + CALLBACK_PATH, json=result, timeout=5).raise_for_status()
+        times.end(CALLBACK)
 
     def close(self) -> None:
         self._session.close()
 
 
-class ByHand:
+class ScriptBaseline:
     """The steps of a snapshot, one after the other in this process, as a script would.
 
     Attributes:
         stages: of every request so far.
     """
 
-    def __init__(self, host: Host, place: Place, client: redis.Redis) -> None:
+    def __init__(self, host: Host, endpoints: Endpoints, client: redis.Redis) -> None:
         self.stages: dict[str, Stages] = {}
         self._client = client
         self._readers = {camera.code: FrameReader(camera.code, prefix=host.prefix) for camera in host.cameras}
-        self._handover = Handover(place)
-        self._stream = f"by_hand.{uuid.uuid4().hex}"  # its own
+        self._handover = UploadAndCallback(endpoints)
+        self._stream = f"script.{uuid.uuid4().hex}"  # its own
         client.xgroup_create(self._stream, GROUP, id="0", mkstream=True)
 
     def __enter__(self) -> Self:
@@ -94,38 +98,38 @@ class ByHand:
 
     def serve(self, code: str) -> str:
         """Sends a request, takes it and answers it; its id."""
-        name, laps = uuid.uuid4().hex, Laps()
+        name, times = uuid.uuid4().hex, StageTimes()
         self._client.xadd(self._stream, {"request_id": name, "camera_code": code})
         taken: Any = self._client.xreadgroup(GROUP, CONSUMER, {self._stream: ">"}, count=1)
-        laps.end(QUEUED)
-        jpeg = self._picture(code, laps)
-        self._handover.give(name, code, jpeg, laps)
+        times.end(QUEUED)
+        jpeg = self._picture(code, times)
+        self._handover.give(name, code, jpeg, times)
         self._client.xack(self._stream, GROUP, taken[0][1][0][0])
-        self.stages[name] = laps.stages
+        self.stages[name] = times.stages
         return name
 
-    def _picture(self, code: str, laps: Laps) -> bytes:
+    def _picture(self, code: str, times: StageTimes) -> bytes:
         with self._readers[code].latest(max_age=MAX_AGE) as frame:
-            laps.end(WAITING)
+            times.end(WAITING)
             bgr = frame.bgr()
-        laps.end(CONVERT)
+        times.end(CONVERT)
         jpeg: bytes = simplejpeg.encode_jpeg(bgr, QUALITY, "BGR", "420")
-        laps.end(ENCODE)
+        times.end(ENCODE)
         return jpeg
 
 
-class ByFfmpeg(ByHand):
+class FfmpegPerPicture(ScriptBaseline):
     """The same, but for the picture: an ffmpeg that is started for it, connects, decodes one frame and ends."""
 
-    def __init__(self, host: Host, place: Place, client: redis.Redis) -> None:
-        super().__init__(host, place, client)
+    def __init__(self, host: Host, endpoints: Endpoints, client: redis.Redis) -> None:
+        super().__init__(host, endpoints, client)
         self._url = host.url
 
-    def _picture(self, code: str, laps: Laps) -> bytes:
+    def _picture(self, code: str, times: StageTimes) -> bytes:
         words = ["ffmpeg", "-nostdin", "-loglevel", "error", "-rtsp_transport", "tcp", "-i", self._url]
         words += ["-frames:v", "1", "-q:v", "3", "-f", "image2pipe", "-c:v", "mjpeg", "pipe:"]
         done = subprocess.run(words, capture_output=True, timeout=FFMPEG_TIMEOUT, check=False)
         if done.returncode or not done.stdout:
             raise BenchmarkError(f"ffmpeg gave no picture: {done.stderr.decode(errors='replace')[-500:]}")
-        laps.end(WAITING)
+        times.end(WAITING)
         return done.stdout
