@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from framesrv import log, settings
+from framesrv import __version__, log, settings
 from framesrv.process.atomic import write_file
 from framesrv.process.command import Group, config_option, log_format_option
+from framesrv.process.extras import sentence
 
 if TYPE_CHECKING:
     from snapd.telemetry.spans import Spans
@@ -22,6 +23,7 @@ logger = logging.getLogger("snapd")
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__)
 def main() -> None:
     """Answers snapshot requests with pictures of this host's cameras.
 
@@ -104,7 +106,7 @@ def _spans() -> "Spans | None":
 
         return Spans()
     except ImportError as error:
-        logger.warning("%s is set, but no spans are exported: pip install 'framesrv[otel]' (%s)", variable, error)
+        logger.warning("%s is set, but no spans are exported: %s", variable, sentence(error.name or "") or error)
     except (ValueError, OSError) as error:
         logger.warning("%s is set, but no spans are exported: %s", variable, error)
     return None

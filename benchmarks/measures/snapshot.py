@@ -99,7 +99,7 @@ def _notes(ours: Samples, hand: Samples, threads: Samples, idle: Samples, starte
 def _in_turns(
     host: Host, backend: Backend, script: ScriptBaseline, seconds: float
 ) -> tuple[Samples, Samples, Samples]:
-    """In turns, a block of requests to snapd, a block by a script, a block to the process that does all in threads."""
+    """In turns, a block of requests to snapd, a block by a script, a block to the process with threads."""
     code = CAMERAS[0]
     ours, hand, threads = Samples(), Samples(), Samples()
     with (

@@ -23,7 +23,7 @@ import click
 
 from framesrv.errors import FramesrvError, FrameUnavailableError
 from framesrv.log import mask
-from framesrv.process import children
+from framesrv.process import children, extras
 from framesrv.segment.mapping import Segment
 from framesrv.segment.reader import FrameReader
 
@@ -50,17 +50,20 @@ def run(sources: list[str], seconds: float | None, output: Path | None) -> None:
     Raises:
         FramesrvError: something did not start, or no request was served.
     """
+    extras.require("snapd", install="demo")
+    server = _redis_server()
     pictures = (output or Path(tempfile.mkdtemp(prefix="framesrv-demo-"))).resolve()
     pictures.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="framesrv-demo-run-") as place:
-        demo = Demo(sources or [PICTURE], pictures, Path(place))
+        demo = Demo(sources or [PICTURE], pictures, Path(place), server)
         asyncio.run(demo.run(seconds))
 
 
 class Demo:
     """The whole way, and what came of the requests."""
 
-    def __init__(self, sources: list[str], pictures: Path, place: Path) -> None:
+    def __init__(self, sources: list[str], pictures: Path, place: Path, redis_server: str) -> None:
+        self._redis_server = redis_server
         self._prefix = f"framesrv-demo-{os.getpid()}"
         self._cameras = {f"demo{index}": source for index, source in enumerate(sources, 1)}
         self._pictures = pictures
@@ -77,7 +80,7 @@ class Demo:
         stop = asyncio.create_task(children.stop_signal())
         self._config.write_text(self._configuration(), "utf-8")
         self._config.chmod(0o600)  # sources may hold passwords
-        redis_command = [_redis_server(), "--port", "0", "--unixsocket", str(self._socket), "--save", ""]
+        redis_command = [self._redis_server, "--port", "0", "--unixsocket", str(self._socket), "--save", ""]
         redis_command += ["--dir", str(self._place), "--logfile", str(self._place / "redis.log")]
         commands = {"redis": redis_command, "snapd": children.module("snapd", "run", "--config", str(self._config))}
         for code in self._cameras:

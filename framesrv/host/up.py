@@ -4,7 +4,7 @@ import asyncio
 import logging
 
 from framesrv.log import Format
-from framesrv.process import children
+from framesrv.process import children, extras
 from framesrv.segment.mapping import Segment
 from framesrv.settings import Settings
 
@@ -15,6 +15,7 @@ logger = logging.getLogger(__name__)
 
 def run(settings: Settings, log_format: Format) -> None:
     """Keeps a decoder for every camera, and snapd, until SIGTERM or SIGINT; then nothing of them is left."""
+    extras.require("snapd")
     asyncio.run(_run(settings, log_format))
 
 

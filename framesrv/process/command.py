@@ -11,12 +11,14 @@ import click
 
 from framesrv import log
 from framesrv.errors import ConfigError, FramesrvError
+from framesrv.process import extras
+from framesrv.process.extras import MissingExtraError
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 class Group(click.Group):
-    """A click group that turns this package's errors into a line on standard error and an exit status."""
+    """A click group that turns this package's errors, and a missing extra, into a line and an exit status."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Runs the command."""
@@ -25,6 +27,12 @@ class Group(click.Group):
         except FramesrvError as error:
             log.complain(str(ctx.info_name), error)
             ctx.exit(2 if isinstance(error, ConfigError) else 1)
+        except ModuleNotFoundError as error:
+            missing = extras.sentence(error.name or "")
+            if not missing:
+                raise
+            log.complain(str(ctx.info_name), MissingExtraError(missing))
+            ctx.exit(1)
 
 
 def config_option(command: Command) -> Command:

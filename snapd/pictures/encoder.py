@@ -13,6 +13,7 @@ from typing import Any
 import simplejpeg
 
 from framesrv import Frame
+from framesrv.process.extras import sentence
 from snapd.errors import EncoderError
 
 Encode = Callable[[Any, int], bytes]  # (H x W x 3 BGR uint8, quality)
@@ -90,9 +91,7 @@ def _turbojpeg() -> Encode:
     try:
         import turbojpeg
     except ImportError as error:
-        raise EncoderError(
-            'snapshot.encoder = "turbojpeg" needs PyTurboJPEG: pip install "framesrv[turbojpeg]"'
-        ) from error
+        raise EncoderError(f'snapshot.encoder = "turbojpeg": {sentence(error.name or "") or error}') from error
     try:
         library = turbojpeg.TurboJPEG()
     except (RuntimeError, OSError) as error:  # not found, or (PyTurboJPEG 2) older than libjpeg-turbo 3

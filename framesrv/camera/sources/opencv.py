@@ -9,6 +9,7 @@ import av
 from framesrv.camera.policy import Demand, Policy
 from framesrv.camera.sources import Sink, SourceFrame
 from framesrv.errors import SourceError, SourceUsageError
+from framesrv.process.extras import sentence
 from framesrv.segment import colour
 from framesrv.segment.frame import Stamp
 from framesrv.settings import Camera
@@ -16,9 +17,7 @@ from framesrv.settings import Camera
 try:
     import cv2
 except ImportError as problem:
-    raise SourceUsageError(
-        f"a source of kind opencv: needs OpenCV ({problem}): pip install 'framesrv[opencv]'"
-    ) from problem
+    raise SourceUsageError(f"a source of kind opencv: {sentence(problem.name or '') or problem}") from problem
 
 STALL_SHARE = 3  # a stall blocks read() for three times the time-out that OpenCV is told
 
