@@ -13,8 +13,8 @@ from framesrv import ConfigError, settings
 from framesrv.settings import SECTIONS, Camera, Settings
 
 # The example of the documentation, to the letter
-README = (Path(__file__).parent.parent / "README.md").read_text("utf-8")
-EXAMPLE = README.partition("```toml\n")[2].partition("```")[0]
+PAGE = (Path(__file__).parent.parent / "docs/configuration.md").read_text("utf-8")
+EXAMPLE = PAGE.partition("```toml\n")[2].partition("```")[0]
 DOCUMENT = tomllib.loads(EXAMPLE)
 CAMERA = '[[camera]]\ncode = "cam"\nsource = "test:320x240@5"\n'
 
