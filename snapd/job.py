@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 
 from snapd.configured import Configured
 from snapd.pictures.capture import Capture
+from snapd.requests.entry import Entry
 from snapd.requests.once import Decision
-from snapd.requests.stream import Entry
 from snapd.telemetry.trace import Stopwatch
 from snapd.wire.request import Request
 from snapd.wire.result import Result

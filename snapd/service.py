@@ -26,9 +26,10 @@ from snapd.pictures.capture import Capture
 from snapd.pictures.encoder import Encoder
 from snapd.pool import Pool
 from snapd.requests.dead_letters import DeadLetters
+from snapd.requests.entry import Entry
 from snapd.requests.once import IdempotencyKeys, Turn
 from snapd.requests.redis import open_client
-from snapd.requests.stream import Entry, RequestStream
+from snapd.requests.stream import RequestStream
 from snapd.telemetry.counters import Counters
 from snapd.telemetry.trace import Listener, Trace, keep
 from snapd.wire.request import Request, parse

@@ -12,8 +12,8 @@ import redis
 
 from framesrv.settings import StreamSettings
 from snapd.errors import DeadLetterError
+from snapd.requests.entry import Also, Entry
 from snapd.requests.once import done_key
-from snapd.requests.stream import Also, Entry
 
 logger = logging.getLogger(__name__)
 

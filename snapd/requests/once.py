@@ -15,7 +15,7 @@ from typing import Any, Literal
 import orjson
 import redis
 
-from snapd.requests.stream import Also
+from snapd.requests.entry import Also
 from snapd.wire.request import Request
 from snapd.wire.result import Result
 

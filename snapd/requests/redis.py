@@ -6,7 +6,9 @@ anew through Sentinel when they connect.
 """
 
 import re
+import socket
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl, unquote
@@ -88,6 +90,15 @@ def open_client(url: str) -> redis.Redis:
 def open_reader(url: str) -> redis.Redis:
     """A client of one connection, whose commands are tried once; not for use by several threads."""
     return _open(url, single=True, socket_timeout=READ_TIMEOUT, retry=Retry(NoBackoff(), 0))
+
+
+def interrupt(reader: redis.Redis) -> None:
+    """Ends what another thread waits for with a client of `open_reader`; what has arrived is still read."""
+    sock = getattr(reader.connection, "_sock", None)
+    if sock is not None:
+        with suppress(OSError):
+            # Not SSLSocket's own, which is not made for another thread.
+            socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
 
 def open_short(url: str) -> redis.Redis:

@@ -14,12 +14,9 @@ hand when it starts or has lost its connection, and so some requests are answere
 
 import logging
 import random
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterable
-from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
 
 import redis
@@ -27,7 +24,8 @@ import redis
 from framesrv.process.retry import Backoff
 from framesrv.settings import StreamSettings
 from snapd.errors import RedisVersionError
-from snapd.requests.redis import ServerClock, check_version, open_reader
+from snapd.requests.entry import Also, Entry
+from snapd.requests.redis import ServerClock, check_version, interrupt, open_reader
 from snapd.telemetry.counters import Counters
 
 logger = logging.getLogger(__name__)
@@ -41,22 +39,6 @@ ALONE = 2.0  # s for which an entry's last try keeps others from being taken
 PAGE = 100  # pending entries looked at in one go
 MAX_HANDED = 1000  # pending entries handed over at the end
 MAX_REMEMBERED = 10_000  # entries answered but not acknowledged, and as many that wait
-
-Also = Callable[[Any], object]  # puts further commands into a pipeline
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One entry of the stream; `deliveries` counts this one."""
-
-    id: str
-    fields: dict[bytes, bytes]
-    deliveries: int = 1
-
-    @property
-    def sent_at(self) -> float:
-        """Unix seconds by the clock of Redis at which it came to the stream."""
-        return int(self.id.partition("-")[0]) / 1000
 
 
 class RequestStream:
@@ -207,12 +189,8 @@ class RequestStream:
     def stop(self) -> None:
         """Makes `take` return at once, now and from now on."""
         self._stopped.set()
-        connection = self._connection
-        sock = getattr(connection and connection.connection, "_sock", None)
-        if sock is not None:
-            with suppress(OSError):
-                # Not SSLSocket's own, which is not made for another thread; what has arrived is still read.
-                socket.socket.shutdown(sock, socket.SHUT_RDWR)
+        if (connection := self._connection) is not None:
+            interrupt(connection)
 
     def hand_over(self) -> None:
         """Lets other consumers take what is pending here and not in hand at once, as if it had long been idle.

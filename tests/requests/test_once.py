@@ -14,13 +14,6 @@ from snapd.wire.result import Result
 from tests.support.edge import CONSUMER, GROUP, STREAM, Edge, Fields, Running, wait_until
 
 
-@pytest.fixture
-def edge(edge: Edge) -> Edge:
-    edge.redis.xgroup_create(STREAM, GROUP, id="0", mkstream=True)
-    edge.camera("cam01")
-    return edge
-
-
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """What was given back is taken again after a moment."""

@@ -14,18 +14,11 @@ import redis
 
 from snapd.requests.redis import SentinelUrl
 from tests.support.cos import CosServer
-from tests.support.edge import GROUP, STREAM, Edge, Running, wait_until, write_config
+from tests.support.edge import STREAM, Edge, Running, wait_until, write_config
 from tests.support.processes import run
 from tests.support.redis_server import RedisServer, binary, free_port
 from tests.support.wvp import WvpServer
 from tests.test_snapd_cli import snapd
-
-
-@pytest.fixture
-def edge(edge: Edge) -> Edge:
-    edge.redis.xgroup_create(STREAM, GROUP, id="0", mkstream=True)
-    edge.camera("cam01")
-    return edge
 
 
 def test_user_and_password_log_in(edge: Edge) -> None:

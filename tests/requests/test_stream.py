@@ -1,4 +1,4 @@
-"""Nothing on the stream is lost: killed workers, dead consumers, poison, and a Redis that comes and goes."""
+"""Nothing on the stream is lost: killed workers, dead consumers, and a Redis that comes and goes."""
 
 import os
 import signal
@@ -12,25 +12,15 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-import orjson
 import pytest
 
 from snapd.service import Service
+from tests.requests.pending import DEAD, take_for
 from tests.support.cos import CosServer
-from tests.support.edge import CONSUMER, GROUP, STREAM, Edge, Running, wait_until, write_config
+from tests.support.edge import GROUP, STREAM, Edge, Running, wait_until, write_config
 from tests.support.processes import Program
 from tests.support.redis_server import RedisServer
 from tests.support.wvp import WvpServer
-from tests.test_snapd_cli import snapd
-
-DEAD = "edge_snap_dead"
-
-
-@pytest.fixture
-def edge(edge: Edge) -> Edge:
-    edge.redis.xgroup_create(STREAM, GROUP, id="0", mkstream=True)
-    edge.camera("cam01")
-    return edge
 
 
 @pytest.fixture
@@ -39,17 +29,6 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("snapd.configured.job_limit", lambda _: 0.5)
     monkeypatch.setattr("snapd.requests.stream.CLAIM_EVERY", 0.1)
     monkeypatch.setattr("snapd.requests.stream.BLOCK", 0.1)
-
-
-def take_for(edge: Edge, consumer: str, count: int) -> list[str]:
-    """Entries that a consumer takes and never answers."""
-    reply: Any = edge.redis.xreadgroup(GROUP, consumer, {STREAM: ">"}, count=count)
-    return [entry_id.decode() for entry_id, _ in reply[0][1]]
-
-
-def wear_out(edge: Edge, entry_id: str, deliveries: int, consumer: str = CONSUMER) -> None:
-    """Makes an entry one that was delivered so often."""
-    edge.redis.xclaim(STREAM, GROUP, consumer, 0, [entry_id], retrycount=deliveries)
 
 
 def wait_until_said(program: Program, words: str, times: int) -> None:
@@ -118,107 +97,6 @@ def test_trimmed_entries_of_a_dead_consumer_are_acknowledged_and_counted(
         wait_until(lambda: edge.pending == 0)
     counts = [record.args[0] for record in caplog.records if "trimmed away" in record.msg]  # type: ignore[index]
     assert sum(counts) == 7  # type: ignore[arg-type]
-
-
-def test_entry_delivered_too_often_is_a_dead_letter_and_can_be_replayed(edge: Edge, tmp_path: Path) -> None:
-    config = write_config(edge, tmp_path / "framesrv.toml")
-    fields = edge.fields() | {"more": b"\xff", "dead:reason": "mine"}
-    edge.send(fields)
-    (entry_id,) = take_for(edge, CONSUMER, 1)
-    wear_out(edge, entry_id, 5)
-    with Running(edge.settings()):
-        assert edge.wvp.wait(1, 10)[0].message == "内部错误"
-        wait_until(lambda: edge.pending == 0)
-    assert not edge.cos.puts
-    (letter,) = orjson.loads(snapd("dead", "--json", "--config", config).stdout)
-    assert (letter["entry_id"], letter["deliveries"]) == (entry_id, 6)
-    assert letter["reason"] == "delivered 5 times without an answer"
-    assert letter["fields"].keys() == fields.keys() - {"dead:reason"}
-    assert 0 <= letter["moved_at"] - letter["sent_at"] < 60
-    shown = snapd("dead", "--config", config).stdout.decode()
-    assert f"request {fields['request_id']} for cam01: delivered 5 times" in shown
-
-    done = snapd("dead", "--replay", letter["id"], "--config", config)
-    assert done.returncode == 0, done.stderr
-    assert edge.redis.xlen(DEAD) == 0
-    with Running(edge.settings()):
-        assert edge.wvp.wait(2, 10)[1].status == "ok"
-        wait_until(lambda: edge.pending == 0)
-    assert edge.wvp.results[1].request_id == fields["request_id"]
-
-
-@pytest.mark.parametrize("letter", ["1-1", "no id"])
-def test_replay_of_no_dead_letter_says_so(edge: Edge, tmp_path: Path, letter: str) -> None:
-    done = snapd("dead", "--replay", letter, "--config", write_config(edge, tmp_path / "c.toml"))
-    assert done.returncode == 1
-    assert letter in done.stderr.decode()
-    assert b"Traceback" not in done.stderr
-
-
-def test_dead_letters_have_no_place_and_the_entry_stays(edge: Edge) -> None:
-    edge.redis.set(DEAD, "something else")
-    edge.send(edge.fields())
-    (entry_id,) = take_for(edge, CONSUMER, 1)
-    wear_out(edge, entry_id, 5)
-    with Running(edge.settings()):
-        assert edge.ask().status == "ok"
-        wait_until(lambda: edge.pending == 1)
-
-
-CRASH = """
-import os, sys
-from snapd import cli
-from snapd.pictures import capture
-def die(*_):
-    os._exit(9)
-ask = capture.Captures.join
-capture.Captures.join = lambda self, code: die() if code == "cam02" else ask(self, code)
-cli.main(sys.argv[1:])
-"""
-
-
-def test_request_that_kills_the_process_ends_as_a_dead_letter(edge: Edge, tmp_path: Path) -> None:
-    config = write_config(edge, tmp_path / "framesrv.toml", stream={"max_deliveries": 2})
-    poison = edge.fields("cam02")
-    edge.send(poison)
-    command = [sys.executable, "-c", CRASH, "run", "--config", str(config)]
-    for _ in range(2):
-        assert subprocess.run(command, timeout=20, check=False).returncode == 9
-    assert edge.redis.xlen(DEAD) == 0
-    with subprocess.Popen(command) as process:
-        edge.send(edge.fields())
-        assert {result.status for result in edge.wvp.wait(2, 10)} == {"error", "ok"}
-        process.terminate()
-        assert process.wait(10) == 0
-    assert edge.redis.xlen(DEAD) == 1
-
-
-def test_last_try_is_made_alone_and_costs_the_others_little(edge: Edge) -> None:
-    edge.send(*(edge.fields() for _ in range(8)))
-    ids = take_for(edge, CONSUMER, 8)
-    for entry_id in ids[2:5]:
-        wear_out(edge, entry_id, 4)
-    most = 0
-    answer = edge.wvp.answer
-
-    def count(request: Any) -> Any:
-        nonlocal most
-        time.sleep(0.2)
-        most = max(most, len(in_hand))
-        return answer(request)
-
-    edge.wvp.answer = count  # type: ignore[method-assign]
-    with Running(edge.settings()) as running:
-        in_hand = running.service._stream._in_hand
-        edge.send(edge.fields())
-        edge.wvp.wait(2, 10)
-        began, most = time.monotonic(), 0
-        edge.wvp.wait(5, 10)
-        assert most == 1
-        edge.wvp.wait(9, 10)
-        wait_until(lambda: edge.pending == 0)
-    assert time.monotonic() - began < 2
-    assert edge.redis.xlen(DEAD) == 0
 
 
 def test_second_instance_shares_the_load_at_once(edge: Edge, tmp_path: Path) -> None:
@@ -383,43 +261,6 @@ def test_reading_goes_on_after_a_failure_nobody_thought_of(edge: Edge, monkeypat
         edge.send(*(edge.fields() for _ in range(8)))
         edge.wvp.wait(8, 10)
         wait_until(lambda: edge.pending == 0)
-
-
-def test_entry_that_cannot_be_read_is_a_dead_letter(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object, **__: object) -> None:
-        raise RecursionError
-
-    with Running(edge.settings()), monkeypatch.context() as patch:
-        patch.setattr("snapd.service.parse", fail)
-        edge.send(edge.fields())
-        wait_until(lambda: edge.redis.xlen(DEAD) == 1 and edge.pending == 0)
-
-
-def test_queue_tells_what_waits(edge: Edge, tmp_path: Path) -> None:
-    config = write_config(edge, tmp_path / "framesrv.toml")
-    edge.send(*(edge.fields() for _ in range(10)))
-    taken = take_for(edge, CONSUMER, 4)
-    found = orjson.loads(snapd("queue", "--json", "--config", config).stdout)
-    assert (found["length"], found["lag"], found["pending"], found["dead"]) == (10, 6, 4, 0)
-    assert 0 <= found["oldest_pending_s"] < 60
-    assert [(consumer["name"], consumer["pending"]) for consumer in found["consumers"]] == [(CONSUMER, 4)]
-    edge.redis.xdel(STREAM, str(int(taken[-1].split("-")[0])) + "-" + str(int(taken[-1].split("-")[1]) + 1))
-    edge.redis.execute_command("XGROUP", "SETID", STREAM, GROUP, taken[-1])  # type: ignore[no-untyped-call]
-    groups: Any = edge.redis.xinfo_groups(STREAM)
-    assert groups[0]["lag"] is None  # as before Redis 7
-    shown = snapd("queue", "--config", config).stdout.decode()
-    assert "pending       4, the oldest" in shown
-    edge.redis.flushall()
-    assert orjson.loads(snapd("queue", "--json", "--config", config).stdout)["lag"] == 0
-
-
-@pytest.mark.parametrize("command", ["queue", "dead"])
-def test_command_without_redis_says_so(edge: Edge, tmp_path: Path, command: str) -> None:
-    config = write_config(edge, tmp_path / "c.toml", redis={"url": "redis://u:hidden@127.0.0.1:1/0"})
-    done = snapd(command, "--config", config)
-    assert done.returncode == 1
-    assert b"cannot be asked" in done.stderr
-    assert b"hidden" not in done.stderr
 
 
 def test_nothing_is_left_open(edge: Edge) -> None:

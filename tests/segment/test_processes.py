@@ -1,12 +1,8 @@
 """The segment between processes that are stopped and killed at any instant."""
 
-import grp
 import os
 import random
 import signal
-import subprocess
-import sys
-import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,27 +12,9 @@ from pathlib import Path
 import pytest
 
 from framesrv import FrameReader, FrameUnavailableError, FrameWriter, SegmentBusyError
-from framesrv.segment.layout import Geometry
 from framesrv.segment.mapping import Segment
 from tests.support import segment_programs as programs
 from tests.support.segment_programs import HEIGHT, WIDTH, Process, Seen, header, path_of, pinned, put, whole
-
-ROOT = os.geteuid() == 0
-STRANGER = 65534  # a user that is neither root nor in any group of the tests'
-
-
-@pytest.fixture
-def start() -> Iterator[Callable[..., Process]]:
-    """`programs.start`, whose processes are killed at the end of the test."""
-    started: list[Process] = []
-
-    def begin(program: Callable[..., None], *arguments: object) -> Process:
-        started.append(programs.start(program, *arguments))
-        return started[-1]
-
-    yield begin
-    for process in started:
-        process.kill()
 
 
 @contextmanager
@@ -70,9 +48,6 @@ def newest(reader: FrameReader) -> tuple[int, int | None] | None:
         return None
 
 
-# A writer at full speed
-
-
 def _at_full_speed(start: Callable[..., Process], prefix: str, slots: int, enough: int) -> tuple[int, int]:
     """A writer and four readers, none of whom may see a torn frame; how many were published, and dropped."""
     readers = [start(programs.look, prefix, "cam", seed) for seed in range(4)]
@@ -97,9 +72,6 @@ def test_no_frame_is_torn_and_every_drop_is_counted_with_two_slots_and_four_read
 
 def test_no_frame_is_dropped_with_two_slots_more_than_readers(prefix: str, start: Callable[..., Process]) -> None:
     assert _at_full_speed(start, prefix, 6, 100_000) == (100_000, 0)
-
-
-# Readers that stop or die
 
 
 def test_stopped_reader_that_holds_a_pin_keeps_no_frame_from_being_published(
@@ -144,9 +116,6 @@ def test_readers_killed_while_they_hold_pins_leave_no_trace(prefix: str, start: 
         for number in range(100):
             assert put(writer, number)
         assert header(prefix, "cam", "blocked") == blocked
-
-
-# Writers that die
 
 
 def _kill_writers(start: Callable[..., Process], prefix: str, rounds: int, *, resizing: bool) -> list[Seen]:
@@ -239,9 +208,6 @@ def _nothing() -> Iterator[None]:
     yield
 
 
-# One writer a camera
-
-
 def test_second_writer_is_refused_while_the_first_lives_and_takes_over_when_it_is_killed(
     prefix: str, start: Callable[..., Process]
 ) -> None:
@@ -295,9 +261,6 @@ def test_removing_the_segment_of_a_live_writer_does_nothing(prefix: str, start: 
     writer.join()
 
 
-# Waiting for another process
-
-
 def test_waiting_reader_is_woken_by_a_write_of_another_process(prefix: str, start: Callable[..., Process]) -> None:
     writer = start(programs.write_when_told, prefix, "cam")
     assert writer.answer() == "ready"
@@ -328,97 +291,3 @@ def test_reader_that_waits_for_an_absent_camera_gets_its_first_frame(
     assert got == [1]
     writer.pipe.send("end")
     writer.join()
-
-
-# Users
-
-
-@pytest.mark.skipif(not ROOT, reason="becoming another user needs root")
-def test_only_members_of_the_group_may_read_and_they_may_not_write(
-    prefix: str, start: Callable[..., Process]
-) -> None:
-    group = next(one for one in grp.getgrall() if one.gr_gid not in (0, STRANGER))
-    with FrameWriter("cam", WIDTH, HEIGHT, "yuv420p", prefix=prefix, mode=0o640, group=group.gr_name) as writer:
-        put(writer, 1)
-        status = os.stat(path_of(prefix, "cam"))
-        assert (status.st_mode & 0o777, status.st_gid) == (0o640, group.gr_gid)
-
-        outside = start(programs.read_as, prefix, "cam", STRANGER, [])
-        refused = outside.answer()
-        assert refused.endswith("cannot be read: Permission denied; readers must be in the segment's group")
-        assert "Permission denied" in outside.answer()
-
-        inside = start(programs.read_as, prefix, "cam", STRANGER, [group.gr_gid])
-        assert inside.answer() == 1
-        assert "cannot be opened for writing: Permission denied" in inside.answer()
-
-
-@pytest.mark.skipif(not ROOT, reason="becoming another user needs root")
-def test_writer_that_may_not_give_the_segment_to_its_group_lets_another_one_try(
-    prefix: str, start: Callable[..., Process]
-) -> None:
-    """A failed attempt once kept its lock for as long as the process lived."""
-    writer = start(programs.give_to_group, prefix, "cam", STRANGER, "root")
-    assert "cannot be given to group 0" in writer.answer()
-    assert writer.answer() == "a writer again"
-    assert writer.join() == 0
-
-
-# Too little shared memory
-
-
-def _in_four_megabytes(*command: str) -> subprocess.CompletedProcess[str]:
-    """Runs a command that sees a /dev/shm of 4 MB of its own."""
-    mount = "mount -t tmpfs -o size=4m tmpfs /dev/shm && exec"
-    return subprocess.run(
-        ["unshare", "--mount", "sh", "-c", f'{mount} "$@"', "sh", *command],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-
-
-needs_mounts = pytest.mark.skipif(not ROOT, reason="a private /dev/shm needs root")
-
-
-@needs_mounts
-def test_writer_in_too_small_a_shm_names_the_bytes_needed_and_free(prefix: str) -> None:
-    program = f"""
-        import os
-        from framesrv import FrameWriter, SegmentSpaceError
-        try:
-            FrameWriter("cam", 1920, 1080, "yuv420p", prefix="{prefix}")
-        except SegmentSpaceError as error:
-            print(error)
-        print(os.listdir("/dev/shm"))
-        with FrameWriter("cam", 640, 480, "yuv420p", prefix="{prefix}") as writer:
-            try:
-                writer.resize(1920, 1080, "yuv420p")
-            except SegmentSpaceError as error:
-                print(error)
-        with FrameWriter("cam", 640, 480, "yuv420p", prefix="{prefix}") as writer:
-            with writer.next() as slot:
-                slot.planes[0][:] = 1
-            print(writer.frames)
-        print(os.listdir("/dev/shm"))
-    """
-    run = _in_four_megabytes(sys.executable, "-c", textwrap.dedent(program))
-    assert run.returncode == 0, run.stderr
-    lines = run.stdout.splitlines()
-    needed = Geometry(1920, 1080, "yuv420p", 2).nbytes
-    assert f"{prefix}.cam needs {needed} bytes of shared memory, /dev/shm has {4 << 20} bytes free" in lines[0]
-    assert lines[1] == "[]"
-    assert f"needs {needed} bytes" in lines[2]
-    assert lines[3:] == ["1", "[]"]
-
-
-@needs_mounts
-def test_decoder_in_too_small_a_shm_ends_with_that_sentence(prefix: str, tmp_path: Path) -> None:
-    config = tmp_path / "framesrv.toml"
-    config.write_text(f'[shm]\nprefix = "{prefix}"\n[[camera]]\ncode = "cam"\nsource = "test:1920x1080@5"\n', "utf-8")
-    run = _in_four_megabytes(sys.executable, "-m", "framesrv", "decode", "cam", "--config", str(config))
-    assert run.returncode == 1, run.stderr
-    assert f"{prefix}.cam needs " in run.stderr
-    assert " bytes of shared memory, /dev/shm has " in run.stderr
-    assert "Traceback" not in run.stderr

@@ -37,6 +37,14 @@ class Seen:
     sent: int
 
 
+# A program that prints the size of the first camera's newest frame.
+READ = """
+from framesrv import FrameReader
+with FrameReader("cam-1") as camera, camera.latest(max_age=2.0, timeout=10.0) as frame:
+    print(frame.width, frame.height)
+"""
+
+
 class Site:
     """The host and its surroundings."""
 

@@ -1,0 +1,173 @@
+"""The configuration file and the environment, read and checked whole: every wrong key is reported at once."""
+
+import os
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeVar, cast, get_type_hints
+
+import msgspec
+
+from framesrv.errors import ConfigError
+from framesrv.settings.sections import SECTIONS, Camera, HttpOrigin, Section, Settings
+
+ENVIRONMENT_PREFIX = "FRAMESRV_"
+PLACES = (Path("framesrv.toml"), Path("/etc/framesrv/framesrv.toml"))
+
+Kind = TypeVar("Kind", bound=Section)
+
+
+def load(file: Path | None = None, environment: Mapping[str, str] = os.environ) -> Settings:
+    """The settings from `file`, or else from the first place that has one, and from the environment.
+
+    Raises:
+        ConfigError: with a line for every problem there is.
+    """
+    path = find(file, environment)
+    problems: list[str] = []
+    document = _read(path, problems)
+    problems.extend(
+        f"{name}: no such section; expected one of {', '.join([*SECTIONS, '[[camera]]'])}"
+        for name in document
+        if name not in SECTIONS and name != "camera"
+    )
+    overrides = _overrides(environment, problems)
+    sections = {
+        name: _section(name, kind, document.get(name, {}), overrides.get(name, {}), problems)
+        for name, kind in SECTIONS.items()
+    }
+    defaults = sections.pop("camera_defaults")
+    cameras = _cameras(document.get("camera", []), defaults, problems)
+    if problems:
+        raise ConfigError(problems if path is None else [_located(path, problem) for problem in problems])
+    made = {name: SECTIONS[name](**values) for name, values in sections.items()}
+    return Settings(file=path, cameras=cameras, **cast("dict[str, Any]", made))
+
+
+def find(file: Path | None, environment: Mapping[str, str] = os.environ) -> Path | None:
+    """The configuration file in force: `file`, ``$FRAMESRV_CONFIG``, or the first of `PLACES` that exists."""
+    named = file or (Path(environment["FRAMESRV_CONFIG"]) if environment.get("FRAMESRV_CONFIG") else None)
+    return named or next((place for place in PLACES if place.exists()), None)
+
+
+def _located(path: Path, problem: str) -> str:
+    return problem if problem.startswith(ENVIRONMENT_PREFIX) else f"{path}: {problem}"
+
+
+def _read(path: Path | None, problems: list[str]) -> dict[str, Any]:
+    if path is None:
+        return {}
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        problems.append(f"cannot be read: {error.strerror}")
+    except UnicodeDecodeError as error:
+        problems.append(f"not UTF-8: {error.reason} at byte {error.start}")
+    except tomllib.TOMLDecodeError as error:
+        problems.append(f"not TOML: {error}")
+    return {}
+
+
+def _overrides(environment: Mapping[str, str], problems: list[str]) -> dict[str, dict[str, str]]:
+    """``FRAMESRV_SECTION__KEY`` as {section: {key: text}}."""
+    found: dict[str, dict[str, str]] = {}
+    for variable, text in environment.items():
+        if not variable.startswith(ENVIRONMENT_PREFIX) or "__" not in variable:
+            continue
+        section, key = variable.removeprefix(ENVIRONMENT_PREFIX).lower().split("__", 1)
+        if section not in SECTIONS or key not in SECTIONS[section].__struct_fields__:
+            problems.append(f"{variable}: no such key in the environment; expected FRAMESRV_SECTION__KEY")
+        else:
+            found.setdefault(section, {})[key] = text
+    return found
+
+
+def _section(
+    name: str, kind: type[Section], table: object, overrides: dict[str, str], problems: list[str]
+) -> dict[str, Any]:
+    """The checked keys of one section; those of the environment win."""
+    if not isinstance(table, dict):
+        problems.append(f"{name}: expected a table")
+        table = {}
+    values = dict(_checked(name, kind, table, problems, strict=True))
+    values.update(
+        _checked(
+            f"{ENVIRONMENT_PREFIX}{name}__".upper(),
+            kind,
+            {key: _listed(kind, key, text) for key, text in overrides.items()},
+            problems,
+            strict=False,
+        )
+    )
+    return values
+
+
+def _listed(kind: type[Section], key: str, text: str) -> str | list[str]:
+    """A list stands in a variable as its items, separated by commas."""
+    is_list = isinstance(getattr(kind(), key), tuple)
+    return [item.strip() for item in text.split(",") if item.strip()] if is_list else text
+
+
+def _cameras(tables: object, defaults: dict[str, Any], problems: list[str]) -> tuple[Camera, ...]:
+    if not isinstance(tables, list):
+        problems.append("camera: expected [[camera]] tables")
+        return ()
+    cameras: list[Camera] = []
+    first: dict[str, int] = {}
+    for index, table in enumerate(tables):
+        name = f"camera[{index}]"
+        if not isinstance(table, dict):
+            problems.append(f"{name}: expected a table")
+            continue
+        values = defaults | dict(_checked(name, Camera, table, problems, strict=True))
+        missing = [key for key in ("code", "source") if key not in table]
+        problems.extend(f"{name}.{key}: expected a value" for key in missing)
+        if "code" in values:
+            code = values["code"]
+            if code in first:
+                problems.append(f"{name}.code: {code} is also that of camera[{first[code]}]; expected another")
+            first.setdefault(code, index)
+        if "code" in values and "source" in values:
+            cameras.append(Camera(**values))
+    return tuple(cameras)
+
+
+def _checked(
+    name: str, kind: type[Kind], table: Mapping[str, object], problems: list[str], *, strict: bool
+) -> Iterator[tuple[str, Any]]:
+    """Every key of `table` whose value is as `kind` says; a problem for every other."""
+    types = get_type_hints(kind, include_extras=True)
+    for key, value in table.items():
+        full = f"{name}.{key}" if strict else f"{name}{key.upper()}"
+        if key not in types:
+            problems.append(f"{full}: no such key; expected one of {', '.join(kind.__struct_fields__)}")
+            continue
+        try:
+            yield key, msgspec.convert(value, types[key], strict=strict)
+        except msgspec.ValidationError:
+            problems.append(f"{full}: expected {_expected(types[key])}")
+
+
+def _expected(kind: Any) -> str:
+    """The type of a key in words. Values are not repeated: they may be secret."""
+    info = msgspec.inspect.type_info(kind)
+    if isinstance(info, msgspec.inspect.Metadata):
+        described = (info.extra_json_schema or {}).get("description")
+        if described:
+            return str(described)
+        info = info.type
+    match info:
+        case msgspec.inspect.LiteralType(values=values):
+            return "one of " + ", ".join(f'"{value}"' for value in values)
+        case msgspec.inspect.IntType(ge=low, le=high):
+            return f"a whole number from {low} to {high}"
+        case msgspec.inspect.FloatType(gt=low, le=high):
+            return f"a number above {low}, at most {high}"
+        case msgspec.inspect.StrType(min_length=1):
+            return "a text that is not empty"
+        case msgspec.inspect.BoolType():
+            return "true or false"
+        case msgspec.inspect.VarTupleType():
+            return "a list, each " + _expected(HttpOrigin)
+        case _:
+            return "a text"

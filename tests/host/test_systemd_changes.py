@@ -1,0 +1,203 @@
+"""What changes on a host with services: its configuration, and framesrv itself."""
+
+import json
+from collections.abc import Sequence
+
+import pytest
+import requests
+import simplejpeg
+
+from framesrv.host.units.systemd import unit_name
+from framesrv.segment import layout
+from tests.support.redis_server import free_port
+from tests.support.site import CAMERAS, READ, SNAPD, SPARE, Load, Site, assert_without_a_gap, upgrade
+from tests.support.systemd import obstacle
+
+OBSTACLE = obstacle()
+pytestmark = [
+    pytest.mark.skipif(bool(OBSTACLE), reason=f"no systemd can be booted here: {OBSTACLE}"),
+    pytest.mark.timeout(180),
+]
+
+
+def test_sync_touches_only_what_has_changed(site: Site) -> None:
+    site.settle()
+    kept, changed, removed = CAMERAS
+    before = site.seen(kept)
+    pids = {code: site.pid(code) for code in CAMERAS}
+    snapd = site.host.show(SNAPD, "MainPID")
+    site.write(
+        [
+            {"code": kept, "source": site.rtsp[kept].url(kept), "timeout": 3.0},
+            {"code": changed, "source": site.rtsp[changed].url(changed), "timeout": 3.0, "slots": 3},
+            {"code": SPARE, "source": site.rtsp[SPARE].url(SPARE).replace("127.0.0.1", "localhost")},
+        ]
+    )
+    said = [line.split()[:2] for line in site.sync().splitlines()]
+    assert said[:-1] == [
+        ["stop", unit_name(removed)],
+        ["start", unit_name(SPARE)],
+        ["restart", unit_name(changed)],
+        ["reload", SNAPD],
+    ]
+    assert_without_a_gap(before, site.seen(kept))
+    assert site.is_live(SPARE)
+    assert site.pid(changed) != pids[changed]
+    assert site.host.show(SNAPD, "MainPID") == snapd
+    assert site.segments() == sorted(f"framesrv.{code}" for code in (kept, changed, SPARE))
+    links = site.host.path("/etc/systemd/system/framesrv.target.wants")
+    assert sorted(link.name for link in links.iterdir()) == sorted(
+        [SNAPD, *(unit_name(code) for code in (kept, changed, SPARE))]
+    )
+    assert site.sync().splitlines() == ["3 cameras and snapd; 4 units left alone"]
+
+
+def test_sync_knows_what_a_unit_runs_with_whoever_started_it(site: Site) -> None:
+    """A unit that was restarted by hand with a change that was then taken back runs with what is not configured."""
+    site.settle()
+    tried, killed = CAMERAS[:2]
+    site.configure(camera_defaults={"slots": 4})
+    site.host.must("systemctl", "restart", unit_name(tried))
+    site.configure()
+    pid = site.pid(killed)
+    site.host.kill(unit_name(killed), "SIGKILL")
+    site.host.wait_for(lambda: site.pid(killed) not in (0, pid), "the other has been started again")
+    assert [line.split()[:2] for line in site.sync().splitlines()[:-1]] == [["restart", unit_name(tried)]]
+
+
+def test_snapd_is_restarted_only_for_what_it_cannot_load_again(site: Site) -> None:
+    site.settle()
+    pid = site.host.show(SNAPD, "MainPID")
+    site.configure(snapshot={"quality": 70})
+    assert f"reload   {SNAPD}" in site.sync()
+    assert site.host.show(SNAPD, "MainPID") == pid
+    site.configure(snapshot={"quality": 70, "workers": 4})
+    assert f"restart  {SNAPD}" in site.sync()
+    assert site.host.show(SNAPD, "MainPID") != pid
+
+
+def test_pages_are_shown_and_give_way_to_snapshots(site: Site) -> None:
+    site.settle()
+    address = f"127.0.0.1:{free_port()}"
+    site.configure(http={"listen": address})
+    assert f"restart  {SNAPD}" in site.sync()
+
+    def get(path: str) -> requests.Response | None:
+        try:
+            return requests.get(f"http://{address}{path}", timeout=5)
+        except requests.ConnectionError:
+            return None
+
+    ready = site.host.wait_for(lambda: (found := get("/readyz")) is not None and found.ok and found, "they are there")
+    assert ready.status_code == 200
+    picture = get(f"/cameras/{CAMERAS[0]}.jpg")
+    assert picture is not None
+    assert simplejpeg.decode_jpeg_header(picture.content)[:2] == (360, 640)
+    metrics = get("/metrics")
+    assert metrics is not None
+    assert f'framesrv_camera_state{{camera="{CAMERAS[0]}",state="live"}} 1.0' in metrics.text
+    pages = [pid for pid in site.host.processes("framesrv") if "snapd.pages" in site.host.command(pid)]
+    assert len(pages) == 1
+    nice = int(site.host.path(f"/proc/{pages[0]}/stat").read_text().rpartition(")")[2].split()[16])
+    assert nice > 0
+
+
+def test_reload_under_load_loses_no_request(site: Site) -> None:
+    site.settle()
+    pid = site.host.show(SNAPD, "MainPID")
+    with Load(site) as load:
+        for number in range(5):
+            site.configure(snapshot={"quality": 60 + number})
+            count = len(load.asked)
+            site.host.must("systemctl", "reload", SNAPD)
+            site.host.wait_for(lambda count=count: len(load.asked) >= count + 10, "some requests")  # type: ignore[misc]
+    assert set(load.answers().values()) == {"ok"}
+    assert site.host.show(SNAPD, "MainPID") == pid
+    assert site.host.journal(SNAPD).count("Reloaded") >= 5
+
+
+def test_wrong_configuration_is_refused_before_anything_is_touched(site: Site) -> None:
+    site.settle()
+    pids = {code: site.pid(code) for code in CAMERAS}
+    site.configure(CAMERAS[:1], snapshot={"quality": 101})
+    done = site.host.run("framesrv", "units", "sync")
+    assert done.returncode == 2
+    assert "snapshot.quality: expected a whole number from 1 to 100" in done.stderr
+    site.configure(CAMERAS[:1], redis={"url": f"redis://127.0.0.1:{free_port()}/0"})
+    done = site.host.run("framesrv", "units", "sync")
+    assert done.returncode == 1
+    assert "redis: " in done.stderr
+    assert "nothing was changed" in done.stderr
+    site.configure(CAMERAS[:1], store={"kind": "dir", "path": "/srv/pictures"})
+    assert "/srv/pictures" in site.host.run("framesrv", "units", "sync").stderr
+    assert {code: site.pid(code) for code in CAMERAS} == pids
+
+
+def test_wrong_configuration_is_not_tried_again_and_again(site: Site) -> None:
+    site.settle()
+    unit = unit_name("nowhere")
+    site.host.run("systemctl", "start", unit)
+    site.host.wait_for(lambda: site.host.show(unit, "ActiveState") == "failed", "it has failed")
+    assert site.host.show(unit, "ExecMainStatus") == "2"
+    assert site.host.show(unit, "NRestarts") == "0"
+    assert f"stop     {unit}" in site.sync()
+    assert "nowhere" not in site.host.status()
+
+
+def sync_after_upgrade(site: Site, codes: Sequence[str]) -> None:
+    """Every unit is restarted, and each of the usual cameras is live before the next is stopped."""
+    pids = {code: site.pid(code) for code in codes}
+    since = site.host.must("date", "+%s.%N").strip()
+    said = site.sync().splitlines()
+    assert [line.split()[:2] for line in said[:-1]] == [
+        ["restart", unit] for unit in [*(unit_name(code) for code in codes), SNAPD]
+    ]
+    for code in codes:
+        assert site.pid(code) not in (0, pids[code])
+    entries = site.host.must("journalctl", "--output=json", f"--since=@{since}")
+    stopped: list[str] = []
+    live: list[str] = []
+    for entry in map(json.loads, entries.splitlines()):
+        unit = entry.get("UNIT") or entry.get("_SYSTEMD_UNIT")
+        if unit in {unit_name(code) for code in CAMERAS}:
+            if str(entry["MESSAGE"]).startswith("Stopping "):
+                assert live == stopped, f"{unit} is stopped before the one before it is live again"
+                stopped.append(unit)
+            elif "live 640x360" in str(entry["MESSAGE"]):
+                live.append(unit)
+    assert live == stopped == [unit_name(code) for code in CAMERAS]
+    assert site.sync().splitlines() == [f"{len(codes)} cameras and snapd; {len(codes) + 1} units left alone"]
+
+
+def test_upgrade_restarts_decoders_one_at_a_time(site: Site) -> None:
+    """One camera is absent and does not hold the others up."""
+    site.settle()
+    absent = {"code": "absent", "source": f"rtsp://127.0.0.1:{free_port()}/absent"}
+    present = [{"code": code, "source": site.rtsp[code].url(code), "timeout": 3.0} for code in CAMERAS]
+    site.write([absent, *present])
+    done = site.host.run("framesrv", "units", "sync")
+    assert done.returncode == 1
+    assert "camera absent: its decoder has no picture yet" in done.stderr
+    upgrade(site)
+    sync_after_upgrade(site, ["absent", *CAMERAS])
+
+
+def test_new_layout_beside_an_old_one_is_refused_and_healed_by_sync(site: Site) -> None:
+    site.settle()
+    upgrade(site, layout_version=layout.VERSION + 1)
+    try:
+        done = site.host.run("python", "-c", READ)
+        assert done.returncode == 1
+        old, new = layout.VERSION, layout.VERSION + 1
+        assert f"its layout is version {old}, this framesrv reads version {new}: run the same version" in done.stderr
+        beside = site.host.run("framesrv", "decode", "--config", "/etc/framesrv/framesrv.toml", "--", "cam-1")
+        assert beside.returncode == 1
+        assert "framesrv.cam-1 already has a live writer" in beside.stderr
+        sync_after_upgrade(site, CAMERAS)
+        assert site.host.must("python", "-c", READ) == "640 360\n"
+        with Load(site) as load:
+            site.host.wait_for(lambda: len(load.asked) >= 6, "some requests")
+        assert set(load.answers().values()) == {"ok"}
+    finally:
+        upgrade(site)
+    sync_after_upgrade(site, CAMERAS)

@@ -1,0 +1,125 @@
+"""Entries that nobody can answer: dead letters, what they cost the others, and how they are put back."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from tests.requests.pending import DEAD, take_for, wear_out
+from tests.support.edge import CONSUMER, Edge, Running, wait_until, write_config
+from tests.test_snapd_cli import snapd
+
+
+def test_entry_delivered_too_often_is_a_dead_letter_and_can_be_replayed(edge: Edge, tmp_path: Path) -> None:
+    config = write_config(edge, tmp_path / "framesrv.toml")
+    fields = edge.fields() | {"more": b"\xff", "dead:reason": "mine"}
+    edge.send(fields)
+    (entry_id,) = take_for(edge, CONSUMER, 1)
+    wear_out(edge, entry_id, 5)
+    with Running(edge.settings()):
+        assert edge.wvp.wait(1, 10)[0].message == "内部错误"
+        wait_until(lambda: edge.pending == 0)
+    assert not edge.cos.puts
+    (letter,) = orjson.loads(snapd("dead", "--json", "--config", config).stdout)
+    assert (letter["entry_id"], letter["deliveries"]) == (entry_id, 6)
+    assert letter["reason"] == "delivered 5 times without an answer"
+    assert letter["fields"].keys() == fields.keys() - {"dead:reason"}
+    assert 0 <= letter["moved_at"] - letter["sent_at"] < 60
+    shown = snapd("dead", "--config", config).stdout.decode()
+    assert f"request {fields['request_id']} for cam01: delivered 5 times" in shown
+
+    done = snapd("dead", "--replay", letter["id"], "--config", config)
+    assert done.returncode == 0, done.stderr
+    assert edge.redis.xlen(DEAD) == 0
+    with Running(edge.settings()):
+        assert edge.wvp.wait(2, 10)[1].status == "ok"
+        wait_until(lambda: edge.pending == 0)
+    assert edge.wvp.results[1].request_id == fields["request_id"]
+
+
+@pytest.mark.parametrize("letter", ["1-1", "no id"])
+def test_replay_of_no_dead_letter_says_so(edge: Edge, tmp_path: Path, letter: str) -> None:
+    done = snapd("dead", "--replay", letter, "--config", write_config(edge, tmp_path / "c.toml"))
+    assert done.returncode == 1
+    assert letter in done.stderr.decode()
+    assert b"Traceback" not in done.stderr
+
+
+def test_dead_letters_have_no_place_and_the_entry_stays(edge: Edge) -> None:
+    edge.redis.set(DEAD, "something else")
+    edge.send(edge.fields())
+    (entry_id,) = take_for(edge, CONSUMER, 1)
+    wear_out(edge, entry_id, 5)
+    with Running(edge.settings()):
+        assert edge.ask().status == "ok"
+        wait_until(lambda: edge.pending == 1)
+
+
+CRASH = """
+import os, sys
+from snapd import cli
+from snapd.pictures import capture
+def die(*_):
+    os._exit(9)
+ask = capture.Captures.join
+capture.Captures.join = lambda self, code: die() if code == "cam02" else ask(self, code)
+cli.main(sys.argv[1:])
+"""
+
+
+def test_request_that_kills_the_process_ends_as_a_dead_letter(edge: Edge, tmp_path: Path) -> None:
+    config = write_config(edge, tmp_path / "framesrv.toml", stream={"max_deliveries": 2})
+    poison = edge.fields("cam02")
+    edge.send(poison)
+    command = [sys.executable, "-c", CRASH, "run", "--config", str(config)]
+    for _ in range(2):
+        assert subprocess.run(command, timeout=20, check=False).returncode == 9
+    assert edge.redis.xlen(DEAD) == 0
+    with subprocess.Popen(command) as process:
+        edge.send(edge.fields())
+        assert {result.status for result in edge.wvp.wait(2, 10)} == {"error", "ok"}
+        process.terminate()
+        assert process.wait(10) == 0
+    assert edge.redis.xlen(DEAD) == 1
+
+
+def test_last_try_is_made_alone_and_costs_the_others_little(edge: Edge) -> None:
+    edge.send(*(edge.fields() for _ in range(8)))
+    ids = take_for(edge, CONSUMER, 8)
+    for entry_id in ids[2:5]:
+        wear_out(edge, entry_id, 4)
+    most = 0
+    answer = edge.wvp.answer
+
+    def count(request: Any) -> Any:
+        nonlocal most
+        time.sleep(0.2)
+        most = max(most, len(in_hand))
+        return answer(request)
+
+    edge.wvp.answer = count  # type: ignore[method-assign]
+    with Running(edge.settings()) as running:
+        in_hand = running.service._stream._in_hand
+        edge.send(edge.fields())
+        edge.wvp.wait(2, 10)
+        began, most = time.monotonic(), 0
+        edge.wvp.wait(5, 10)
+        assert most == 1
+        edge.wvp.wait(9, 10)
+        wait_until(lambda: edge.pending == 0)
+    assert time.monotonic() - began < 2
+    assert edge.redis.xlen(DEAD) == 0
+
+
+def test_entry_that_cannot_be_read_is_a_dead_letter(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RecursionError
+
+    with Running(edge.settings()), monkeypatch.context() as patch:
+        patch.setattr("snapd.service.parse", fail)
+        edge.send(edge.fields())
+        wait_until(lambda: edge.redis.xlen(DEAD) == 1 and edge.pending == 0)
