@@ -69,6 +69,7 @@ INSIDE
 
 export root home account certificates what
 exec unshare --mount --pid --ipc --uts --fork --kill-child --propagation private bash -euc '
+  mount --bind "$root" "$root" # a root that is a mount of its own, as any system has
   mount -t proc proc "$root/proc"
   mount -t sysfs -o ro sysfs "$root/sys"
   mount -t tmpfs -o mode=755 tmpfs "$root/dev"

@@ -18,6 +18,7 @@ from tests.support.rtsp import RtspServer, Sent
 from tests.support.wvp import WvpServer
 
 CAMERAS = {f"3402000000132000000{number}": "hevc" if number == 5 else "h264" for number in range(1, 6)}
+SIZES, SMALL = {"34020000001320000001": (1920, 1080), "34020000001320000005": (1280, 720)}, (640, 360)
 REQUESTS, RATE = 100, 10
 FRESH = SnapshotSettings().max_age  # s before the request, at most
 
@@ -28,7 +29,10 @@ def on_the_wire(sent: list[Sent], code: str, index: int, before: float) -> float
 
 
 def test_a_hundred_requests_get_a_hundred_fresh_pictures(tmp_path: Path, prefix: str) -> None:
-    videos = {code: footage(codec=codec, number=int(code[-1])) for code, codec in CAMERAS.items()}  # type: ignore[arg-type]
+    videos = {
+        code: footage(codec, *SIZES.get(code, SMALL), number=int(code[-1]))  # type: ignore[arg-type]
+        for code, codec in CAMERAS.items()
+    }
     with (
         RtspServer(videos, tmp_path) as rtsp,
         RedisServer(tmp_path / "redis") as redis,
@@ -78,7 +82,7 @@ def test_a_hundred_requests_get_a_hundred_fresh_pictures(tmp_path: Path, prefix:
             fetched = requests.get(result.url or "", timeout=10)
             assert (fetched.status_code, fetched.headers["Content-Type"]) == (200, "image/jpeg")
             picture = simplejpeg.decode_jpeg(fetched.content, "BGR")
-            assert picture.shape == (1080, 1920, 3)
+            assert picture.shape == (*reversed(SIZES.get(code, SMALL)), 3)
             shown = read_code(picture)
             assert shown is not None
             assert shown[0] == int(code[-1])

@@ -27,20 +27,22 @@ HUNDRED = [f"yard-{number:03}" for number in range(100)]
 RED, GREEN = "rgb(192, 38, 45)", "rgb(26, 127, 55)"
 
 
-def chromium(installed_by_playwright: str) -> str | None:
-    """The path of a browser; None if there is none."""
-    for name in ("chromium", "chromium-browser", "google-chrome", "chromium-headless-shell"):
-        if found := shutil.which(name):
-            return found
-    return installed_by_playwright if Path(installed_by_playwright).exists() else None
+NAMES = ("chromium", "chromium-browser", "google-chrome", "chromium-headless-shell")
+
+
+def chromium() -> str | None:
+    """The path of a browser: the host's, or one that Playwright has installed; None if there is none."""
+    own = Path.home() / ".cache/ms-playwright"
+    found = [path for name in NAMES if (path := shutil.which(name))]
+    return next(iter([*found, *map(str, own.glob("chromium-*/chrome-linux*/chrome"))]), None)
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    path = chromium()
+    if path is None:
+        pytest.skip("no Chromium on this host: apt-get install chromium, or playwright install chromium")
     with sync_playwright() as playwright:
-        path = chromium(playwright.chromium.executable_path)
-        if path is None:
-            pytest.skip("no Chromium on this host: apt-get install chromium, or playwright install chromium")
         browser = playwright.chromium.launch(executable_path=path)
         yield browser
         browser.close()

@@ -62,7 +62,16 @@ def _in_four_megabytes(*command: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-needs_mounts = pytest.mark.skipif(not ROOT, reason="a private /dev/shm needs root")
+def _no_mounts() -> str:
+    """Why no file system can be mounted here; empty if one can."""
+    if not ROOT:
+        return "a private /dev/shm needs root"
+    tried = _in_four_megabytes("true")
+    return f"no /dev/shm of 4 MB can be mounted: {tried.stderr.strip()}" if tried.returncode else ""
+
+
+NO_MOUNTS = _no_mounts()
+needs_mounts = pytest.mark.skipif(bool(NO_MOUNTS), reason=NO_MOUNTS)
 
 
 @needs_mounts

@@ -244,7 +244,7 @@ def test_without_the_extra_one_line_says_what_to_install(
     edge.camera("cam01")
     absent = tmp_path / "absent" / "opentelemetry"
     absent.mkdir(parents=True)
-    (absent / "__init__.py").write_text("raise ImportError(\"No module named 'opentelemetry'\")")
+    (absent / "__init__.py").write_text("raise ModuleNotFoundError('absent', name='opentelemetry')")
     path = ":".join([str(absent.parent), *filter(None, sys.path)])
     program = snapd(PYTHONPATH=path)
     assert edge.ask().status == "ok"
