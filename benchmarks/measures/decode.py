@@ -17,7 +17,7 @@ from benchmarks.measures.cpu_meter import CpuMeter
 from benchmarks.measures.host import Camera, Host
 from benchmarks.measures.process import BenchmarkError, has_mapped, memory
 from benchmarks.measures.progress import rounds, wait
-from benchmarks.measures.table import Figure, Report, Target
+from benchmarks.measures.table import Figure, Goal, Report
 from framesrv import FrameReader
 from tests.support.footage import Codec
 
@@ -51,26 +51,26 @@ class Comparison:
 
     ours: str
     beside: str
-    target: Target | None = None
+    target: Goal | None = None
 
 
 ROUNDS = (
     (
-        Comparison("all", "PyAV loop, decode and copy", Target("ratio", 1.10)),
-        Comparison("all", "cv2.VideoCapture, read and copy", Target("ratio", 1)),
+        Comparison("all", "PyAV loop, decode and copy", Goal("ratio", 1.10)),
+        Comparison("all", "cv2.VideoCapture, read and copy", Goal("ratio", 1)),
         Comparison("all", "ffmpeg piping raw frames"),
     ),
     (
         Comparison("fps:5", "all"),
-        Comparison("keyframes", "all", Target("ratio", 0.20)),
+        Comparison("keyframes", "all", Goal("ratio", 0.20)),
         Comparison("keyframes", "PyAV loop, key frames"),
-        Comparison("demand, idle", "all", Target("ratio", 0.08)),
+        Comparison("demand, idle", "all", Goal("ratio", 0.08)),
         Comparison("demand, idle", "PyAV loop, packets"),
         Comparison(ASKED, "all"),
     ),
 )
 MEMORY = (
-    Comparison("all", "PyAV loop, decode and copy", Target("difference", 20)),
+    Comparison("all", "PyAV loop, decode and copy", Goal("difference", 20)),
     Comparison("demand, idle", "all"),
 )
 

@@ -18,7 +18,7 @@ from benchmarks.measures.host import Camera, Host
 from benchmarks.measures.load import SHARE, SLOWEST, Load, Trial
 from benchmarks.measures.process import BenchmarkError, Memory, memory
 from benchmarks.measures.progress import wait
-from benchmarks.measures.table import Figure, Report, Target
+from benchmarks.measures.table import Figure, Goal, Report
 
 CORES = len(os.sched_getaffinity(0))
 MOST = 64 * CORES  # cameras tried
@@ -186,11 +186,11 @@ def _figures(found: Capacity) -> list[Figure]:
             "",
             "all cores by the CPU time of a PyAV loop",
             CORES * 100 / cost.loop,
-            Target("value", LEAST, at_least=True) if idle else None,
+            Goal("value", LEAST, at_least=True) if idle else None,
         )
     ]
     if best and len(best.snapshots) > 1:
-        target = Target("value", SLOWEST) if idle else None
+        target = Goal("value", SLOWEST) if idle else None
         snapshots = best.snapshots
         figures.append(
             Figure(f"{name}: their snapshots, p99", snapshots.total(99), "ms", "p50", snapshots.total(50), target)

@@ -20,7 +20,7 @@ from benchmarks.measures import video
 from benchmarks.measures.baseline_wake import FutexPing, PipePing
 from benchmarks.measures.process import SPAWN, BenchmarkError, child
 from benchmarks.measures.progress import rounds
-from benchmarks.measures.table import Figure, Report, Target
+from benchmarks.measures.table import Figure, Goal, Report
 from benchmarks.measures.times import MS, US, Times
 from framesrv import FrameReader, FrameUnavailableError, FrameWriter, Stamp
 from framesrv.segment.file import SHM_DIRECTORY, segment_path
@@ -77,7 +77,7 @@ def _take(prefix: str, planes: tuple[Pixels, ...], seconds: float) -> list[Figur
                 _ = planes_of[slot]
                 fcntl.fcntl(hand.fd, fcntl.F_OFD_SETLK, hand.unpins[slot])
                 bare.add(time.perf_counter_ns() - began)
-    return _pair("take and release", ours, bare, "µs", "bare fcntl, lock and unlock", median=Target("value", 15))
+    return _pair("take and release", ours, bare, "µs", "bare fcntl, lock and unlock", median=Goal("value", 15))
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +132,7 @@ def _wake(prefix: str, rate: int, seconds: float) -> list[Figure]:
     Segment.remove_abandoned(prefix, CODE)
     name = f"publish until a reader has it, {rate}/s"
     by_pipe_too = _pair(name, ours, by_pipe, "µs", "16 bytes through a pipe")[:1]
-    return [*_pair(name, ours, by_futex, "µs", "bare futex", median=Target("value", 100)), *by_pipe_too]
+    return [*_pair(name, ours, by_futex, "µs", "bare futex", median=Goal("value", 100)), *by_pipe_too]
 
 
 def _publish_and_ping(prefix: str, rate: int, word: Path, sending: Connection) -> None:
@@ -186,7 +186,7 @@ def _write(prefix: str, planes: tuple[Pixels, ...], slots: int, seconds: float) 
         f"the writer gave up the CPU of its own accord (a wait) {waits} times"
     )
     name = f"write, {slots} slots"
-    return _pair(name, ours, bare, "ms", "np.copyto to shared memory", p99=Target("difference", 1)), note
+    return _pair(name, ours, bare, "ms", "np.copyto to shared memory", p99=Goal("difference", 1)), note
 
 
 def _shared(plane: Pixels) -> Pixels:
@@ -208,8 +208,8 @@ def _pair(
     unit: str,
     beside: str,
     *,
-    median: Target | None = None,
-    p99: Target | None = None,
+    median: Goal | None = None,
+    p99: Goal | None = None,
 ) -> list[Figure]:
     size = {"µs": US, "ms": MS}[unit]
     return [

@@ -32,7 +32,7 @@ from benchmarks.measures.stages import (
     Samples,
     read_log,
 )
-from benchmarks.measures.table import Figure, Report, Target
+from benchmarks.measures.table import Figure, Goal, Report
 
 WORKERS = (8, 16)
 CAMERAS = [f"camera{number}" for number in range(1, 5)]
@@ -61,11 +61,11 @@ def run(seconds: float) -> Report:
         started = _by_ffmpeg(host, backend, seconds) if baseline_loops.available("ffmpeg") else None
         with host.decoders(*CAMERAS):
             throughput = _throughput(host, backend, script)
-    figures = _beside("request to callback", ours, "the same steps by hand", hand, Target("ratio", 1.5))
+    figures = _beside("request to callback", ours, "the same steps by hand", hand, Goal("ratio", 1.5))
     figures += _beside("request to callback", ours, "one process, in threads", threads)
     for stage in (QUEUED, WAITING, CONVERT, ENCODE, UPLOAD, CALLBACK):
         figures += _stage(stage, ours, hand)
-    figures += _beside("idle camera on demand", idle, "a decoded one", ours, Target("value", 250))
+    figures += _beside("idle camera on demand", idle, "a decoded one", ours, Goal("value", 250))
     if started:
         figures += _beside("idle camera on demand", idle, "an ffmpeg for each", started)
     return Report(
@@ -165,7 +165,7 @@ def _measure(serve: Callable[[], str], samples: Samples, backend: Backend) -> No
     samples.took(name, (backend.cloud.callback().answered_ns - began) / 1e6)
 
 
-def _beside(name: str, ours: Samples, beside: str, theirs: Samples, median: Target | None = None) -> list[Figure]:
+def _beside(name: str, ours: Samples, beside: str, theirs: Samples, median: Goal | None = None) -> list[Figure]:
     return [
         Figure(
             f"{name}, p{percent}",
@@ -208,10 +208,8 @@ def _throughput(host: Host, backend: Backend, script: ScriptBaseline) -> list[Fi
             found.append(_burst(host, backend, workers, f"{number + 1} of {BURSTS}"))
     few, many = (statistics.median(found) for found in rates)
     return [
-        Figure(
-            f"served, {WORKERS[0]} workers", few, "/s", "one at a time by hand", single, Target("value", 60, True)
-        ),
-        Figure(f"served, {WORKERS[1]} workers", many, "/s", f"{WORKERS[0]} workers", few, Target("ratio", 1, True)),
+        Figure(f"served, {WORKERS[0]} workers", few, "/s", "one at a time by hand", single, Goal("value", 60, True)),
+        Figure(f"served, {WORKERS[1]} workers", many, "/s", f"{WORKERS[0]} workers", few, Goal("ratio", 1, True)),
     ]
 
 

@@ -15,7 +15,7 @@ HEADINGS = ("", "measured", "beside it", "", "ratio", "target")
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class Goal:
     """What a figure should be; `of` says whether its value, its ratio or its difference is meant."""
 
     of: Literal["value", "ratio", "difference"]
@@ -36,7 +36,7 @@ class Figure:
     unit: str
     beside: str
     beside_value: float
-    target: Target | None = None
+    target: Goal | None = None
 
     @property
     def ratio(self) -> float:

@@ -22,7 +22,7 @@ import redis
 from benchmarks.measures.cloud import Cloud, cloud
 from benchmarks.measures.process import SPAWN, BenchmarkError, child, command, shielded, wait_until
 from benchmarks.measures.progress import rounds
-from benchmarks.measures.table import Figure, Report, Target
+from benchmarks.measures.table import Figure, Goal, Report
 from benchmarks.measures.times import MS, Times
 from framesrv import FrameReader
 from framesrv.segment.mapping import Segment
@@ -72,7 +72,7 @@ def run(seconds: float) -> Report:
             without.quantile(percent, MS),
             target,
         )
-        for what, percent, target in (("median", 50, None), ("p90", 90, None), ("p99", 99, Target("ratio", 1.5)))
+        for what, percent, target in (("median", 50, None), ("p90", 90, None), ("p99", 99, Goal("ratio", 1.5)))
     ]
     return Report(
         "viewers: an MJPEG stream of 1280x720 at 25/s; requests go to that camera and another in turns",
@@ -84,7 +84,7 @@ def run(seconds: float) -> Report:
                 "",
                 "frames published",
                 frames,
-                Target("ratio", 1),
+                Goal("ratio", 1),
             ),
             Figure("resident memory of the pages' process", memory[1], "MB", "that of snapd", memory[0]),
         ],
