@@ -6,6 +6,8 @@ import shutil
 import threading
 import time
 import uuid
+from bisect import bisect
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -167,6 +169,7 @@ def test_nothing_is_lost_while_snapd_is_killed_every_two_seconds(tmp_path: Path,
     count, rate, between = 1000, 50, 2.0
     with Edge(tmp_path, prefix) as edge:
         asked: dict[str, float] = {}
+        kills: list[float] = []
 
         def ask() -> None:
             asked[edge.ask(len(asked))] = time.time()
@@ -175,16 +178,18 @@ def test_nothing_is_lost_while_snapd_is_killed_every_two_seconds(tmp_path: Path,
             while len(asked) < count:
                 with edge.program("snapd", "snapd", "run"):  # killed with the block
                     time.sleep(between)
+                kills.append(time.time())
         with edge.snapd():
             answers = edge.wait_for(list(asked), 30)
             wait_for(lambda: edge.pending == 0, "nothing is pending")
         limit = job_limit(settings.load(edge.config))
     waits = [answers[name].time - at for name, at in asked.items()]
-    repeated = sum(len(found) > 1 for found in edge.answers().values())
-    logger.info("killed asked=%d repeated=%d slowest=%.1fs", len(asked), repeated, max(waits))
+    # What a kill has caught between its callback and its acknowledgement is answered again: one for each thread.
+    repeated = Counter(bisect(kills, found[0].time) for found in edge.answers().values() if len(found) > 1)
+    logger.info("killed asked=%d repeated=%d slowest=%.1fs", len(asked), repeated.total(), max(waits))
     assert {answer.status for answer in answers.values()} == {"ok"}
     assert max(waits) < limit + 10
-    assert repeated < len(asked) / 100
+    assert all(number <= edge.workers for number in repeated.values())
 
 
 def test_store_that_hangs_delays_nobody_past_the_deadline_and_is_used_again_at_once(
