@@ -41,6 +41,10 @@ class SourceError(FramesrvError):
     """A camera's source cannot be opened or has been lost; trying again may help."""
 
 
+class SourceLimitError(SourceError):
+    """A camera's stream would cost more than it may; trying again soon does not help."""
+
+
 class SourceUsageError(SourceError):
     """A camera's source can never work as it is written; trying again does not help."""
 

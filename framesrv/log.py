@@ -1,4 +1,4 @@
-"""Log lines: one an event, a short phrase and then ``key=value``, with every secret masked.
+"""Log lines: one an event, a short phrase and then ``key=value``, with every secret masked and nothing unprintable.
 
 Levels: DEBUG for what is normal and frequent, INFO for a change of state, WARNING for what healed itself,
 ERROR for what a person must look at.
@@ -21,6 +21,10 @@ from types import MappingProxyType, TracebackType
 from typing import Literal, TextIO
 
 from framesrv.errors import ConfigError
+from framesrv.masking import mask as mask
+from framesrv.masking import printable as printable
+from framesrv.masking import protect as protect
+from framesrv.masking import shown as shown
 
 Format = Literal["auto", "text", "json"]
 Form = Literal["journal", "terminal", "text", "json"]
@@ -28,20 +32,11 @@ Form = Literal["journal", "terminal", "text", "json"]
 COLOURS = {logging.DEBUG: "2", logging.WARNING: "33", logging.ERROR: "31", logging.CRITICAL: "31;1"}
 PRIORITIES = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
 
-_USER_INFO = re.compile(r"(?<=://)([^/@\s:]*):([^/@\s]*)@")
-_SIGNATURE = re.compile(
-    r"((?:q-signature|q-ak|x-cos-security-token|token|password|secret)=)[^&\s\"']+", re.IGNORECASE
-)
 _PLAIN = re.compile(r"[\w.:/@+-]+\Z", re.ASCII)
 
 _subject: ContextVar[Mapping[str, str]] = ContextVar("subject", default=MappingProxyType({}))
 
 logger = logging.getLogger(__name__)
-
-
-def mask(text: str) -> str:
-    """`text` with passwords in URLs and signatures in queries replaced by ``***``."""
-    return _SIGNATURE.sub(r"\1***", _USER_INFO.sub(r"\1:***@", text))
 
 
 @contextmanager
@@ -92,7 +87,7 @@ class Line(logging.Formatter):
         subject = "".join(f"{name}={_value(text)} " for name, text in {**self._own, **_subject.get()}.items())
         lines = [*record.getMessage().splitlines(), *_traceback(self, record).splitlines()]
         start = f"<{_priority(record)}>" if self._form == "journal" else ""
-        text = self._head(record) + mask("\n".join(f"{start}{subject}{line}" for line in lines))
+        text = self._head(record) + "\n".join(start + shown(subject + line) for line in lines)
         code = COLOURS.get(record.levelno)
         return f"\x1b[{code}m{text}\x1b[0m" if self._colour and code else text
 
@@ -129,7 +124,8 @@ class JsonLine(logging.Formatter):
         exception = _traceback(self, record)
         if exception:
             fields["exception"] = exception
-        line = json.dumps({name: mask(text) for name, text in fields.items()}, ensure_ascii=False)
+        safe = {name: "\n".join(map(shown, text.splitlines())) for name, text in fields.items()}
+        line = json.dumps(safe, ensure_ascii=False)
         return f"<{_priority(record)}>{line}" if self._with_priority else line
 
 
@@ -169,7 +165,7 @@ def complain(program: str, error: Exception) -> None:
             logger.error("%s: %s", program, problem)
         else:
             start = f"<{PRIORITIES[logging.ERROR]}>" if journal else ""
-            print(f"{start}{program}: {mask(problem)}", file=sys.stderr)  # noqa: T201
+            print(f"{start}{program}: {shown(problem)}", file=sys.stderr)  # noqa: T201
 
 
 def _unforeseen(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

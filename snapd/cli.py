@@ -153,7 +153,7 @@ def grab(
         sys.stdout.buffer.flush()
         return
     try:
-        write_file(output, picture.content, mode=0o644)
+        write_file(output, picture.content)
     except OSError as error:
         raise click.ClickException(f"{output} cannot be written: {error.strerror}") from error
     click.echo(f"{output}: {picture.width}x{picture.height}, {len(picture.content)} bytes")
@@ -193,14 +193,14 @@ def request(config: Path | None, code: str, timeout: float, callback_url: str, a
     try:
         answer = Client(loaded).request(code, callback_url, timeout, trace=verbose)
     except redis.RedisError as error:
-        raise click.ClickException(log.mask(f"{loaded.redis.url} cannot be reached: {error}")) from error
+        raise click.ClickException(log.shown(f"{loaded.redis.url} cannot be reached: {error}")) from error
     result = answer.result
     if result is None:
-        click.echo(f"the result went to {log.mask(callback_url)}", err=as_json)
+        click.echo(f"the result went to {log.shown(callback_url)}", err=as_json)
     elif as_json:
         click.echo(result.to_json().decode())
     else:
-        click.echo(f"{result.status} {result.url or result.message}")
+        click.echo(f"{result.status} {log.printable(result.url or result.message)}")
     if verbose:
         if answer.trace:
             click.echo("\n".join(waterfall(answer.trace)), err=as_json)
@@ -233,7 +233,7 @@ def show_queue(config: Path | None, as_json: bool) -> None:
     try:
         found = look(open_client(loaded.redis.url), loaded.stream)
     except redis.RedisError as error:
-        raise click.ClickException(log.mask(f"{loaded.redis.url} cannot be asked: {error}")) from error
+        raise click.ClickException(log.shown(f"{loaded.redis.url} cannot be asked: {error}")) from error
     if as_json:
         click.echo(orjson.dumps(found))
         return
@@ -243,7 +243,9 @@ def show_queue(config: Path | None, as_json: bool) -> None:
     click.echo(f"pending       {found.pending}{oldest}")
     click.echo(f"dead letters  {found.dead}")
     for consumer in found.consumers:
-        click.echo(f"consumer      {consumer.name}: {consumer.pending} pending, idle for {consumer.idle_s:.1f} s")
+        click.echo(
+            f"consumer      {log.shown(consumer.name)}: {consumer.pending} pending, idle for {consumer.idle_s:.1f} s"
+        )
 
 
 @main.command()
@@ -276,14 +278,15 @@ def dead(config: Path | None, replay: str | None, as_json: bool) -> None:
             return
         found = letters.all()
     except redis.RedisError as error:
-        raise click.ClickException(log.mask(f"{loaded.redis.url} cannot be asked: {error}")) from error
+        raise click.ClickException(log.shown(f"{loaded.redis.url} cannot be asked: {error}")) from error
     if as_json:
         click.echo(orjson.dumps([letter.shown() for letter in found]))
         return
     for letter in found:
         moved = datetime.fromtimestamp(letter.moved_at, UTC)
         request_id, code = letter.shown_fields("request_id", "camera_code")
-        click.echo(f"{letter.id}  {moved:%Y-%m-%d %H:%M:%SZ}  request {request_id} for {code}: {letter.reason}")
+        words = log.shown(f"request {request_id} for {code}: {letter.reason}")
+        click.echo(f"{letter.id}  {moved:%Y-%m-%d %H:%M:%SZ}  {words}")
 
 
 @main.command()

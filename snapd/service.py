@@ -62,6 +62,7 @@ class Service:
             settings.stream,
             client,
             claim_after=configured.limit,
+            deadline=settings.snapshot.deadline,
             on_change=on_change,
             counters=self._counters,
         )
@@ -113,7 +114,7 @@ class Service:
         """
         settings, fixed = settle(self._configured.settings, settings)
         configured = Configured.of(settings, self._client, counters=self._counters, old=self._configured)
-        self._stream.adjust(settings.stream, configured.limit)
+        self._stream.adjust(settings.stream, configured.limit, settings.snapshot.deadline)
         self._answered.taken_for = 2 * configured.limit
         self._configured = configured
         return fixed
@@ -307,7 +308,8 @@ class Service:
         if via is None:
             self._stream.give_back(entry.id)
             return
-        self._stream.acknowledge(entry.id, self._answered.done(request))
+        done = self._answered.done(request, result, job.begun) if job.begun else None
+        self._stream.acknowledge(entry.id, done)
         logger.log(
             logging.DEBUG if result.status == "ok" else logging.INFO,
             "Answered status=%s message=%r via=%s %s",
@@ -333,16 +335,18 @@ class Service:
     def _bury(self, job: Job, reason: str) -> None:
         """Makes a dead letter of an entry, and tells the sender."""
         entry, request, begun = job.entry, job.request, job.begun
+        given = begun.result if begun else None
+        result = given or Result.error(request.request_id, request.camera_code, INTERNAL)
         try:
-            letter, done = self._dead.letter(entry, reason), self._answered.done(request)
-            self._stream.forget(entry.id, lambda pipeline: (letter(pipeline), begun and done(pipeline)))
+            letter = self._dead.letter(entry, reason)
+            done = self._answered.done(request, result, begun) if begun else None
+            self._stream.forget(entry.id, lambda pipeline: (letter(pipeline), done and done(pipeline)))
         except (redis.RedisError, DeadLetterError) as error:
             logger.error("No dead letter made, entry stays pending reason=%r", str(error))  # noqa: TRY400
             self._stream.give_back(entry.id)
             return
         via = None
         if begun:
-            result = begun.result or Result.error(request.request_id, request.camera_code, INTERNAL)
             job.stopwatch.end("place")
             via = job.configured.handover.deliver(request, result, late=True)
             job.stopwatch.end("deliver")

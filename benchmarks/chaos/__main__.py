@@ -224,7 +224,8 @@ def main(seconds: float, seed: int | None, rate: float, as_json: bool, logs: Pat
     Exit status: 0 all is well; 1 something is lost, still pending, answered twice too often or without a
     reason, or a snapd does not do well afterwards; 2 wrong usage.
     """  # noqa: D301  click wants the character
-    signal.signal(signal.SIGTERM, _exit)
+    for number in (signal.SIGINT, signal.SIGTERM):  # SIGINT too where a shell has it ignored
+        signal.signal(number, _exit)
     chosen = random.randrange(1_000_000) if seed is None else seed
     try:
         if logs is not None:

@@ -144,7 +144,7 @@ class Ledger:
                 answers = self._answers(request_id)
                 if answers:
                     first[request_id] = answers[0]
-                if len(answers) > 1:
+                if len(answers) > self._sent[request_id]:  # each time it was sent it is answered
                     repeated.append(request_id)
             called, kept = self._callbacks.keys(), self._keys.keys()
             strangers = [f"{name} was never asked" for name in (called | kept) - self._asked.keys()]

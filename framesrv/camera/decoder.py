@@ -8,10 +8,13 @@ import logging
 import os
 import signal
 import threading
+import time
+from collections import deque
 
 from framesrv.camera.policy import Policy
-from framesrv.camera.sources import Source, open_source
-from framesrv.errors import SourceError
+from framesrv.camera.sources import Source, SourceFrame, open_source
+from framesrv.errors import SourceError, SourceLimitError
+from framesrv.log import mask
 from framesrv.process.notify import Notifier, Progress
 from framesrv.process.retry import Backoff
 from framesrv.process.signals import Signals
@@ -21,6 +24,10 @@ from framesrv.settings import Camera, Settings
 
 GRACE = 1.0  # s that the decoding thread gets to end by itself
 FIRST_DELAY, LONGEST_DELAY = 0.5, 3.0  # s between attempts to reach a source
+
+# Of a stream that costs more than it may.
+LIMIT_DELAY, LONGEST_LIMIT_DELAY = 30.0, 300.0
+CHANGES, CHANGES_WITHIN = 5, 60.0  # changes of size, in so many s: each makes a new segment
 
 # How long the decoding thread may be silent before it counts as hung. A source notices a stall within twice its
 # time-out, to open and to probe it are two such waits, and to close it is one.
@@ -72,6 +79,7 @@ class Decoder:
         self._notifier = notifier
         self._progress = Progress()
         self._attempt = 0  # to reach the source, since it was lost
+        self._changes: deque[float] = deque(maxlen=CHANGES)  # monotonic times at which the size changed
         self._stopping = threading.Event()
         self._ended = False
         self._hangs = False
@@ -133,7 +141,7 @@ class Decoder:
 
     def _follow(self, signals: Signals) -> None:
         """Plays the source, and opens it again whenever it is lost."""
-        backoff = Backoff(FIRST_DELAY, LONGEST_DELAY)
+        lost, limited = Backoff(FIRST_DELAY, LONGEST_DELAY), Backoff(LIMIT_DELAY, LONGEST_LIMIT_DELAY)
         said = ""
         opening = OPENCV_OPENING if self._camera.source.startswith("opencv:") else RESOLVING
         while not self._stopping.is_set():
@@ -142,14 +150,16 @@ class Decoder:
                 self._play(signals)
             except SourceError as error:
                 reason = str(error)
+                backoff, other = (limited, lost) if isinstance(error, SourceLimitError) else (lost, limited)
             else:
                 return
+            other.reset()
             if self._writer.flowing:
-                backoff.reset()
+                lost.reset()
                 said = ""
                 self._writer.count("reconnects")
             self._writer.connecting()
-            self._writer.describe(error=reason)
+            self._writer.describe(error=mask(reason))
             delay = backoff.pause()
             attempt = backoff.failures
             # once an error, then ever more rarely: an absent camera must not fill the log
@@ -168,6 +178,18 @@ class Decoder:
             signals.wake()
             self._stopping.wait(delay)
 
+    def _check_size(self, frame: SourceFrame) -> None:
+        """Raises SourceLimitError for a frame that is too large, or one of too many sizes."""
+        size = f"{frame.width}x{frame.height}"
+        if frame.width * frame.height > self._camera.max_pixels:
+            raise SourceLimitError(f"its pictures of {size} are larger than max_pixels = {self._camera.max_pixels}")
+        geometry = self._writer.geometry
+        if geometry.slots and (geometry.width, geometry.height) != (frame.width, frame.height):
+            now = time.monotonic()
+            if len(self._changes) == CHANGES and now - self._changes[0] < CHANGES_WITHIN:
+                raise SourceLimitError(f"its pictures change their size all the time, to {size} at last")
+            self._changes.append(now)
+
     def _play(self, signals: Signals) -> None:
         said = False
         for frame in self._source.frames(self._writer):
@@ -175,6 +197,7 @@ class Decoder:
             if self._stopping.is_set():
                 return
             if frame is not None:
+                self._check_size(frame)
                 if self._writer.resize(frame.width, frame.height, frame.pixel_format):
                     said = False
                 self._writer.write(frame.planes, frame.stamp)

@@ -22,7 +22,7 @@ from typing import Any
 import click
 
 from framesrv.errors import FramesrvError, FrameUnavailableError
-from framesrv.log import mask
+from framesrv.log import shown
 from framesrv.process import children, extras
 from framesrv.segment.mapping import Segment
 from framesrv.segment.reader import FrameReader
@@ -146,7 +146,7 @@ class Demo:
                     left = max(0.0, deadline - time.monotonic())
                     (await asyncio.to_thread(reader.latest, None, left)).release()
                 except FrameUnavailableError as error:
-                    click.echo(f"{code}: {mask(str(error))}", err=True)
+                    click.echo(f"{code}: {shown(str(error))}", err=True)
 
     def _received(self, result: dict[str, Any]) -> None:
         """A callback has come: says so in one line."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from framesrv.log import mask
+from framesrv.log import shown
 from framesrv.segment.status import CameraStatus
 
 RANK = {"down": 0, "stalled": 1, "connecting": 2, "live": 3}
@@ -41,7 +41,7 @@ class HealthTracker:
     def look(self, cameras: Sequence[CameraStatus], now: float) -> list[CameraHealth]:
         """What is to be seen of `cameras` at the monotonic time `now`, in seconds."""
         elapsed = now - self._looked_at
-        cameras = [replace(camera, code=_printable(camera.code)) for camera in cameras]
+        cameras = [replace(camera, code=shown(camera.code)) for camera in cameras]
         healths = [self._health(camera, elapsed) for camera in cameras]
         self._before, self._looked_at = {camera.code: camera for camera in cameras}, now
         return healths
@@ -55,12 +55,7 @@ class HealthTracker:
         if camera.state == "live":
             words += [f"drops {dropped:.1f}/s"] if dropped else []
             words += [f"damaged {damaged:.1f}/s"] if damaged else []
-        return CameraHealth(camera, dropped, damaged, _printable(mask(", ".join(filter(None, words)))))
-
-
-def _printable(text: str) -> str:
-    """What a camera or a file's name says may not steer the terminal."""
-    return "".join(one if one.isprintable() else "?" for one in text)
+        return CameraHealth(camera, dropped, damaged, shown(", ".join(filter(None, words))))
 
 
 def _late(camera: CameraHealth) -> int:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 import click
 
-from framesrv.log import mask
+from framesrv.log import shown
 from framesrv.segment.status import CameraStatus, camera_statuses
 from framesrv.settings import Settings
 
@@ -21,19 +21,23 @@ def ls(settings: Settings, *, as_json: bool) -> None:
     if not cameras:
         click.echo("no cameras: none configured, none running")
         return
-    for line in lines([(camera, "" if camera.state == "live" else mask(camera.error)) for camera in cameras]):
+    for line in lines([(camera, "" if camera.state == "live" else camera.error) for camera in cameras]):
         click.echo(line)
 
 
 def lines(cameras: Sequence[tuple[CameraStatus, str]]) -> Iterator[str]:
     """A heading, and a line for each camera that ends with what is said of it."""
-    width = max([len("CODE"), *(len(camera.code) for camera, _ in cameras)])
-    yield f"{'CODE':{width}}  {'STATE':10}  {'SIZE':9}  {'FPS':>5}  {'AGE':>7}  {'DROPS':>5}  {'LOST':>4}  ERROR"
-    for camera, words in cameras:
+    rows = [(camera, shown(camera.code), shown(words)) for camera, words in cameras]
+    width = max([len("CODE"), *(len(code) for _, code, _ in rows)])
+    yield (
+        f"{'CODE':{width}}  {'STATE':10}  {'SIZE':9}  {'FPS':>5}  {'AGE':>7}  "
+        f"{'DROPS':>5}  {'LOST':>4}  {'RECONN':>6}  ERROR"
+    )
+    for camera, code, words in rows:
         size = f"{camera.width}x{camera.height}" if camera.width else "-"
         age = "-" if camera.age_s is None else f"{camera.age_s:.2f} s"
         state = click.style(f"{camera.state:10}", fg=STATE_COLOURS[camera.state])
         yield (
-            f"{camera.code:{width}}  {state}  {size:9}  {camera.fps:5.1f}  {age:>7}  "
-            f"{camera.dropped:5}  {camera.corrupt:4}  {words}".rstrip()
+            f"{code:{width}}  {state}  {size:9}  {camera.fps:5.1f}  {age:>7}  "
+            f"{camera.dropped:5}  {camera.corrupt:4}  {camera.reconnects:6}  {words}".rstrip()
         )

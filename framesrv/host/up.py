@@ -3,6 +3,7 @@
 import asyncio
 import logging
 
+from framesrv.errors import SegmentError
 from framesrv.log import Format
 from framesrv.process import children, extras
 from framesrv.segment.mapping import Segment
@@ -22,7 +23,7 @@ def run(settings: Settings, log_format: Format) -> None:
 async def _run(settings: Settings, log_format: Format) -> None:
     options = ["--log-format", log_format, *(["--config", str(settings.file)] if settings.file else [])]
     commands = {
-        camera.code: children.module("framesrv", "decode", camera.code, *options) for camera in settings.cameras
+        camera.code: children.module("framesrv", "decode", *options, "--", camera.code) for camera in settings.cameras
     }
     tasks = [asyncio.create_task(children.keep(name, command)) for name, command in commands.items()]
     snapd = children.keep("snapd", children.module("snapd", "run", *options), grace=DRAIN)
@@ -34,6 +35,9 @@ async def _run(settings: Settings, log_format: Format) -> None:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        for camera in settings.cameras:
-            Segment.remove_abandoned(settings.shm.prefix, camera.code)  # one that had to be killed left it
+        for camera in settings.cameras:  # one that had to be killed left its segment
+            try:
+                Segment.remove_abandoned(settings.shm.prefix, camera.code)
+            except (SegmentError, OSError) as error:
+                logger.error("segment not removed camera=%s: %s", camera.code, error)  # noqa: TRY400
         logger.info("ended")

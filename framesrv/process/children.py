@@ -60,7 +60,13 @@ async def keep(name: str, command: Sequence[str], *, grace: float = GRACE) -> No
     backoff = Backoff(FIRST_DELAY, LONGEST_DELAY)
     while True:
         began = loop.time()
-        child = await spawn(command)
+        try:
+            child = await spawn(command)
+        except OSError as error:  # no descriptor, memory or process left, or no such program
+            delay = backoff.pause()
+            logger.error("child cannot be started, trying again child=%s in=%.1fs: %s", name, delay, error)  # noqa: TRY400
+            await asyncio.sleep(delay)
+            continue
         try:
             status = await child.wait()
         except asyncio.CancelledError:

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from framesrv.log import mask
+from framesrv.log import mask, shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,4 +42,4 @@ def echo(findings: Iterable[Finding]) -> None:
     """Prints them, a line each."""
     for finding in findings:
         mark = click.style("ok   ", fg="green") if finding.ok else click.style("WRONG", fg="red")
-        click.echo(f"{mark}  {finding.name}: {mask(finding.message)}")
+        click.echo(f"{mark}  {shown(finding.name)}: {shown(finding.message)}")

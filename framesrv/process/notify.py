@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Mapping
 
-from framesrv.log import mask
+from framesrv.log import shown
 
 TIMEOUT = 2.0  # s that the manager may take to make room for a datagram
 STATUS_EVERY = 3.0  # s between two statuses that differ in their figures alone
@@ -102,7 +102,7 @@ class Notifier:
         with self._lock:
             if status:
                 self._status, self._status_at = status, time.monotonic()
-                fields = [*fields, f"STATUS={' '.join(mask(status).split())}"]
+                fields = [*fields, f"STATUS={shown(' '.join(status.split()))}"]
             try:
                 self._socket.sendto("\n".join(fields).encode(), self._address)
             except OSError as error:

@@ -58,8 +58,17 @@ class Segment:
         ]
 
     @classmethod
-    def make(cls, path: str, geometry: Geometry, mode: int, gid: int | None) -> Self:
+    def make(
+        cls, path: str, geometry: Geometry, mode: int, gid: int | None, replacing: "Segment | None" = None
+    ) -> Self:
         """A new segment, locked by this writer, under its name from the moment it is whole.
+
+        Args:
+            path: its name.
+            geometry: of its frames.
+            mode: its permissions.
+            gid: its group; this process's own where None.
+            replacing: the segment that has the name, retired when the new one is whole.
 
         Raises:
             SegmentSpaceError: shared memory is too small.
@@ -74,6 +83,8 @@ class Segment:
                 raise SegmentError(f"{name}: a new file is locked")
             segment = cls(fd, geometry.nbytes, writable=True, geometry=geometry)
             segment.admit(mode, gid)
+            if replacing is not None:
+                replacing.retire(path)
             give_name(fd, directory, name)
         except BaseException:
             os.close(fd)
@@ -224,6 +235,8 @@ class Segment:
 
     def wait(self, sequence: int, timeout: float) -> bool:
         """Sleeps until something is new since `sequence`; False if `timeout` seconds passed."""
+        if self.retired:  # perhaps before `sequence` was read: nobody would be woken any more
+            return True
         return futex.wait(self._address + _SEQUENCE * 4, sequence, timeout)
 
     def retire(self, path: str) -> None:

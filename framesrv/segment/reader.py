@@ -259,12 +259,12 @@ class FrameReader:
                 attachment = self._attached()
                 remaining = deadline - time.monotonic()
                 if attachment is None:
+                    if remaining <= 0:
+                        raise self._unavailable("absent", None)
                     if watch is None:
                         watch = stack.enter_context(DirectoryWatch(SHM_DIRECTORY))
-                    elif remaining > 0:
-                        watch.wait(min(LIVENESS, remaining))
                     else:
-                        raise self._unavailable("absent", None)
+                        watch.wait(min(LIVENESS, remaining))
                     continue
                 sequence = attachment.segment.sequence
                 frame = attachment.newest()

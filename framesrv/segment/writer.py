@@ -15,7 +15,7 @@ from typing import Self
 
 import numpy as np
 
-from framesrv.errors import SegmentBusyError, SegmentError
+from framesrv.errors import SegmentBusyError, SegmentError, SegmentSpaceError
 from framesrv.segment import layout, locks
 from framesrv.segment.file import segment_path
 from framesrv.segment.frame import Stamp
@@ -162,7 +162,7 @@ class FrameWriter:
         readers attach to it by themselves.
 
         Raises:
-            SegmentSpaceError: shared memory is too small; there is then no segment for readers.
+            SegmentSpaceError: shared memory is too small; readers then see a camera that is connecting, and why.
             ValueError: a size out of range.
         """
         wanted = (width, height, pixel_format, self._slots)
@@ -171,16 +171,30 @@ class FrameWriter:
         geometry = Geometry(*wanted)
         old = self._segment
         status = old.header.copy()
-        old.retire(self._path)
         try:
-            segment = Segment.make(self._path, geometry, self._mode, self._gid)
+            segment, problem = self._replace(old, geometry)
         except FileExistsError:
             raise SegmentBusyError(f"{self._path}: another writer has taken the camera") from None
         old.close()
         for field in _STATUS:
             segment.header[field] = status[field]
         self._use(segment)
+        if problem is not None:
+            self.connecting()
+            self.describe(error=str(problem))
+            raise problem
         return True
+
+    def _replace(self, old: Segment, geometry: Geometry) -> tuple[Segment, SegmentSpaceError | None]:
+        """A segment of that form in the place of `old`; where there is no room, one without slots, and the reason."""
+        try:
+            return Segment.make(self._path, geometry, self._mode, self._gid, replacing=old), None
+        except SegmentSpaceError:  # not for both at once
+            old.retire(self._path)
+        try:
+            return Segment.make(self._path, geometry, self._mode, self._gid), None
+        except SegmentSpaceError as error:
+            return Segment.make(self._path, layout.UNKNOWN, self._mode, self._gid), error
 
     @contextmanager
     def next(self) -> Iterator[Slot | None]:
@@ -280,7 +294,7 @@ class FrameWriter:
         layout.RECORD_BODY.pack_into(
             segment.memory,
             layout.record_offset(slot) + layout.RECORD_OFFSETS["pts"],
-            layout.NO_PTS if stamp.pts is None else stamp.pts,
+            _pts(stamp.pts),
             stamp.captured_ns,
             stamp.arrived_ns,
             _MATRIX_NUMBERS[stamp.matrix],
@@ -313,6 +327,11 @@ class FrameWriter:
             longs[_INTERVAL] = interval if not mean else (mean * 15 + interval) // 16
         longs[_ACTIVITY] = max(longs[_ACTIVITY], arrived)
         self._previous = max(self._previous, arrived)
+
+
+def _pts(pts: float | None) -> int:
+    """A presentation time as it is stored; unknown where it is none that 64 bits hold."""
+    return int(pts) if pts is not None and -(2**63) < pts < 2**63 else layout.NO_PTS
 
 
 def _seq_index(slot: int) -> int:

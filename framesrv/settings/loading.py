@@ -9,6 +9,7 @@ from typing import Any, TypeVar, cast, get_type_hints
 import msgspec
 
 from framesrv.errors import ConfigError
+from framesrv.masking import protect
 from framesrv.settings.sections import SECTIONS, Camera, HttpOrigin, Section, Settings
 
 ENVIRONMENT_PREFIX = "FRAMESRV_"
@@ -41,7 +42,9 @@ def load(file: Path | None = None, environment: Mapping[str, str] = os.environ) 
     if problems:
         raise ConfigError(problems if path is None else [_located(path, problem) for problem in problems])
     made = {name: SECTIONS[name](**values) for name, values in sections.items()}
-    return Settings(file=path, cameras=cameras, **cast("dict[str, Any]", made))
+    settings = Settings(file=path, cameras=cameras, **cast("dict[str, Any]", made))
+    protect(settings.secrets)
+    return settings
 
 
 def find(file: Path | None, environment: Mapping[str, str] = os.environ) -> Path | None:

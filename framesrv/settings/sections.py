@@ -4,13 +4,15 @@ The defaults are the values in force. Validation is msgspec's; pydantic would co
 """
 
 import ipaddress
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
 from framesrv.errors import ConfigError
-from framesrv.segment.layout import CODE, CODE_RULE, MAX_SLOTS, PREFIX, PREFIX_RULE
+from framesrv.masking import password_of
+from framesrv.segment.layout import CODE, CODE_RULE, MAX_SIDE, MAX_SLOTS, PREFIX, PREFIX_RULE
 
 MAX_PORT = 65535
 
@@ -187,7 +189,7 @@ class HttpSettings(Section, frozen=True, kw_only=True):
 
 
 class CameraDefaults(Section, frozen=True, kw_only=True):
-    """Any camera key but code and source; ``timeout`` in seconds."""
+    """Any camera key but code and source; ``timeout`` in seconds, ``max_pixels`` of one picture."""
 
     decode: Decode = "all"
     pixel_format: Literal["yuv420p", "bgr24"] = "yuv420p"
@@ -195,6 +197,7 @@ class CameraDefaults(Section, frozen=True, kw_only=True):
     transport: Literal["tcp", "udp"] = "tcp"
     timeout: Seconds = 10.0
     hwaccel: str = ""
+    max_pixels: Annotated[int, Meta(ge=1, le=MAX_SIDE * MAX_SIDE)] = 8192 * 4352
 
 
 class Camera(CameraDefaults, frozen=True, kw_only=True):
@@ -226,6 +229,14 @@ class Settings(Struct, frozen=True, kw_only=True):
     def policies(self) -> dict[str, str]:
         """What is decoded of each camera, by its code."""
         return {camera.code: camera.decode for camera in self.cameras}
+
+    @property
+    def secrets(self) -> list[str]:
+        """Every value that nobody is to be shown."""
+        urls = [self.redis.url, *(camera.source for camera in self.cameras)]
+        sentinel = re.findall(r"[?&]\w*password=([^&#]+)", self.redis.url)
+        own = [self.store.secret_key, self.store.token, self.result.signing_secret, self.http.token]
+        return [secret for secret in (*map(password_of, urls), *sentinel, *own) if secret]
 
     def camera(self, code: str) -> Camera | None:
         """The camera of that code, None if there is no such camera."""

@@ -82,7 +82,9 @@ class Access:
             rest = urlencode([(name, value) for name, value in query if name != "token"])
             path = "/" + scope["path"].lstrip("/\\")  # "//host" would lead to another one
             response = RedirectResponse(path + (f"?{rest}" if rest else ""), 303)
-            response.set_cookie(COOKIE, self._cookie, COOKIE_AGE, httponly=True, samesite="strict")
+            response.set_cookie(
+                COOKIE, self._cookie, COOKIE_AGE, httponly=True, samesite="lax"
+            )  # a link from a wiki must work
             return response
         return _refuse(401, NOT_ADMITTED, {"WWW-Authenticate": 'Bearer realm="framesrv"'})
 

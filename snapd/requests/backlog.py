@@ -51,7 +51,7 @@ def look(client: redis.Redis, settings: StreamSettings) -> Backlog:
         return Backlog(settings.name, settings.group, length, length, 0, None, [], dead)
     lag = group.get("lag")  # not before Redis 7, nor where entries were deleted amid the stream
     if lag is None:
-        lag = _count_after(redis_, settings.name, group["last-delivered-id"].decode())
+        lag = count_after(redis_, settings.name, group["last-delivered-id"].decode())
     consumers = [
         Consumer(one["name"].decode(errors="replace"), one["pending"], one["idle"] / 1000)
         for one in redis_.xinfo_consumers(settings.name, settings.group)
@@ -64,7 +64,8 @@ def look(client: redis.Redis, settings: StreamSettings) -> Backlog:
     return Backlog(settings.name, settings.group, length, lag, group["pending"], age, consumers, dead)
 
 
-def _count_after(client: Any, name: str, entry_id: str) -> int:
+def count_after(client: Any, name: str, entry_id: str) -> int:
+    """How many entries a stream has after this one. Raises RedisError."""
     count = 0
     while page := client.xrange(name, f"({entry_id}", "+", count=PAGE):
         count += len(page)

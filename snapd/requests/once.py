@@ -1,8 +1,9 @@
 """Exactly once, where it can be: what became of each `request_id` lately, under ``snap:done:{request_id}``.
 
 A key says which entry took the request, then the result while that is handed over, then that it was. An entry
-that is delivered again goes on from there; another entry with the same `request_id` waits for the first to
-end and gets no second answer. Redis trouble with these keys costs that guarantee, never an answer.
+that is delivered again goes on from there, and is silent once it was answered. Another entry with the same
+`request_id`, a request that was sent again, waits for the first to end and gets the same result, without another
+picture. Redis trouble with these keys costs that guarantee, never an answer.
 """
 
 import logging
@@ -23,6 +24,7 @@ logger = logging.getLogger(__name__)
 
 PREFIX = b"snap:done:"
 KEPT = 3600  # s that a result is remembered
+MOST_ENTRIES = 16  # that are remembered of one request; each was sent again
 COMPLAIN_EVERY = 60.0  # s between log lines about the same trouble
 
 State = Literal["taken", "result", "done"]
@@ -41,22 +43,25 @@ class Decision:
     """Whose turn it is.
 
     Attributes:
-        result: of an earlier delivery, which has still to be handed over.
+        result: of an earlier delivery or entry, which has still to be handed over.
         remembered: whether there is a key for it; not if Redis could not be asked.
+        earlier: the entries that were answered with `result` before.
     """
 
     turn: Turn
     result: Result | None = None
     remembered: bool = True
+    earlier: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """What a key holds: the newest state of a request and the entry that has it."""
+    """What a key holds: the newest state of a request, the entry that has it, and those answered before."""
 
     state: State
     entry_id: str
     result: Result | None = None
+    earlier: tuple[str, ...] = ()
 
     @classmethod
     def parse(cls, text: bytes) -> "Mark | None":
@@ -66,14 +71,15 @@ class Mark:
             state, entry_id, result = fields["state"], str(fields["entry"]), fields.get("result")
             if state not in {"taken", "result", "done"}:
                 return None
-            return cls(state, entry_id, Result.parse(orjson.dumps(result)) if result else None)
+            earlier = tuple(map(str, fields.get("earlier", ())))
+            return cls(state, entry_id, Result.parse(orjson.dumps(result)) if result else None, earlier)
         except (ValueError, KeyError, TypeError, AttributeError):
             return None
 
     def to_json(self) -> bytes:
         """The form in which it is kept."""
         result = orjson.Fragment(self.result.to_json()) if self.result else None
-        return orjson.dumps({"state": self.state, "entry": self.entry_id, "result": result})
+        return orjson.dumps({"state": self.state, "entry": self.entry_id, "result": result, "earlier": self.earlier})
 
 
 def done_key(request_id: bytes | str) -> bytes:
@@ -122,16 +128,19 @@ class IdempotencyKeys:
         except redis.RedisError as error:
             self._complain(error)
 
-    def done(self, request: Request) -> Also:
+    def done(self, request: Request, result: Result, decision: Decision) -> Also:
         """It was handed over, to be said together with the acknowledgement."""
-        mark = Mark("done", request.entry_id)
+        mark = Mark("done", request.entry_id, result, decision.earlier[-MOST_ENTRIES:])
         return lambda pipeline: self._set(pipeline, mark, request, KEPT)
 
     def _judge(self, request: Request, found: bytes | None) -> Decision:
         mark = Mark.parse(found) if found else None
         if mark is not None:
+            entries = (*mark.earlier, mark.entry_id)
             if mark.state == "done":
-                return Decision(Turn.DONE)
+                if mark.result is None or request.entry_id in entries:
+                    return Decision(Turn.DONE)
+                return Decision(Turn.GO, mark.result, earlier=entries)
             if mark.entry_id == request.entry_id:
                 return Decision(Turn.GO, mark.result)
             if self._is_pending(mark.entry_id):

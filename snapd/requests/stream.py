@@ -25,6 +25,7 @@ from framesrv.process.retry import Backoff
 from framesrv.settings import StreamSettings
 from snapd.errors import RedisVersionError
 from snapd.requests.entry import Also, Entry
+from snapd.requests.group import make_group
 from snapd.requests.redis import ServerClock, check_version, interrupt, open_reader
 from snapd.telemetry.counters import Counters
 
@@ -50,6 +51,7 @@ class RequestStream:
         url: of Redis.
         settings: the section ``[stream]``.
         client: for acknowledgements.
+        deadline: seconds; entries that are older when the group is made are passed over.
         claim_after: seconds; an entry that another consumer has held for longer is taken from it. More than
             it can take to answer one.
         on_change: is called when `joined` or `away` has changed.
@@ -67,6 +69,7 @@ class RequestStream:
         client: redis.Redis,
         *,
         claim_after: float = 60.0,
+        deadline: float = 60.0,
         on_change: Callable[[], object] = lambda: None,
         counters: Counters | None = None,
     ) -> None:
@@ -79,6 +82,7 @@ class RequestStream:
         self._client = client
         self._url = url
         self._claim_after = claim_after
+        self._deadline = deadline
         self._connection: redis.Redis | None = None
         self._stopped = threading.Event()
         self._lock = threading.Lock()
@@ -98,9 +102,9 @@ class RequestStream:
         """How many entries are."""
         return len(self._in_hand)
 
-    def adjust(self, settings: StreamSettings, claim_after: float) -> None:
+    def adjust(self, settings: StreamSettings, claim_after: float, deadline: float) -> None:
         """Goes on with other limits; the names in `settings` must be the same."""
-        self._settings, self._claim_after = settings, claim_after
+        self._settings, self._claim_after, self._deadline = settings, claim_after, deadline
 
     def take(self, count: int, *, wait: bool = True) -> list[Entry]:
         """Up to `count` entries; none if none came for `BLOCK` seconds, Redis is away or `stop` was called.
@@ -222,14 +226,7 @@ class RequestStream:
         self._connection = connection = open_reader(self._url)
         check_version(connection)
         self.clock.read(connection)
-        name, group = self._settings.name, self._settings.group
-        try:
-            connection.xgroup_create(name, group, id="0", mkstream=True)
-        except redis.ResponseError as error:
-            if not str(error).startswith("BUSYGROUP"):
-                raise
-        else:
-            logger.info("Made the consumer group stream=%s group=%s", name, group)
+        make_group(connection, self._settings, older_than=self.clock.now() - self._deadline)
         if self._backoff.failures:
             logger.warning("Redis is back after=%d attempts", self._backoff.failures)
         self._pending_from = "-"

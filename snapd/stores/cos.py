@@ -39,7 +39,8 @@ ATTEMPTS = 2
 PAUSE = (0.1, 0.4)  # s between them
 TOO_MANY_REQUESTS = 429
 SERVER_ERROR = 500
-REFUSED = {401, 403}
+FORBIDDEN = 403
+REFUSED = {401, FORBIDDEN}
 REDIRECTS = range(300, 400)
 CERTIFICATE = "CertificateRefused"
 NO_ANSWER = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError, TimeoutError)
@@ -102,11 +103,13 @@ class CosStore:
         return url
 
     def check(self) -> str:
-        """Asks for the bucket."""
+        """Asks for the bucket's content: a GET, because an answer to HEAD does not say why it refuses."""
         try:
             with deadline(LIMIT, silence=PATIENCE):
-                self._current().sdk.head_bucket(Bucket=self._bucket)
+                self._current().sdk.list_objects(Bucket=self._bucket, MaxKeys=1)
         except CosException as error:
+            if _may_not_look(error):  # credentials that may put objects and nothing else are usual on edge hosts
+                return f"bucket {self._bucket} knows these credentials, which may not look into it; uploads tell more"
             message = f"bucket {self._bucket} cannot be reached: {_sentence(error)}"
             raise StoreError(message, _trouble(error)) from error
         return f"bucket {self._bucket} answers"
@@ -237,6 +240,13 @@ def _is_silence(error: BaseException) -> bool:
 def _is_refusal(error: BaseException) -> bool:
     """Whether others' credentials might be taken where these were not."""
     return isinstance(error, CosServiceError) and error.get_status_code() in REFUSED
+
+
+def _may_not_look(error: BaseException) -> bool:
+    """Whether the credentials are right, and do not allow what was asked."""
+    if not isinstance(error, CosServiceError) or error.get_status_code() != FORBIDDEN:
+        return False
+    return _code(error) == "AccessDenied" and "expired" not in _field(error, "message")  # that is a wrong clock
 
 
 def _is_passing(error: BaseException) -> bool:

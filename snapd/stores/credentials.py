@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from framesrv import ConfigError
+from framesrv.log import protect
 from framesrv.settings import StoreSettings
 
 logger = logging.getLogger(__name__)
@@ -112,4 +113,5 @@ def _read(file: Path) -> Credentials:
     ]
     if problems:
         raise ConfigError(problems)
+    protect([found["secret_key"], found["token"]])
     return Credentials(**found)

@@ -4,19 +4,21 @@ Each part of a path is opened relative to the one before it and never through a 
 names nor links that someone put there lead outside.
 """
 
+import logging
 import os
-import secrets
 from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
 
-from framesrv.process.atomic import write_file
+from framesrv.process.atomic import sweep, write_file
 from snapd.errors import StoreError
 from snapd.wire.request import is_path
 
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 BELOW = DIRECTORY | os.O_NOFOLLOW
-NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+MOST_SWEPT = 10_000  # directories that are remembered as swept
+
+logger = logging.getLogger(__name__)
 
 
 class DirectoryStore:
@@ -30,6 +32,7 @@ class DirectoryStore:
     def __init__(self, path: str, base_url: str = "") -> None:
         self._root = Path(path).absolute()
         self._base_url = base_url.rstrip("/") or self._root.as_uri()
+        self._swept: set[tuple[int, int]] = set()  # device and inode of directories
 
     def put(self, key: str, jpeg: bytes) -> str:
         """Writes `jpeg` whole, or not at all, and gives its URL."""
@@ -39,7 +42,8 @@ class DirectoryStore:
         try:
             directory = self._descend(parents)
             try:
-                write_file(name, jpeg, directory=directory)
+                self._sweep(directory)
+                write_file(name, jpeg, directory=directory, durable=True)
             finally:
                 os.close(directory)
         except OSError as error:
@@ -52,14 +56,26 @@ class DirectoryStore:
         try:
             directory = self._descend([])
             try:
-                name = _temporary()
-                os.close(os.open(name, NEW_FILE, 0o600, dir_fd=directory))
+                name = ".framesrv-check"
+                write_file(name, b"", directory=directory)
                 os.unlink(name, dir_fd=directory)
             finally:
                 os.close(directory)
         except OSError as error:
             raise StoreError(f"{self._root} cannot be written: {error.strerror}", "unwritable") from error
         return f"{self._root} can be written"
+
+    def _sweep(self, directory: int) -> None:
+        """Removes what a killed snapd has left in a directory, when that is first written to."""
+        status = os.fstat(directory)
+        place = (status.st_dev, status.st_ino)
+        if place in self._swept:
+            return
+        if len(self._swept) >= MOST_SWEPT:
+            self._swept.clear()
+        self._swept.add(place)
+        if count := sweep(directory):
+            logger.info("Removed files that were left half written path=%s count=%d", self._root, count)
 
     def _descend(self, parents: list[str]) -> int:
         """A descriptor of the directory `parents`, made where it does not exist."""
@@ -81,7 +97,3 @@ def _open_below(directory: int, name: str) -> int:
         with suppress(FileExistsError):  # another thread was first
             os.mkdir(name, 0o755, dir_fd=directory)
         return os.open(name, BELOW, dir_fd=directory)
-
-
-def _temporary() -> str:
-    return f".snapd-{secrets.token_hex(8)}.tmp"

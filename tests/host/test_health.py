@@ -10,8 +10,8 @@ from framesrv.host.top.screen import Screen
 def test_words_of_a_camera_do_not_steer_the_terminal() -> None:
     status = CameraStatus("\x1b[2Jcam", "connecting", error="rtsp://u:hidden@h/: \x1b]0;x\x07 \n[red]no[/red]")
     (camera,) = HealthTracker().look([status], 1.0)
-    assert camera.status.code == "?[2Jcam"
-    assert camera.reason == "rtsp://u:***@h/: ?]0;x? ?[red]no[/red]"
+    assert camera.status.code == "\\x1b[2Jcam"
+    assert camera.reason == r"rtsp://u:***@h/: \x1b]0;x\x07 \n[red]no[/red]"
 
 
 def test_rates_are_differences_of_two_looks() -> None:

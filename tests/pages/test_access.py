@@ -84,7 +84,7 @@ def test_browser_gives_the_token_once_and_keeps_a_cookie(edge: Edge, tmp_path: P
         assert (answer.status_code, answer.headers["Location"]) == (303, "/cameras?a=1&b=2")
         cookie = answer.headers["Set-Cookie"]
         assert "HttpOnly" in cookie
-        assert "samesite=strict" in cookie.lower()
+        assert "samesite=lax" in cookie.lower()  # a link from elsewhere works
         assert TOKEN not in cookie
         assert pages.get("/cameras").status_code == 200  # the session has kept it
         pages.session.cookies.clear()

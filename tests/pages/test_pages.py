@@ -218,7 +218,7 @@ def test_reload_shows_the_new_camera(pages: Shown) -> None:
 
 def test_change_of_access_needs_a_restart_and_says_so(pages: Shown) -> None:
     pages.reload(http={"listen": "127.0.0.1:0", "token": "0123456789abcdef"})
-    assert "need a restart keys=http.token" in pages.program.output
+    wait_for(lambda: "need a restart keys=http.token" in pages.program.output, "it is said")
     assert pages.get("/cameras").status_code == 200
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 import pytest
 
-from snapd.requests.once import IdempotencyKeys, Mark, Turn
+from snapd.requests.once import Decision, IdempotencyKeys, Mark, Turn
 from snapd.requests.redis import open_client
 from snapd.wire.request import Request
 from snapd.wire.result import Result
@@ -49,8 +49,15 @@ def keys_denied(edge: Edge, *allowed: str) -> Iterator[None]:
 
 
 def answered_once(edge: Edge, fields: Fields) -> None:
+    answered_alike(edge, fields, 1)
+
+
+def answered_alike(edge: Edge, fields: Fields, times: int) -> None:
+    """Each entry was answered once, and all with the same result."""
     wait_until(lambda: edge.pending == 0)
-    assert [result.request_id for result in edge.wvp.results] == [fields["request_id"]]
+    assert [result.request_id for result in edge.wvp.results] == [fields["request_id"]] * times
+    assert len({(result.status, result.url) for result in edge.wvp.results}) == 1
+    assert len(edge.cos.puts) <= 1
 
 
 def test_answer_is_remembered_for_an_hour(edge: Edge) -> None:
@@ -62,32 +69,63 @@ def test_answer_is_remembered_for_an_hour(edge: Edge) -> None:
     assert 3590 < int(edge.redis.ttl(f"snap:done:{fields['request_id']}")) <= 3600
 
 
-def test_two_entries_with_one_id_in_one_batch_get_one_result(edge: Edge) -> None:
+def test_entries_with_one_id_in_one_batch_get_the_same_result_and_cost_one_picture(edge: Edge) -> None:
     fields = edge.fields()
     edge.send(fields, fields, fields)
     with Running(edge.settings()):
-        answered_once(edge, fields)
+        answered_alike(edge, fields, 3)
     assert len(edge.cos.puts) == 1
 
 
-def test_entry_that_comes_after_the_answer_gets_no_second_one(edge: Edge) -> None:
+def test_request_sent_again_after_its_answer_is_answered_again_without_a_second_picture(edge: Edge) -> None:
     fields = edge.fields()
     with Running(edge.settings()) as running:
-        edge.send(fields)
-        wait_until(lambda: edge.wvp.results and edge.pending == 0)
-        edge.send(fields)
-        answered_once(edge, fields)
+        for times in (1, 2, 3):
+            edge.send(fields)
+            edge.wvp.wait(times, 10)
+            answered_alike(edge, fields, times)
         assert running.encoder.count == 1
 
 
-def test_two_entries_with_one_id_at_two_instances_get_one_result(edge: Edge) -> None:
+def test_request_sent_again_is_answered_where_it_says_now(edge: Edge) -> None:
+    fields = edge.fields()
+    with Running(edge.settings()):
+        edge.send(fields)
+        edge.wvp.wait(1, 10)
+        wait_until(lambda: edge.pending == 0)
+        edge.send({name: value for name, value in fields.items() if name != "callback_url"})
+        assert edge.result_by_key(fields).url == edge.wvp.results[0].url
+    assert len(edge.wvp.results) == len(edge.cos.puts) == 1
+
+
+def test_entry_of_a_request_sent_again_is_silent_when_it_is_delivered_again(edge: Edge) -> None:
+    fields = edge.fields()
+    with Running(edge.settings()):
+        edge.send(fields)
+        edge.wvp.wait(1, 10)
+        edge.send(fields)
+        edge.wvp.wait(2, 10)
+        wait_until(lambda: edge.pending == 0)
+    first, second = marked(edge, fields)["earlier"][0], marked(edge, fields)["entry"]
+    key = f"snap:done:{fields['request_id']}"
+    content = edge.redis.get(key)
+    client = open_client(edge.redis_server.url)
+    keys = IdempotencyKeys(client, lambda _: False, 60)
+    for entry_id in (first, second):
+        request = Request(entry_id, fields["request_id"], "cam01", "a.jpg", "")
+        assert keys.begin([request])[0].turn is Turn.DONE
+    assert edge.redis.get(key) == content
+    client.close()
+
+
+def test_two_entries_with_one_id_at_two_instances_get_the_same_result(edge: Edge) -> None:
     edge.wvp.delay = 0.5
     fields = edge.fields()
     two = edge.settings(stream={"consumer": "other"}, snapshot={"workers": 1})
     with Running(edge.settings(snapshot={"workers": 1})), Running(two):
         edge.send(fields, fields)
-        wait_until(lambda: edge.wvp.requests["POST"] == 1)
-        answered_once(edge, fields)
+        edge.wvp.wait(2, 20)
+        answered_alike(edge, fields, 2)
     consumers: Any = edge.redis.xinfo_consumers(STREAM, GROUP)
     assert len(consumers) == 2
 
@@ -97,7 +135,8 @@ def test_waiting_for_another_entry_is_no_delivery(edge: Edge) -> None:
     fields = edge.fields()
     with Running(edge.settings()):
         edge.send(fields, fields)
-        answered_once(edge, fields)
+        edge.wvp.wait(2, 20)
+        answered_alike(edge, fields, 2)
     assert edge.redis.xlen("edge_snap_dead") == 0
 
 
@@ -179,12 +218,14 @@ def test_answer_that_comes_between_two_looks_is_not_taken_for_a_mark_left_behind
 
     def ends_meanwhile(entry_id: str) -> bool:
         with client.pipeline() as pipeline:
-            IdempotencyKeys(client, lambda _: True, 60).done(first)(pipeline)
+            keys = IdempotencyKeys(client, lambda _: True, 60)
+            keys.done(first, Result.ok("r", "cam01", "http://store/a.jpg"), Decision(Turn.GO))(pipeline)
             pipeline.execute()
         return False
 
     assert IdempotencyKeys(client, ends_meanwhile, 60).begin([first])[0].turn is Turn.GO
     assert IdempotencyKeys(client, ends_meanwhile, 60).begin([second])[0].turn is Turn.WAIT
-    assert IdempotencyKeys(client, ends_meanwhile, 60).begin([second])[0].turn is Turn.DONE
+    (again,) = IdempotencyKeys(client, ends_meanwhile, 60).begin([second])
+    assert (again.turn, again.result) == (Turn.GO, Result.ok("r", "cam01", "http://store/a.jpg"))
     client.delete("snap:done:r")
     client.close()

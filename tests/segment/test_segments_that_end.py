@@ -166,10 +166,10 @@ def test_arguments_out_of_range_make_no_segment(
 def test_resize_whose_name_another_writer_has_taken_is_refused(prefix: str, monkeypatch: pytest.MonkeyPatch) -> None:
     make = Segment.make
 
-    def taken(*arguments: Any) -> Segment:
-        rival = make(*arguments)
+    def taken(*arguments: Any, replacing: Segment) -> Segment:
+        replacing.retire(str(SHM / f"{prefix}.cam"))
+        rivals.append(make(*arguments))
         monkeypatch.setattr(Segment, "make", make)
-        rivals.append(rival)
         return make(*arguments)
 
     rivals: list[Segment] = []

@@ -76,8 +76,8 @@ def test_dead_camera_holds_no_worker_once_it_has_failed(edge: Edge) -> None:
         began = time.monotonic()
         edge.send(*(edge.fields("down") for _ in range(64)), edge.fields("cam01"))
         results = edge.wvp.wait(66, 10)
-        assert time.monotonic() - began < 2
-        assert results[-1].status == "ok" or results[-2].status == "ok"
+        assert time.monotonic() - began < 64 / 8 * 2.0 / 2  # half of what they would take if each held its worker
+        assert [result.camera_code for result in results if result.status == "ok"] == ["cam01"]
 
 
 def test_camera_that_comes_back_is_served_again(edge: Edge) -> None:

@@ -147,6 +147,7 @@ class CosServer(FaultyServer):
         self.secret_id = secret_id
         self.secret_key = secret_key
         self.token = token
+        self.may_only_put = False  # whether the credentials may do nothing else
         self.objects: dict[str, StoredObject] = {}
         self.puts: list[Put] = []
 
@@ -202,7 +203,10 @@ class CosServer(FaultyServer):
                 self.objects.pop(key, None)
             return HttpResponse(204)
         if not key:  # HEAD or GET of the bucket itself
-            return HttpResponse()
+            if self.may_only_put:
+                raise _RefusedError(403, "AccessDenied", "Access Denied.")
+            listing = "<?xml version='1.0' encoding='utf-8' ?>\n<ListBucketResult></ListBucketResult>"
+            return HttpResponse(200, listing.encode(), "application/xml")
         with self.changed:
             found = self.objects.get(key)
         if found is None:

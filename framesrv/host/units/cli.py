@@ -7,7 +7,7 @@ import click
 
 from framesrv.errors import FramesrvError
 from framesrv.host.units import CONFIG
-from framesrv.log import mask
+from framesrv.log import shown
 
 STOP_PATIENCE = 60.0  # s
 
@@ -64,7 +64,7 @@ def sync(dry_run: bool, force: bool) -> None:
         loaded, environment = configuration.load()
         problems = configuration.problems(environment)
         for problem in problems:
-            click.echo(f"framesrv: {mask(problem)}", err=True)
+            click.echo(f"framesrv: {shown(problem)}", err=True)
         if problems and not force:
             raise systemd.UnitsError("nothing was changed; mend this, or use --force")
         steps = syncing.plan(loaded)
@@ -76,7 +76,7 @@ def sync(dry_run: bool, force: bool) -> None:
     kept = sum(step.action == "keep" for step in steps)
     click.echo(f"{len(loaded.cameras)} cameras and snapd; {kept} units left alone")
     for fault in faults:
-        click.echo(f"framesrv: {mask(fault)}", err=True)
+        click.echo(f"framesrv: {shown(fault)}", err=True)
     if faults:
         sys.exit(1)
 
@@ -141,7 +141,7 @@ def sweep() -> None:
         try:
             Segment.remove_abandoned(loaded.shm.prefix, camera.code)
         except (FramesrvError, ValueError, OSError) as error:
-            click.echo(f"framesrv: {error}", err=True)
+            click.echo(f"framesrv: {shown(str(error))}", err=True)
             failed = True
     if failed:
         sys.exit(1)

@@ -7,7 +7,7 @@ import click
 
 from framesrv.host.units import systemd
 from framesrv.host.units.systemd import SNAPD, Unit, camera_code, unit_name
-from framesrv.log import mask
+from framesrv.log import shown
 from framesrv.segment.status import CameraStatus, camera_status
 from framesrv.settings import Settings
 
@@ -73,7 +73,7 @@ def _row(unit: Unit, code: str | None, configured: bool, frames: CameraStatus | 
         age_s=frames.age_s if frames else None,
         restarts=unit.restarts,
         pid=unit.pid or None,
-        status=mask(unit.status),
+        status=shown(unit.status),
     )
 
 

@@ -5,6 +5,7 @@ decode without an error. So the log is what says it, and the messages are FFmpeg
 libavcodec/hevc/refs.c, libavcodec/h264_slice.c).
 """
 
+import re
 from types import TracebackType
 from typing import Self
 
@@ -19,10 +20,18 @@ MESSAGES = (
 )
 
 
+_OVERSIZED = re.compile(r"Picture size (\d+x\d+) exceeds specified max pixel count")
+
+
 class Damage:
-    """Listens to FFmpeg in the thread that enters it, which must be the one that reads and decodes."""
+    """Listens to FFmpeg in the thread that enters it, which must be the one that reads and decodes.
+
+    Attributes:
+        oversized: the size of a picture that was refused for it, as ``16384x8192``; empty if none was.
+    """
 
     def __init__(self) -> None:
+        self.oversized = ""
         self._capture = av.logging.Capture(local=True)
         self._messages: list[tuple[int, str, str]] = []
 
@@ -41,6 +50,9 @@ class Damage:
         """Whether FFmpeg told of any since this was last asked."""
         if not self._messages:
             return False
+        for _, _, message in self._messages:
+            if match := _OVERSIZED.match(message):
+                self.oversized = match[1]
         found = any(message.startswith(MESSAGES) for _, _, message in self._messages)
         self._messages.clear()
         return found

@@ -46,6 +46,9 @@ class Decoding:
     def frames(self, packet: Packet, arrival: Arrival) -> Frames:
         """The frames that are wanted now that this packet has come; an empty packet is the end of the stream."""
         policy = self._policy
+        if packet.size:
+            self._sink.active()
+            self._sink.count("bytes", packet.size)
         if policy.demand:
             return self._on_demand(packet, arrival) if packet.size else ()
         if policy.keyframes:

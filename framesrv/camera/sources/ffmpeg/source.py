@@ -18,7 +18,8 @@ from framesrv.camera.sources.ffmpeg.decoding import Decoding
 from framesrv.camera.sources.ffmpeg.hardware import Hardware
 from framesrv.camera.sources.ffmpeg.pacing import Pacing
 from framesrv.camera.sources.ffmpeg.packets import Arrival, Moment, Packets, sentence
-from framesrv.errors import SourceError
+from framesrv.camera.sources.ffmpeg.protocols import whitelist
+from framesrv.errors import SourceError, SourceLimitError
 from framesrv.segment import colour
 from framesrv.segment.frame import Stamp, usual_matrix
 from framesrv.segment.layout import Matrix, PixelFormat
@@ -54,14 +55,15 @@ class FFmpeg:
             raise SourceError("there is no video in it")
         stream = container.streams.video[0]
         self._hardware.look(stream)
+        self._check_size(stream.codec_context.width, stream.codec_context.height)
+        stream.codec_context.options = {"max_pixels": str(self._camera.max_pixels)}
         packets = Packets(container, stream, damage, opened, pacing, self._camera.timeout)
         decoding = Decoding(stream, self._camera.pixel_format, self._policy, damage, sink)
         while True:
             for packet, arrival in packets:
-                if packet.size:
-                    sink.active()
-                    sink.count("bytes", packet.size)
                 frames = decoding.frames(packet, arrival)
+                if damage.oversized:
+                    raise self._oversized(damage.oversized)
                 for frame, its in frames:
                     yield self._source_frame(frame, its)
                 if not frames:
@@ -76,6 +78,15 @@ class FFmpeg:
                 return
             decoding.restart()
 
+    def _check_size(self, width: int, height: int) -> None:
+        if width * height > self._camera.max_pixels:
+            raise self._oversized(f"{width}x{height}")
+
+    def _oversized(self, size: str) -> SourceLimitError:
+        return SourceLimitError(
+            f"its pictures of {size} are larger than max_pixels = {self._camera.max_pixels} allows"
+        )
+
     def _open(self) -> InputContainer:
         camera = self._camera
         options = {
@@ -89,6 +100,7 @@ class FFmpeg:
             options["reorder_queue_size"] = "2"  # nothing is reordered there, but without a queue no loss is told of
         if not camera.source.startswith(("rtsp:", "rtsps:")):
             options = {"analyzeduration": "1000000", "probesize": "2000000"}
+        options |= {"protocol_whitelist": whitelist(camera.source), "max_pixels": str(camera.max_pixels)}
         # the socket's own time-out comes first for RTSP; PyAV's ends whatever else hangs
         limits = (camera.timeout, camera.timeout)
         began = time.monotonic()

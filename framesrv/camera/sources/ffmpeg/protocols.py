@@ -1,0 +1,38 @@
+"""Which protocols FFmpeg may use for a source.
+
+A camera decides where its redirects, playlists and descriptions lead. They may lead only where its own kind of source
+must go: never from the network to a file of this host.
+"""
+
+import re
+
+_NETWORK = "tcp,udp,tls"
+_WEB = "http,https,httpproxy,tcp,tls,crypto,data"  # crypto and data: of encrypted HLS
+_WHITELISTS = {
+    "rtsp": f"rtp,srtp,rtcp,{_NETWORK}",
+    "rtsps": f"rtp,srtp,rtcp,{_NETWORK}",
+    "rtmp": "rtmp,rtmpt,tcp,http",
+    "rtmps": "rtmps,rtmpts,tcp,tls,https",
+    "http": _WEB,
+    "https": _WEB,
+    "rtp": "rtp,srtp,udp",
+    "udp": "udp,rtp",
+    "srt": "srt,udp",
+    "file": "file",
+    "concat": "concat,file",
+    "subfile": "subfile,file",
+}
+_SCHEME = re.compile(r"([a-z][a-z0-9+.-]*):", re.IGNORECASE)
+
+
+def whitelist(source: str) -> str:
+    """FFmpeg's ``protocol_whitelist`` for a source string.
+
+    A local file may lead to files alone. A session description in a file (``*.sdp``) names the streams that are its
+    purpose.
+    """
+    match = _SCHEME.match(source)
+    scheme = match[1].lower().partition("+")[0] if match else "file"
+    if scheme == "file" and source.lower().endswith(".sdp"):
+        return "file,rtp,srtp,udp"
+    return _WHITELISTS.get(scheme, f"{scheme},{_NETWORK}")

@@ -1,0 +1,82 @@
+"""What may be shown of a text: no secret, and nothing that steers a terminal or turns the reading direction.
+
+Secrets are known by value: whoever reads the configuration tells them by `protect`. Patterns catch those of others:
+passwords in URLs, tokens and signatures in queries.
+"""
+
+import re
+import threading
+from collections.abc import Callable, Iterable
+from functools import partial
+from urllib.parse import quote, quote_plus, unquote
+
+SHOWN = "***"
+SHORTEST = 4  # characters of a secret that is masked wherever it stands; a shorter one would be found in any text
+
+_NAMES = (
+    "secret_?key|secret_?id|secret|pass|passwd|password|pwd|token|x-cos-security-token|auth|authorization|key|api_?key|"
+    "access_?key|q-signature|q-ak|q-key-time|signature|sign|sig"
+)
+_PARAMETER = re.compile(rf"([?&;](?:{_NAMES})=)[^&;\s\"'<>]+", re.IGNORECASE)
+_ASSIGNMENT = re.compile(
+    r"(\b(?:secret_?key|secret|passwd|password|pwd|token|q-signature|q-ak|x-cos-security-token)=)[^&\s\"']+",
+    re.IGNORECASE,
+)
+_URL = re.compile(r"\b([a-z][a-z0-9+.-]*://)([^\s\"'<>]+)", re.IGNORECASE)
+_PORT = re.compile(r"\d{1,5}\Z")
+
+_lock = threading.Lock()
+_secrets: frozenset[str] = frozenset()
+_pattern: re.Pattern[str] | None = None
+
+
+def protect(secrets: Iterable[str]) -> None:
+    """From now on `mask` hides these values, as written, decoded and encoded, wherever they turn up."""
+    global _secrets, _pattern
+    forms: tuple[Callable[[str], str], ...] = (str, unquote, quote, partial(quote, safe=""), quote_plus)
+    found = {form(secret) for secret in secrets for form in forms}
+    with _lock:
+        _secrets |= {form for form in found if len(form) >= SHORTEST}
+        longest_first = sorted(_secrets, key=len, reverse=True)
+        _pattern = re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
+
+
+def password_of(url: str) -> str:
+    """The password in a URL, as it is written; empty if there is none.
+
+    The last ``@`` before a query ends it: people write passwords with ``@``, ``/`` and spaces as they are. An ``@``
+    in a path is taken for that too, which hides more than it must.
+    """
+    _, separator, rest = url.partition("://")
+    user_info, at, _ = re.split(r"[?#]", rest, maxsplit=1)[0].rpartition("@")
+    user, colon, password = user_info.partition(":")
+    if not separator or not at or not colon or "/" in user:
+        return ""
+    if "/" in password and _PORT.match(password.partition("/")[0]):  # host:554/path@1 has none
+        return ""
+    return password
+
+
+def mask(text: str) -> str:
+    """`text` without secrets: ``***`` stands in their place."""
+    if _pattern is not None:
+        text = _pattern.sub(SHOWN, text)
+    text = _URL.sub(_without_password, text)
+    return _ASSIGNMENT.sub(rf"\1{SHOWN}", _PARAMETER.sub(rf"\1{SHOWN}", text))
+
+
+def printable(text: str) -> str:
+    """`text` with every character escaped that a terminal would not show as itself."""
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+
+
+def shown(text: str) -> str:
+    """`text` as a person may see it: masked and printable."""
+    return printable(mask(text))
+
+
+def _without_password(url: re.Match[str]) -> str:
+    password = password_of(url[0])
+    return url[0].replace(f":{password}@", f":{SHOWN}@", 1) if password else url[0]

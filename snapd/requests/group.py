@@ -1,0 +1,38 @@
+"""The consumer group of the request stream, made where it does not exist."""
+
+import logging
+
+import redis
+
+from framesrv.settings import StreamSettings
+from snapd.requests.backlog import count_after
+
+logger = logging.getLogger(__name__)
+
+
+def make_group(connection: redis.Redis, settings: StreamSettings, *, older_than: float) -> None:
+    """Makes the group, and the stream, if there is none.
+
+    A group that was lost with Redis, or is new on an old stream, answers no history: whoever asked long before has
+    given up.
+
+    Args:
+        connection: to Redis.
+        settings: the section ``[stream]``.
+        older_than: Unix seconds by the clock of Redis; entries from before are passed over.
+
+    Raises:
+        redis.RedisError: Redis cannot be asked, or does not allow it.
+    """
+    name, group = settings.name, settings.group
+    begin = f"{max(0, int(older_than * 1000))}-0"
+    try:
+        connection.xgroup_create(name, group, id=begin, mkstream=True)
+    except redis.ResponseError as error:
+        if not str(error).startswith("BUSYGROUP"):
+            raise
+        return
+    logger.info("Made the consumer group stream=%s group=%s", name, group)
+    passed_over = int(connection.xlen(name)) - count_after(connection, name, begin)
+    if passed_over > 0:
+        logger.warning("Passed over entries from before the deadline stream=%s count=%d", name, passed_over)
