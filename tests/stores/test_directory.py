@@ -1,10 +1,12 @@
 """Pictures in a directory, which no request can leave."""
 
 import os
+import time
 from pathlib import Path
 
 import pytest
 
+from framesrv.process.atomic import ABANDONED, DRAFT
 from snapd.errors import StoreError
 from snapd.stores.directory import DirectoryStore
 
@@ -64,7 +66,8 @@ def test_directory_store_says_no_to_what_cannot_be_written(tmp_path: Path, key: 
     (tmp_path / "sub").mkdir()
     (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
     before = sorted(tmp_path.iterdir())
-    failure(DirectoryStore(str(tmp_path)), key)
+    with pytest.raises(StoreError):
+        DirectoryStore(str(tmp_path)).put(key, b"jpeg")
     assert sorted(file for file in tmp_path.iterdir() if file.name != "a") == before
 
 
@@ -72,3 +75,12 @@ def test_directory_store_says_no_to_what_cannot_be_written(tmp_path: Path, key: 
 def test_directory_store_takes_names_as_long_as_there_may_be(tmp_path: Path, key: str) -> None:
     DirectoryStore(str(tmp_path)).put(key, b"jpeg")
     assert (tmp_path / key).read_bytes() == b"jpeg"
+
+
+def test_directory_store_removes_what_a_killed_snapd_has_left_half_written(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    abandoned = tmp_path / "a" / f"{DRAFT}0123456789abcdef.tmp"
+    abandoned.touch()
+    os.utime(abandoned, (time.time() - ABANDONED - 60,) * 2)
+    DirectoryStore(str(tmp_path)).put("a/b.jpg", b"1")
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["b.jpg"]
