@@ -98,6 +98,11 @@ class Ledger:
             self._asked.setdefault(request_id, at)
             self._sent[request_id] += 1
 
+    def perhaps_sent(self, request_id: str) -> None:
+        """Redis did not say whether it took the request: there may be an entry more, which is answered as well."""
+        with self._lock:
+            self._sent[request_id] += 1
+
     def called_back(self, answer: Answer) -> None:
         """A callback arrived; one that does not conform has the status "bad" and its reason as the message."""
         with self._lock:
@@ -173,7 +178,7 @@ class Ledger:
         return sorted(answers, key=lambda answer: answer.at)
 
     def _history(self, request_id: str) -> str:
-        events = [(self._asked[request_id], f"asked {self._sent[request_id]} times")]
+        events = [(self._asked[request_id], f"sent {self._sent[request_id]} times")]
         events += [(one.at, f"callback {one.status}{one.message}") for one in self._callbacks.get(request_id, [])]
         key = self._keys.get(request_id)
         if key is not None:

@@ -64,12 +64,12 @@ class LoadGenerator:
         }
         if callback_url:
             fields["callback_url"] = callback_url
-        self._ledger.asked(request_id, self._send(fields))
+        self._ledger.asked(request_id, self._send(request_id, fields))
         for _ in range(1, times):
-            self._ledger.asked(request_id, self._send(fields))
+            self._ledger.asked(request_id, self._send(request_id, fields))
         return request_id
 
-    def _send(self, fields: dict[Any, Any]) -> float:
+    def _send(self, request_id: str, fields: dict[Any, Any]) -> float:
         """When the attempt began that was acknowledged."""
         while True:
             at = time.monotonic()
@@ -77,6 +77,7 @@ class LoadGenerator:
                 self._client.xadd(STREAM, fields)
             except (redis.RedisError, OSError):
                 self.repeats += 1
+                self._ledger.perhaps_sent(request_id)
                 time.sleep(PAUSE)
             else:
                 return at

@@ -96,6 +96,7 @@ def test_camera_without_a_frame_costs_waiting_and_no_picture(
 def test_late_request_was_queued_and_called_back(edge: Edge, traces: list[Trace]) -> None:
     edge.camera("cam01")
     fields = edge.fields()
+    edge.redis.xgroup_create(STREAM, GROUP, id="0", mkstream=True)
     edge.send(fields)
     time.sleep(0.2)
     with Running(edge.settings(snapshot={"deadline": 0.1}), traces.append):
