@@ -210,8 +210,11 @@ def test_check_is_content_with_a_host_in_order(tmp_path: Path, prefix: str) -> N
         assert all(finding["ok"] for finding in findings)
 
 
+CODES = ("cam0", "-cam1", "--help")  # codes may begin with what options begin with
+
+
 def up(tmp_path: Path, prefix: str, redis: RedisServer) -> Program:
-    cameras = [{"code": f"cam{index}", "source": PICTURE} for index in range(3)]
+    cameras = [{"code": code, "source": PICTURE} for code in CODES]
     config = configure(tmp_path, prefix, cameras, redis={"url": redis.url})
     return Program("framesrv", "up", "--config", config, log=tmp_path / "up.log")
 
@@ -219,11 +222,11 @@ def up(tmp_path: Path, prefix: str, redis: RedisServer) -> Program:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_up_ends_everything_also_a_child_that_hangs(number: int, tmp_path: Path, prefix: str) -> None:
     with RedisServer(tmp_path / "redis") as redis, up(tmp_path, prefix, redis) as program:
-        for index in range(3):
-            wait_live(prefix, f"cam{index}")
+        for code in CODES:
+            wait_live(prefix, code)
         below = descendants(program.pid)
         assert len(below) >= 4
-        os.kill(camera_status(prefix, "cam1").pid or 0, signal.SIGSTOP)
+        os.kill(camera_status(prefix, CODES[1]).pid or 0, signal.SIGSTOP)
         assert program.stop(number) == 0
         assert not [pid for pid in below if alive(pid)]
         assert not list(SHM.glob(f"{prefix}.*"))
@@ -231,19 +234,19 @@ def test_up_ends_everything_also_a_child_that_hangs(number: int, tmp_path: Path,
 
 def test_up_starts_a_child_again_that_died_and_leaves_the_others_alone(tmp_path: Path, prefix: str) -> None:
     with RedisServer(tmp_path / "redis") as redis, up(tmp_path, prefix, redis) as program:
-        pids = [wait_live(prefix, f"cam{index}").pid for index in range(3)]
+        pids = [wait_live(prefix, code).pid for code in CODES]
         os.kill(pids[1] or 0, signal.SIGKILL)
-        wait_for(lambda: camera_status(prefix, "cam1").pid not in (pids[1], None), "cam1 runs again")
-        wait_live(prefix, "cam1")
-        assert [camera_status(prefix, f"cam{index}").pid for index in (0, 2)] == [pids[0], pids[2]]
-        assert "child died child=cam1 status=-9" in program.output
+        wait_for(lambda: camera_status(prefix, CODES[1]).pid not in (pids[1], None), "it runs again")
+        wait_live(prefix, CODES[1])
+        assert [camera_status(prefix, code).pid for code in (CODES[0], CODES[2])] == [pids[0], pids[2]]
+        assert f"child died child={CODES[1]} status=-9" in program.output
         program.stop()
 
 
 def test_up_that_is_killed_leaves_no_process(tmp_path: Path, prefix: str) -> None:
     with RedisServer(tmp_path / "redis") as redis, up(tmp_path, prefix, redis) as program:
-        for index in range(3):
-            wait_live(prefix, f"cam{index}")
+        for code in CODES:
+            wait_live(prefix, code)
         below = descendants(program.pid)
         program.stop(signal.SIGKILL)
         wait_for(lambda: not [pid for pid in below if alive(pid)], "all children end")
