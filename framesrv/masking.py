@@ -11,15 +11,16 @@ from functools import partial
 from urllib.parse import quote, quote_plus, unquote
 
 SHOWN = "***"
-SHORTEST = 4  # characters of a secret that is masked wherever it stands; a shorter one would be found in any text
+SHORTEST = 4  # characters of a secret that is known by value; a shorter one would be found in any text
+LONG = 8  # characters of one that is masked amid a word as well: a shorter one may be a part of many words
 
 _NAMES = (
     "secret_?key|secret_?id|secret|pass|passwd|password|pwd|token|x-cos-security-token|auth|authorization|key|api_?key|"
     "access_?key|q-signature|q-ak|q-key-time|signature|sign|sig"
 )
-_PARAMETER = re.compile(rf"([?&;](?:{_NAMES})=)[^&;\s\"'<>]+", re.IGNORECASE)
+_PARAMETER = re.compile(rf"[?&;](?:{_NAMES})=([^&;\s\"'<>]+)", re.IGNORECASE)
 _ASSIGNMENT = re.compile(
-    r"(\b(?:secret_?key|secret|passwd|password|pwd|token|q-signature|q-ak|x-cos-security-token)=)[^&\s\"']+",
+    r"\b(?:secret_?key|secret|passwd|password|pwd|token|q-signature|q-ak|x-cos-security-token)=([^&\s\"']+)",
     re.IGNORECASE,
 )
 _URL = re.compile(r"\b([a-z][a-z0-9+.-]*://)([^\s\"'<>]+)", re.IGNORECASE)
@@ -38,7 +39,7 @@ def protect(secrets: Iterable[str]) -> None:
     with _lock:
         _secrets |= {form for form in found if len(form) >= SHORTEST}
         longest_first = sorted(_secrets, key=len, reverse=True)
-        _pattern = re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
+        _pattern = re.compile("|".join(map(_by_value, longest_first))) if longest_first else None
 
 
 def password_of(url: str) -> str:
@@ -59,10 +60,19 @@ def password_of(url: str) -> str:
 
 def mask(text: str) -> str:
     """`text` without secrets: ``***`` stands in their place."""
-    if _pattern is not None:
-        text = _pattern.sub(SHOWN, text)
-    text = _URL.sub(_without_password, text)
-    return _ASSIGNMENT.sub(rf"\1{SHOWN}", _PARAMETER.sub(rf"\1{SHOWN}", text))
+    spans = [match.span() for match in _pattern.finditer(text)] if _pattern is not None else []
+    spans += [match.span(1) for pattern in (_PARAMETER, _ASSIGNMENT) for match in pattern.finditer(text)]
+    for url in _URL.finditer(text):
+        if password := password_of(url[0]):
+            begin = url.start() + url[0].index(f":{password}@") + 1
+            spans.append((begin, begin + len(password)))
+    # All are found in the text as it is: to replace one could hide the next from its pattern.
+    shown_of, end = [], 0
+    for begin, after in sorted(spans):
+        if begin >= end:
+            shown_of += [text[end:begin], SHOWN]
+        end = max(end, after)
+    return "".join([*shown_of, text[end:]])
 
 
 def printable(text: str) -> str:
@@ -77,6 +87,7 @@ def shown(text: str) -> str:
     return printable(mask(text))
 
 
-def _without_password(url: re.Match[str]) -> str:
-    password = password_of(url[0])
-    return url[0].replace(f":{password}@", f":{SHOWN}@", 1) if password else url[0]
+def _by_value(secret: str) -> str:
+    """The pattern of a secret that is known."""
+    pattern = re.escape(secret)
+    return pattern if len(secret) >= LONG else rf"(?<![^\W_]){pattern}(?![^\W_])"

@@ -10,8 +10,15 @@ from urllib.parse import quote
 
 import pytest
 
-from framesrv import FrameWriter, log, settings
+from framesrv import FrameWriter, log, masking, settings
 from framesrv.masking import mask, password_of, printable, protect, shown
+
+
+@pytest.fixture(autouse=True)
+def own_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is protected here is not in other tests of this process, nor theirs here."""
+    monkeypatch.setattr(masking, "_secrets", frozenset())
+    monkeypatch.setattr(masking, "_pattern", None)
 
 
 @pytest.mark.parametrize(
@@ -68,6 +75,16 @@ def test_configured_secret_is_masked_however_it_stands(
 def test_secret_of_the_environment_is_masked(variable: str) -> None:
     settings.load(Path("/dev/null"), {f"FRAMESRV_{variable}": f"whispered-{variable.lower()}"})
     assert mask(f"refused: whispered-{variable.lower()}") == "refused: ***"
+
+
+@pytest.mark.parametrize("secret", ["pass", "password", "token"])
+def test_secret_that_is_the_name_of_one_hides_no_other(secret: str) -> None:
+    """A password "pass" was masked in "passwd=opened", and what followed was shown."""
+    protect([secret])
+    for text in ("http://h/?passwd=opened", "password=opened", "http://h/?token=opened&a=1", "rtsp://u:opened@h/"):
+        assert "opened" not in mask(text)
+    assert mask(f"it is {secret}, is it?") == "it is ***, is it?"
+    assert mask("Passed over=3") == "Passed over=3"
 
 
 def test_short_secret_does_not_spoil_every_text() -> None:
