@@ -64,9 +64,8 @@ def test_a_thousand_requests_survive_a_kill_every_two_seconds(edge: Edge, tmp_pa
         wait_until(lambda: {result.request_id for result in edge.wvp.results} >= sent.keys(), 30)
         wait_until(lambda: edge.pending == 0)
         assert program.stop() == 0
-    waited = {result.request_id: result.time - sent[result.request_id] for result in reversed(edge.wvp.results)}
     assert kills >= 4
-    assert max(waited.values()) < 10
+    assert {result.status for result in edge.wvp.results} == {"ok"}  # none was too late for its deadline
     assert repeats(edge) <= kills * 8
     assert edge.redis.xlen(DEAD) == 0
 
