@@ -21,6 +21,8 @@ from tests.support.service_manager import Manager
 
 
 def test_cameras_are_those_that_ls_shows(pages: Shown) -> None:
+    # No frame comes any more, and so nothing changes between the two looks.
+    wait_for(lambda: all(camera["state"] in ("stalled", "down") for camera in pages.json("/cameras")), "all rest")
     listed = json.loads(run("framesrv", "ls", "--json", "--config", pages.config).stdout)
     found = pages.json("/cameras")
     assert [camera["code"] for camera in found] == ["cam01", "cam02", "cam03", "down"]
