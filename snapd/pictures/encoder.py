@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import av.video.reformatter  # noqa: F401 - `Frame.bgr` needs it: loaded at the start, not under the first request's pin
 import simplejpeg
 
 from framesrv import Frame

@@ -3,11 +3,7 @@
 import json
 
 import pytest
-import simplejpeg
 
-from snapd.errors import EncoderError
-from snapd.pictures.capture import Captures
-from snapd.pictures.encoder import Encoder
 from snapd.wire.request import is_path, parse
 from snapd.wire.result import Result
 
@@ -97,30 +93,3 @@ def test_result_has_its_four_fields_and_no_other() -> None:
     }
     assert [Result.parse(one.to_json()) for one in (ok, error)] == [ok, error]
     assert "上传失败".encode() in error.to_json()
-
-
-def test_capture_that_has_begun_is_not_joined() -> None:
-    captures = Captures(Encoder(), prefix="nosuch", max_age=1, wait=0)
-    first = captures.join("cam01")
-    assert captures.join("cam01") is first
-    assert captures.join("cam02") is not first
-    captures.close_to_others(first)
-    second = captures.join("cam01")
-    assert second is not first
-    captures.close_to_others(first)
-    assert captures.join("cam01") is second
-
-
-def test_encoder_that_is_not_here_is_named() -> None:
-    try:
-        import turbojpeg
-
-        turbojpeg.TurboJPEG()
-    except (ImportError, RuntimeError, OSError):
-        with pytest.raises(EncoderError, match="turbojpeg"):
-            Encoder("turbojpeg")
-    else:
-        import numpy as np
-
-        jpeg = Encoder("turbojpeg")._encode(np.zeros((48, 64, 3), np.uint8), 85)
-        assert simplejpeg.decode_jpeg_header(jpeg)[:4] == (48, 64, "YCbCr", "420")
