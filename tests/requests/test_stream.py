@@ -43,8 +43,10 @@ def test_a_thousand_requests_survive_a_kill_every_two_seconds(edge: Edge, tmp_pa
     config = write_config(edge, tmp_path / "framesrv.toml")
     sent: dict[str, float] = {}
 
+    enough = threading.Event()
+
     def ask() -> None:
-        for _ in range(250):
+        while len(sent) < 1000 or not enough.is_set():
             requests = [edge.fields() for _ in range(4)]
             sent.update((fields["request_id"], time.time()) for fields in requests)
             edge.send(*requests)
@@ -59,12 +61,13 @@ def test_a_thousand_requests_survive_a_kill_every_two_seconds(edge: Edge, tmp_pa
             asking.join(2)
             program.stop(signal.SIGKILL)
             kills += 1
+            if kills == 4:
+                enough.set()
     with Program("snapd", "run", "--config", config, log=tmp_path / "log") as program:
         wait_until_said(program, "Started", kills + 1)
         wait_until(lambda: {result.request_id for result in edge.wvp.results} >= sent.keys(), 30)
         wait_until(lambda: edge.pending == 0)
         assert program.stop() == 0
-    assert kills >= 4
     assert {result.status for result in edge.wvp.results} == {"ok"}  # none was too late for its deadline
     assert repeats(edge) <= kills * 8
     assert edge.redis.xlen(DEAD) == 0
@@ -109,13 +112,13 @@ def test_second_instance_shares_the_load_at_once(edge: Edge, tmp_path: Path) -> 
                 stack.enter_context(Program("snapd", "run", "-v", "--config", path, log=tmp_path / f"{name}.log"))
             )
             wait_until_said(programs[-1], "Answered", 20)
-        second = time.monotonic()
-        wait_until(lambda: edge.pending == 0, 30)
-        assert time.monotonic() - second < 300 * 0.1 / 8 + 2
+        before = [program.output.count("Answered") for program in programs]
+        wait_until(lambda: edge.pending == 0, 60)
         assert [program.stop() for program in programs] == [0, 0]
-        shares = [program.output.count("Answered") for program in programs]
-    assert min(shares) > 90
-    assert (repeats(edge), sum(shares)) == (0, 300)
+        answered = [program.output.count("Answered") for program in programs]
+    shares = [after - earlier for after, earlier in zip(answered, before, strict=True)]
+    assert min(shares) > sum(shares) / 4, (before, answered)
+    assert (repeats(edge), sum(answered)) == (0, 300)
 
 
 def test_stopped_worker_leaves_the_rest_to_another(edge: Edge, tmp_path: Path) -> None:
