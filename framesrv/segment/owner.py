@@ -1,0 +1,61 @@
+"""Whose segment is trusted. ``/dev/shm`` is writable by everybody, so a file's name tells nothing; its owner does.
+
+Only root makes users, and only a user makes files of its own. So a segment is a camera's where it belongs to root, to
+the user that the camera's unit runs as, to whoever looks, or to the owner that one names.
+"""
+
+import hashlib
+import os
+import pwd
+import re
+
+LONGEST = 31  # characters of a user's name, as systemd takes them
+TAKEN = ("snapd",)  # codes whose user would be another service's
+
+
+def service_user(code: str) -> str:
+    """The system user that a camera's decoder runs as, where systemd runs it: ``framesrv-CODE``.
+
+    A code that no user can be named after gets a name made of its SHA-256.
+    """
+    name = f"framesrv-{code}"
+    if code not in TAKEN and len(name) <= LONGEST and re.fullmatch(r"[A-Za-z0-9_-]+", code):
+        return name
+    return f"framesrv-{hashlib.sha256(code.encode()).hexdigest()}"[:LONGEST]
+
+
+def is_trusted(uid: int, code: str, owner: int | None = None) -> bool:
+    """Whether a segment of that camera is its decoder's if it belongs to that user.
+
+    Args:
+        uid: of the file's owner.
+        code: the camera's code.
+        owner: a user whom the one who looks names as the owner; no other is trusted then, but root.
+    """
+    if uid == 0 or uid == owner:
+        return True
+    if owner is not None:
+        return False
+    return uid == os.geteuid() or user_name(uid) == service_user(code)
+
+
+def user_name(uid: int) -> str:
+    """The name of a user; its number, as text, where it has none."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+def user_id(name: str) -> int:
+    """The number of a user that is given by name or number.
+
+    Raises:
+        ValueError: there is none of that name.
+    """
+    if name.isdecimal():
+        return int(name)
+    try:
+        return pwd.getpwnam(name).pw_uid
+    except KeyError:
+        raise ValueError(f"there is no user {name!r} on this host") from None
