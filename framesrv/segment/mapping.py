@@ -14,7 +14,7 @@ from typing import Literal, Self
 import numpy as np
 
 from framesrv.errors import SegmentBusyError, SegmentError, SegmentFormatError
-from framesrv.segment import futex, layout, locks
+from framesrv.segment import access, futex, layout, locks
 from framesrv.segment.file import HalfMadeError, give_name, reserve, same_file, segment_path, size_of
 from framesrv.segment.layout import HEADER, PAGE, Geometry
 
@@ -165,10 +165,8 @@ class Segment:
             SegmentError: this user may not give it to that group.
         """
         try:
-            if gid is not None and os.fstat(self.fd).st_gid != gid:
-                os.fchown(self.fd, -1, gid)
-            os.fchmod(self.fd, mode)
-        except PermissionError as error:
+            access.admit(self.fd, mode, gid)
+        except OSError as error:
             raise SegmentError(f"the segment cannot be given to group {gid}: {error.strerror}") from error
 
     @property

@@ -16,6 +16,7 @@ from framesrv.segment.layout import PAGE
 from framesrv.segment.mapping import Segment
 from tests.segment.observing import leave
 from tests.support.segment_programs import HEIGHT, WIDTH, path_of, put, whole
+from tests.support.users import ALICE, BOB, READERS, as_user, needs_root
 
 
 def test_reader_maps_the_segment_read_only(writer: FrameWriter, camera: FrameReader, prefix: str) -> None:
@@ -65,6 +66,36 @@ def test_adopted_segment_gets_the_mode_asked_for(prefix: str) -> None:
     leave(prefix)
     with FrameWriter("cam", WIDTH, HEIGHT, "yuv420p", prefix=prefix, mode=0o600):
         assert os.stat(path_of(prefix, "cam")).st_mode & 0o777 == 0o600
+
+
+@needs_root
+def test_writer_outside_the_readers_group_admits_it_and_nobody_else(
+    prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("framesrv.segment.writer._gid", lambda _: READERS)
+    path = path_of(prefix, "cam")
+
+    def write() -> None:
+        writer = FrameWriter("cam", WIDTH, HEIGHT, "yuv420p", prefix=prefix, group="readers")
+        writer.resize(WIDTH * 2, HEIGHT, "yuv420p")
+        put(writer, 1)  # and dies with its segment in place
+
+    def opens(flags: int) -> bool:
+        try:
+            os.close(os.open(path, flags))
+        except PermissionError:
+            return False
+        return True
+
+    as_user(ALICE, write)
+    try:
+        assert os.stat(path).st_uid == ALICE
+        assert as_user(ALICE, lambda: opens(os.O_RDWR))
+        for groups, may_read in ((), False), ((READERS,), True):
+            assert as_user(BOB, lambda: opens(os.O_RDONLY), groups) is may_read
+            assert not as_user(BOB, lambda: opens(os.O_RDWR), groups)
+    finally:
+        os.unlink(path)
 
 
 def test_unknown_group_is_named(prefix: str) -> None:

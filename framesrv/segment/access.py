@@ -1,0 +1,59 @@
+"""Who may read a segment's file: its mode and its group, or an access list where its owner is not in that group."""
+
+import errno
+import os
+import struct
+
+_NAME = "system.posix_acl_access"
+_VERSION = 2  # of the attribute's form, see <linux/posix_acl_xattr.h>
+_OWNER, _OWN_GROUP, _GROUP, _MASK, _OTHERS = 0x01, 0x04, 0x08, 0x10, 0x20
+_NOBODY = 0xFFFFFFFF
+
+
+def admit(fd: int, mode: int, gid: int | None) -> None:
+    """Gives an open file a mode, whose group is `gid`; the file's own where None.
+
+    A user may give a file to a group of its own alone. So a decoder that is not one of the readers, and may not look
+    at other cameras, admits them by an access list (acl(5)).
+
+    Raises:
+        PermissionError: the file is another user's.
+        OSError: the file system has no access lists.
+    """
+    if gid is None or os.fstat(fd).st_gid == gid:
+        os.fchmod(fd, mode)
+        return
+    try:
+        os.fchown(fd, -1, gid)
+    except PermissionError:
+        os.setxattr(fd, _NAME, _access_list(mode, gid))
+        return
+    os.fchmod(fd, mode)
+
+
+def admits(fd: int, gid: int) -> bool:
+    """Whether the file is that group's, or has an access list that names it."""
+    if os.fstat(fd).st_gid == gid:
+        return True
+    try:
+        entries = os.getxattr(fd, _NAME)[4:]
+    except OSError as error:
+        if error.errno not in (errno.ENODATA, errno.ENOTSUP):
+            raise
+        return False
+    return any(entry[0] == _GROUP and entry[2] == gid for entry in struct.iter_unpack("<HHI", entries))
+
+
+def _access_list(mode: int, gid: int) -> bytes:
+    """The mode, with the named group in place of the file's own, which gets nothing."""
+    group = (mode >> 3) & 7
+    return struct.pack("<I", _VERSION) + b"".join(
+        struct.pack("<HHI", tag, rights, number)
+        for tag, rights, number in (
+            (_OWNER, (mode >> 6) & 7, _NOBODY),
+            (_OWN_GROUP, 0, _NOBODY),
+            (_GROUP, group, gid),
+            (_MASK, group, _NOBODY),
+            (_OTHERS, mode & 7, _NOBODY),
+        )
+    )
