@@ -12,6 +12,7 @@ from framesrv.errors import (
     SegmentBusyError,
     SegmentError,
     SegmentFormatError,
+    SegmentOwnerError,
     SegmentSpaceError,
     SourceError,
 )
@@ -33,6 +34,7 @@ __all__ = [
     "SegmentBusyError",
     "SegmentError",
     "SegmentFormatError",
+    "SegmentOwnerError",
     "SegmentSpaceError",
     "Slot",
     "SourceError",

@@ -7,9 +7,11 @@ from pathlib import Path
 import click
 
 from framesrv import __version__, log, settings
-from framesrv.errors import ConfigError, SourceUsageError
+from framesrv.errors import ConfigError, SegmentOwnerError, SourceUsageError
 from framesrv.host.units.cli import units
 from framesrv.process.command import Group, config_option, log_format_option
+
+NAME_TAKEN = 73  # EX_CANTCREAT of sysexits.h: for the unit, which has root take the name away
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -30,7 +32,8 @@ def main() -> None:
 def decode(code: str, config: Path | None, log_format: log.Format) -> None:
     """Run one camera's decoder in the foreground, until SIGTERM or Ctrl-C.
 
-    CODE is that of a [[camera]] in the configuration. The newest frame is then in /dev/shm/framesrv.CODE.
+    CODE is that of a [[camera]] in the configuration. The newest frame is then in /dev/shm/framesrv.CODE. Exit status
+    73: another user has made a file of that name.
 
     Example: framesrv decode 34020000001320000001
     """
@@ -46,6 +49,9 @@ def decode(code: str, config: Path | None, log_format: log.Format) -> None:
         run(camera, loaded)
     except SourceUsageError as error:
         raise ConfigError([f"camera {code}: {error}"]) from error
+    except SegmentOwnerError as error:
+        click.echo(f"framesrv: {log.shown(str(error))}", err=True)
+        raise SystemExit(NAME_TAKEN) from error
 
 
 @main.command()

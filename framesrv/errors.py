@@ -33,6 +33,10 @@ class SegmentSpaceError(SegmentError):
     """Shared memory is too small: the sentence names the bytes needed and free."""
 
 
+class SegmentOwnerError(SegmentError):
+    """A file of the segment's name belongs to another user than it may."""
+
+
 class SegmentFormatError(SegmentError):
     """The file is no segment, or one of another layout version, or damaged."""
 

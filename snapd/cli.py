@@ -142,7 +142,7 @@ def grab(
 
     encoder = Encoder(loaded.snapshot.encoder, quality or loaded.snapshot.quality)
     try:
-        reader = FrameReader(code, prefix=loaded.shm.prefix)
+        reader = FrameReader(code, prefix=loaded.shm.prefix, owner=loaded.shm.owner)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="CODE") from error
     with reader as camera:

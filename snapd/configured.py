@@ -79,7 +79,7 @@ class Configured:
         encoder = encoder or Encoder(snapshot.encoder, snapshot.quality)
         captures = Captures(
             encoder,
-            prefix=settings.shm.prefix,
+            shm=settings.shm,
             max_age=snapshot.max_age,
             wait=snapshot.wait,
             on_demand=[camera.code for camera in settings.cameras if camera.decode == "demand"],

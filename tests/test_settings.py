@@ -89,6 +89,13 @@ def test_decode_policies_that_exist_are_taken(load: Callable[..., Settings], dec
     assert load(CAMERA + f'decode = "{decode}"\n').cameras[0].decode == decode
 
 
+def test_owner_of_segments_must_be_a_user(load: Callable[..., Settings], problems: Callable[..., list[str]]) -> None:
+    assert load('[shm]\nowner = "root"\n').shm.owner == "root"
+    assert load('[shm]\nowner = "4711"\n').shm.owner == "4711"
+    (problem,) = problems('[shm]\nowner = "no-such-user"\n')
+    assert problem.endswith("shm.owner: there is no user 'no-such-user' on this host")
+
+
 def test_mode_is_octal(load: Callable[..., Settings]) -> None:
     assert load("").shm.permissions == 0o640
     assert load('[shm]\nmode = "0666"\n').shm.permissions == 0o666

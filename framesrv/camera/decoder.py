@@ -45,6 +45,7 @@ def run(camera: Camera, settings: Settings) -> None:
     """Runs the camera's decoder until SIGTERM or SIGINT, then removes the segment.
 
     Raises:
+        SegmentOwnerError: another user has the segment's name.
         SegmentError: the segment cannot be made, another decoder has it, or shared memory is too small.
         SourceUsageError: the source string is none that can work.
     """
@@ -79,6 +80,7 @@ class Decoder:
         self._notifier = notifier
         self._progress = Progress()
         self._attempt = 0  # to reach the source, since it was lost
+        self._looked_at = 0.0  # monotonic time, for the segment's name
         self._changes: deque[float] = deque(maxlen=CHANGES)  # monotonic times at which the size changed
         self._stopping = threading.Event()
         self._ended = False
@@ -138,6 +140,10 @@ class Decoder:
 
     def _went_on(self) -> None:
         self._progress.expect(3 * self._camera.timeout + MARGIN)
+        now = time.monotonic()
+        if now - self._looked_at >= 1.0:
+            self._looked_at = now
+            self._writer.keep_name()
 
     def _follow(self, signals: Signals) -> None:
         """Plays the source, and opens it again whenever it is lost."""
@@ -146,6 +152,7 @@ class Decoder:
         opening = OPENCV_OPENING if self._camera.source.startswith("opencv:") else RESOLVING
         while not self._stopping.is_set():
             self._progress.expect(opening + 5 * self._camera.timeout + MARGIN)
+            self._writer.keep_name()
             try:
                 self._play(signals)
             except SourceError as error:

@@ -44,7 +44,9 @@ def _sources(settings: Settings) -> list[Finding]:
 def _shared_memory(settings: Settings) -> Finding:
     """Whether all segments fit: those there are, at their size, and the others at 1920x1080."""
     needed = 0
-    known = {camera.code: camera for camera in camera_statuses(settings.shm.prefix, settings.policies)}
+    known = {
+        camera.code: camera for camera in camera_statuses(settings.shm.prefix, settings.policies, settings.shm.owner)
+    }
     for camera in settings.cameras:
         seen = known[camera.code]
         width, height = (seen.width, seen.height) if seen.width else ASSUMED

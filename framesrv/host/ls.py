@@ -14,15 +14,21 @@ STATE_COLOURS = {"live": "green", "stalled": "yellow", "connecting": "yellow", "
 
 def ls(settings: Settings, *, as_json: bool) -> None:
     """Prints every camera of the host."""
-    cameras = camera_statuses(settings.shm.prefix, settings.policies)
+    cameras = camera_statuses(settings.shm.prefix, settings.policies, settings.shm.owner)
     if as_json:
         click.echo(json.dumps([camera.to_json() for camera in cameras]))
         return
     if not cameras:
         click.echo("no cameras: none configured, none running")
         return
-    for line in lines([(camera, "" if camera.state == "live" else camera.error) for camera in cameras]):
+    for line in lines([(camera, _words(camera)) for camera in cameras]):
         click.echo(line)
+
+
+def _words(camera: CameraStatus) -> str:
+    if camera.pinned:
+        return camera.reason
+    return "" if camera.state == "live" else camera.error
 
 
 def lines(cameras: Sequence[tuple[CameraStatus, str]]) -> Iterator[str]:

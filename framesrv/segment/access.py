@@ -1,8 +1,11 @@
 """Who may read a segment's file: its mode and its group, or an access list where its owner is not in that group."""
 
 import errno
+import grp
 import os
 import struct
+
+from framesrv.errors import SegmentError
 
 _NAME = "system.posix_acl_access"
 _VERSION = 2  # of the attribute's form, see <linux/posix_acl_xattr.h>
@@ -42,6 +45,16 @@ def admits(fd: int, gid: int) -> bool:
             raise
         return False
     return any(entry[0] == _GROUP and entry[2] == gid for entry in struct.iter_unpack("<HHI", entries))
+
+
+def group_id(group: str | None) -> int | None:
+    """The number of a group; None for none, which is empty. Raises SegmentError if this host has no such group."""
+    if not group:
+        return None
+    try:
+        return grp.getgrnam(group).gr_gid
+    except KeyError:
+        raise SegmentError(f"there is no group {group!r} on this host: see [shm] group") from None
 
 
 def _access_list(mode: int, gid: int) -> bytes:

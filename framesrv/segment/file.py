@@ -3,15 +3,23 @@
 It is made without a name and gets one when it is whole, so that nobody finds half of it.
 """
 
+import contextlib
 import errno
+import glob
 import os
+import secrets
 import shutil
 import stat
+from pathlib import Path
 
 from framesrv.errors import SegmentError, SegmentFormatError, SegmentSpaceError
 from framesrv.segment.layout import PAGE, segment_name
 
 SHM_DIRECTORY = "/dev/shm"  # noqa: S108  this is where shm_open(3) keeps segments
+
+
+TOKEN = 8  # bytes of chance in a name that nobody is to have
+BLOCK = 512  # bytes, the unit of st_blocks in stat(2)
 
 
 class HalfMadeError(SegmentError):
@@ -40,8 +48,8 @@ def same_file(fd: int, path: str) -> bool:
     return os.path.samestat(os.fstat(fd), there)
 
 
-def size_of(fd: int) -> int:
-    """Bytes of an open segment.
+def space_of(fd: int) -> int:
+    """Bytes of an open segment that are there and reserved.
 
     Raises:
         SegmentFormatError: it is no segment.
@@ -54,7 +62,8 @@ def size_of(fd: int) -> int:
         raise HalfMadeError("shorter than a header")
     if not any(os.pread(fd, 8, 0)):
         raise HalfMadeError("its magic number is not written yet")
-    return status.st_size
+    # what is not reserved costs memory when it is touched, or a SIGBUS where there is none
+    return min(status.st_size, status.st_blocks * BLOCK)
 
 
 def reserve(fd: int, nbytes: int, name: str, directory: str) -> None:
@@ -83,3 +92,38 @@ def give_name(fd: int, directory: str, name: str) -> None:
         os.link(f"/proc/self/fd/{fd}", name, dst_dir_fd=there, follow_symlinks=True)
     finally:
         os.close(there)
+
+
+def take_name(fd: int, directory: str, name: str) -> None:
+    """Links an O_TMPFILE into its directory in place of the file that has the name, which never is free meanwhile."""
+    passing = _passing(f"{directory}/{name}")
+    give_name(fd, directory, os.path.basename(passing))
+    os.rename(passing, f"{directory}/{name}")
+
+
+def clear_name(path: str) -> None:
+    """Removes whatever has the name: a file, a link, a pipe, a directory with all that is in it.
+
+    Raises:
+        OSError: this user may not. FileNotFoundError: nothing has it.
+    """
+    try:
+        os.unlink(path)
+    except IsADirectoryError:
+        aside = _passing(path)
+        os.rename(path, aside)
+        shutil.rmtree(aside)
+
+
+def clear_leftovers(path: str) -> None:
+    """Removes what `take_name` and `clear_name` have left of that name, killed half way; nothing of other users."""
+    directory, name = os.path.split(path)
+    for leftover in Path(directory).glob(f".{glob.escape(name)}.{'[0-9a-f]' * 2 * TOKEN}"):
+        with contextlib.suppress(PermissionError, FileNotFoundError):
+            clear_name(str(leftover))
+
+
+def _passing(path: str) -> str:
+    """A hidden name, beside that one, that nobody has."""
+    directory, name = os.path.split(path)
+    return f"{directory}/.{name}.{secrets.token_hex(TOKEN)}"

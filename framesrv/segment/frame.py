@@ -5,6 +5,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import NamedTuple, Self
 
+from framesrv.errors import SegmentFormatError
 from framesrv.segment.layout import Clock, Matrix, PixelFormat, Pixels
 
 HD = 720  # lines from which video is BT.709 where it does not say
@@ -48,6 +49,8 @@ class Stamp(NamedTuple):
 class Frame:
     """A pinned frame. Use it as a context manager, or call `release`, so that the writer gets its slot back.
 
+    Leaving the ``with`` raises as `check` does.
+
     Views taken from `planes` stay readable after the release but may then change under your eyes.
 
     Attributes:
@@ -60,7 +63,7 @@ class Frame:
         stamp: times and colours, see `Stamp`.
     """
 
-    __slots__ = ("__weakref__", "_unpin", "height", "pixel_format", "planes", "seq", "stamp", "width")
+    __slots__ = ("__weakref__", "_cut", "_unpin", "height", "pixel_format", "planes", "seq", "stamp", "width")
 
     def __init__(
         self,
@@ -71,6 +74,7 @@ class Frame:
         seq: int,
         stamp: Stamp,
         unpin: Callable[[], object],
+        cut: Callable[[], bool] = bool,
     ) -> None:
         self.planes = planes
         self.width = width
@@ -79,6 +83,7 @@ class Frame:
         self.seq = seq
         self.stamp = stamp
         self._unpin: Callable[[], object] | None = unpin
+        self._cut = cut
 
     def __enter__(self) -> Self:
         return self
@@ -87,6 +92,8 @@ class Frame:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.release()
+        if kind is None:
+            self.check()
 
     def __del__(self) -> None:
         if getattr(self, "_unpin", None) is not None:
@@ -100,6 +107,14 @@ class Frame:
         unpin, self._unpin = self._unpin, None
         if unpin is not None:
             unpin()
+
+    def check(self) -> None:
+        """Raises SegmentFormatError if the segment was cut short, so that zeros may have been read for pixels.
+
+        Leaving a ``with`` does this too, and `bgr`.
+        """
+        if self._cut():
+            raise SegmentFormatError(f"frame {self.seq} is gone: its segment was cut short while it was pinned")
 
     @property
     def age(self) -> float:
@@ -133,10 +148,11 @@ class Frame:
 
         Raises:
             ValueError: a size below 1 or above 16384.
+            SegmentFormatError: as `check`.
         """
         from framesrv.segment import colour  #  PyAV, which only this needs
 
-        return colour.to_bgr(
+        copy = colour.to_bgr(
             self.planes,
             self.pixel_format,
             self.stamp.matrix,
@@ -144,3 +160,5 @@ class Frame:
             width=width,
             height=height,
         )
+        self.check()
+        return copy

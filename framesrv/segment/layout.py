@@ -65,8 +65,10 @@ drops them when their holder dies::
     byte 1       demand   shared, by readers that want a fresher frame than the newest
     byte 16 + i  slot i   shared, by a reader that looks (a pin); exclusive, by the writer that fills it
 
-To read: remember `sequence`; take `newest`; pin that slot; take `newest` again, and begin anew if it has changed;
-a record whose seq is 0 is no frame. Slot and record are constant while the pin is held. To wait: FUTEX_WAIT
+To read: remember `sequence`; take `newest`; pin that slot; take `newest` again, and begin anew if it has changed or
+`retired` is set; a record whose seq is 0 is no frame. Slot and record are constant while the pin is held. A retired
+segment of which no slot is pinned may be cut to its header page; so may one that was given up to readers that pinned
+every slot, after half a minute: who touches a page that is gone gets SIGBUS. To wait: FUTEX_WAIT
 (futex(2), not private) on `sequence` with the remembered value. To write: lock the slot; the record's seq = 0;
 planes; record; the header's seq; the record's seq; newest; unlock; sequence + 1; FUTEX_WAKE. The lock calls order
 memory on every CPU: a reader that has pinned a slot sees all that was stored before the writer unlocked it.
@@ -275,6 +277,11 @@ def segment_name(prefix: str, code: str) -> str:
         if not re.fullmatch(pattern, text):
             raise ValueError(f"{what} {text!r}: expected {rule}")
     return f"{prefix}.{code}"
+
+
+def code_of(path: str) -> str:
+    """The camera of a segment's path: the inverse of `segment_name`, whose prefix has no dot."""
+    return path.rpartition("/")[2].partition(".")[2]
 
 
 def describe(header: np.ndarray, geometry: Geometry) -> None:

@@ -5,6 +5,7 @@ outlive the reader that gave them, and the memory goes when the last of them doe
 """
 
 import contextlib
+import errno
 import mmap
 import os
 import time
@@ -13,9 +14,19 @@ from typing import Literal, Self
 
 import numpy as np
 
-from framesrv.errors import SegmentBusyError, SegmentError, SegmentFormatError
-from framesrv.segment import access, futex, layout, locks
-from framesrv.segment.file import HalfMadeError, give_name, reserve, same_file, segment_path, size_of
+from framesrv.errors import SegmentBusyError, SegmentError, SegmentFormatError, SegmentOwnerError
+from framesrv.segment import access, futex, layout, locks, owner, truncation
+from framesrv.segment.file import (
+    HalfMadeError,
+    clear_leftovers,
+    clear_name,
+    give_name,
+    reserve,
+    same_file,
+    segment_path,
+    space_of,
+    take_name,
+)
 from framesrv.segment.layout import HEADER, PAGE, Geometry
 
 STALL = 3.0  # s
@@ -36,25 +47,23 @@ class Segment:
         planes: of each slot, the views of its planes; read-only for a reader.
     """
 
-    def __init__(self, fd: int, nbytes: int, *, writable: bool, geometry: Geometry | None = None) -> None:
+    def __init__(self, fd: int, geometry: Geometry, *, writable: bool) -> None:
         access = mmap.PROT_READ | (mmap.PROT_WRITE if writable else 0)
         self.fd = fd
-        self.memory = mmap.mmap(fd, nbytes, mmap.MAP_SHARED, access)
-        page = memoryview(self.memory)[:PAGE]  # a damaged file need not be a whole number of words
+        self.geometry = geometry
+        try:
+            self.memory = mmap.mmap(fd, geometry.nbytes, mmap.MAP_SHARED, access)
+        except ValueError as error:  # it has become shorter since it was looked at
+            raise SegmentFormatError("damaged: it was cut short") from error
+        page = memoryview(self.memory)[:PAGE]
         self.words = page.cast("I")
         self.longs = page.cast("Q")
         everything = np.frombuffer(self.memory, np.uint8)
         self.header = everything[:PAGE].view(HEADER)
         self._address = everything.ctypes.data
-        if geometry is not None:
-            layout.describe(self.header, geometry)
-            self.header["version"] = layout.VERSION
-            self.header["newest"] = layout.NO_SLOT
-            self.header["magic"] = layout.MAGIC
-        self.geometry = layout.geometry_of(self.header, nbytes)
+        self._guard = truncation.guard(self.memory, self._address, writable=writable)
         self.planes = [
-            _views(everything[PAGE + slot * self.geometry.slot_size :], self.geometry)
-            for slot in range(self.geometry.slots)
+            _views(everything[PAGE + slot * geometry.slot_size :], geometry) for slot in range(geometry.slots)
         ]
 
     @classmethod
@@ -68,7 +77,7 @@ class Segment:
             geometry: of its frames.
             mode: its permissions.
             gid: its group; this process's own where None.
-            replacing: the segment that has the name, retired when the new one is whole.
+            replacing: the segment that has the name; it is retired once the new one has that.
 
         Raises:
             SegmentSpaceError: shared memory is too small.
@@ -81,11 +90,18 @@ class Segment:
             reserve(fd, geometry.nbytes, name, directory)
             if not locks.lock_exclusive(fd, layout.WRITER_BYTE):
                 raise SegmentError(f"{name}: a new file is locked")
-            segment = cls(fd, geometry.nbytes, writable=True, geometry=geometry)
+            segment = cls(fd, geometry, writable=True)
+            layout.describe(segment.header, geometry)
+            segment.header["version"] = layout.VERSION
+            segment.header["newest"] = layout.NO_SLOT
+            segment.header["magic"] = layout.MAGIC
             segment.admit(mode, gid)
+            if replacing is not None and same_file(replacing.fd, path):
+                take_name(fd, directory, name)
+            else:
+                give_name(fd, directory, name)
             if replacing is not None:
                 replacing.retire(path)
-            give_name(fd, directory, name)
         except BaseException:
             os.close(fd)
             raise
@@ -95,48 +111,68 @@ class Segment:
     def adopt(cls, path: str) -> Self | None:
         """The segment that a former writer left, locked by this one; None where there is none to adopt.
 
-        A file that this version cannot use is retired, if it is a segment at all, and unlinked.
+        What this version cannot use is retired, if it is a segment at all, and loses its name. So does what another
+        user has made, where this one may take its name away: it is never adopted. A reader that holds the writer's
+        lock, which only a writer can hold exclusively, keeps nobody from making a new segment.
 
         Raises:
             SegmentBusyError: the writer is alive.
-            SegmentError: the file cannot be opened.
+            SegmentOwnerError: another user has the name.
         """
-        name = Path(path).name
         try:
-            fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
+            fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
         except FileNotFoundError:
             return None
-        except OSError as error:
-            raise SegmentError(f"{path} cannot be opened for writing: {error.strerror}") from error
+        except OSError:  # another user's, or no file at all
+            _take_away(path)
+            return None
         try:
-            if not locks.lock_exclusive(fd, layout.WRITER_BYTE):
+            if os.fstat(fd).st_uid != os.geteuid() and not _is_decoders(fd, path):
+                _take_away(path)
+            elif not locks.lock_exclusive(fd, layout.WRITER_BYTE) and locks.is_held(
+                fd, layout.WRITER_BYTE, exclusively=True
+            ):
                 raise SegmentBusyError(
-                    f"{name} already has a live writer{_pid_of(fd)}: a camera has one decoder at a time"
+                    f"{Path(path).name} already has a live writer{_pid_of(fd)}: a camera has one decoder at a time"
                 )
-            if not same_file(fd, path):  # the former writer removed it between our open and our lock
-                os.close(fd)
-                return cls.adopt(path)
-            segment = cls(fd, size_of(fd), writable=True)
-            if not segment.retired and max(segment.header["seq"][0], segment.header["frames"][0]) < COUNTABLE:
-                return segment
-            os.unlink(path)
-            segment.close()
-        except (SegmentFormatError, HalfMadeError):
-            _retire_foreign(fd)
-            os.unlink(path)
-            os.close(fd)
-        except SegmentError:
+            elif same_file(fd, path):  # else the former writer removed it between our open and our lock
+                return cls._adopted(fd, path)
+        except BaseException:
             os.close(fd)
             raise
+        os.close(fd)
         return None
 
     @classmethod
-    def attach(cls, path: str) -> Self:
+    def _adopted(cls, fd: int, path: str) -> Self | None:
+        """A former writer's segment, if it is whole, this user's, and locked by nobody else; else it is retired."""
+        whole = not locks.is_held(fd, layout.WRITER_BYTE, exclusively=False)
+        try:
+            segment = cls(fd, _geometry_of(fd), writable=True)
+        except (SegmentFormatError, HalfMadeError):
+            _retire_foreign(fd)
+            clear_name(path)
+            os.close(fd)
+            return None
+        whole = whole and os.fstat(fd).st_uid == os.geteuid() and not segment.retired
+        if whole and max(segment.header["seq"][0], segment.header["frames"][0]) < COUNTABLE:
+            return segment
+        segment.retire(path)
+        segment.close()
+        return None
+
+    @classmethod
+    def attach(cls, path: str, user: int | None = None) -> Self:
         """The segment as a reader sees it: opened and mapped read-only.
+
+        Args:
+            path: its name.
+            user: the only one, but root, whose segment this may be; see `owner.is_trusted` where None.
 
         Raises:
             FileNotFoundError: there is none.
             HalfMadeError: it is being made.
+            SegmentOwnerError: it belongs to somebody who is not trusted.
             SegmentFormatError: it is no segment, or of another version.
             SegmentError: this user may not read it.
         """
@@ -150,7 +186,10 @@ class Segment:
                 f"{path} cannot be read: {error.strerror}; readers must be in the segment's group"
             ) from error
         try:
-            return cls(fd, size_of(fd), writable=False)
+            uid, code = os.fstat(fd).st_uid, layout.code_of(path)
+            if not owner.is_trusted(uid, code, user):
+                raise SegmentOwnerError(f"{path} is not read: {owner.distrust(uid, code, user)}")
+            return cls(fd, _geometry_of(fd), writable=False)
         except SegmentFormatError as error:
             os.close(fd)
             raise SegmentFormatError(f"{path}: {error}") from None
@@ -183,6 +222,23 @@ class Segment:
     def retired(self) -> bool:
         """Whether this segment has ended."""
         return self.words[_RETIRED] != 0
+
+    @property
+    def slot_bytes(self) -> range:
+        """The lock bytes of its slots."""
+        return range(layout.SLOT_BYTE, layout.SLOT_BYTE + self.geometry.slots)
+
+    @property
+    def all_pinned(self) -> bool:
+        """Whether no slot is free for the next frame."""
+        return bool(self.geometry.slots) and all(
+            locks.is_held(self.fd, byte, exclusively=False) for byte in self.slot_bytes
+        )
+
+    @property
+    def cut(self) -> bool:
+        """Whether the file was cut short under its mapping, so that what was read may be zeros."""
+        return self._guard.cut
 
     @property
     def has_writer(self) -> bool:
@@ -225,6 +281,7 @@ class Segment:
             if segment is not None:
                 segment.retire(path)
                 segment.close()
+            clear_leftovers(path)
 
     def announce(self) -> None:
         """Wakes all who wait: something is new."""
@@ -235,14 +292,33 @@ class Segment:
         """Sleeps until something is new since `sequence`; False if `timeout` seconds passed."""
         if self.retired:  # perhaps before `sequence` was read: nobody would be woken any more
             return True
-        return futex.wait(self._address + _SEQUENCE * 4, sequence, timeout)
+        try:
+            return futex.wait(self._address + _SEQUENCE * 4, sequence, timeout)
+        except OSError as error:
+            if error.errno != errno.EFAULT:
+                raise
+            return self.words[_SEQUENCE] == sequence  # the page is gone: touched, it marks the mapping as cut
 
     def retire(self, path: str) -> None:
         """Ends the segment: readers are told and woken, the name is free."""
         self.words[_RETIRED] = 1
         if same_file(self.fd, path):
-            os.unlink(path)
+            clear_name(path)
         self.announce()
+
+    def empty(self) -> bool:
+        """Gives the memory of a retired segment back, if nobody has a slot pinned; False if somebody has.
+
+        Nobody can pin one from then on: its slots stay locked.
+        """
+        if not all(locks.lock_exclusive(self.fd, byte) for byte in self.slot_bytes):
+            return False
+        self.cut_short()
+        return True
+
+    def cut_short(self) -> None:
+        """Gives the memory of a retired segment back, whoever has a slot pinned; readers find out, see `cut`."""
+        os.ftruncate(self.fd, PAGE)
 
     def close(self) -> None:
         """Closes the file, and with it gives back all its locks."""
@@ -265,9 +341,40 @@ def _views(slot: np.ndarray, geometry: Geometry) -> tuple[np.ndarray, ...]:
 
 def _pid_of(fd: int) -> str:
     try:
-        return f" (pid {int(Segment(fd, size_of(fd), writable=False).header['pid'][0])})"
+        return f" (pid {int(Segment(fd, _geometry_of(fd), writable=False).header['pid'][0])})"
     except SegmentError:
         return ""
+
+
+def _geometry_of(fd: int) -> Geometry:
+    """The geometry of an open segment, whose space is reserved.
+
+    Raises:
+        SegmentFormatError: it is no segment of this version, or damaged.
+        HalfMadeError: it is being made.
+    """
+    space = space_of(fd)
+    header = np.frombuffer(os.pread(fd, PAGE, 0).ljust(PAGE, b"\0"), HEADER)
+    return layout.geometry_of(header, space)
+
+
+def _is_decoders(fd: int, path: str) -> bool:
+    """Whether the file is that of the camera's own decoder, though not of this user: root's to replace."""
+    return owner.is_trusted(os.fstat(fd).st_uid, layout.code_of(path))
+
+
+def _take_away(path: str) -> None:
+    """Takes the name from what another user has made; raises SegmentOwnerError where this one may not."""
+    try:
+        uid = os.stat(path, follow_symlinks=False).st_uid
+        clear_name(path)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise SegmentOwnerError(
+            f"{path} belongs to {owner.user_name(uid)}, and only root can take it away ({error.strerror}): "
+            "sudo framesrv units sweep"
+        ) from error
 
 
 def _retire_foreign(fd: int) -> None:

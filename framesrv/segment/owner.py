@@ -39,6 +39,16 @@ def is_trusted(uid: int, code: str, owner: int | None = None) -> bool:
     return uid == os.geteuid() or user_name(uid) == service_user(code)
 
 
+def distrust(uid: int, code: str, owner: int | None = None) -> str:
+    """Why a segment of that camera is not trusted that belongs to user `uid`, and what to do."""
+    if owner is not None:
+        return f"it belongs to {user_name(uid)}, not to {user_name(owner)}"
+    return (
+        f"it belongs to {user_name(uid)}, who is neither this user nor {service_user(code)}; "
+        f"if its decoder runs as {user_name(uid)}, say so: [shm] owner, or FrameReader(..., owner=)"
+    )
+
+
 def user_name(uid: int) -> str:
     """The name of a user; its number, as text, where it has none."""
     try:
@@ -47,15 +57,17 @@ def user_name(uid: int) -> str:
         return str(uid)
 
 
-def user_id(name: str) -> int:
-    """The number of a user that is given by name or number.
+def named_user(user: str | int) -> int | None:
+    """The number of a user that is given by name or number; None for none, which is empty.
 
     Raises:
         ValueError: there is none of that name.
     """
-    if name.isdecimal():
-        return int(name)
+    if user == "":
+        return None
+    if isinstance(user, int) or user.isdecimal():
+        return int(user)
     try:
-        return pwd.getpwnam(name).pw_uid
+        return pwd.getpwnam(user).pw_uid
     except KeyError:
-        raise ValueError(f"there is no user {name!r} on this host") from None
+        raise ValueError(f"there is no user {user!r} on this host") from None

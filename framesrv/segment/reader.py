@@ -18,6 +18,7 @@ from framesrv.segment.file import SHM_DIRECTORY, HalfMadeError, same_file, segme
 from framesrv.segment.frame import Frame, Stamp
 from framesrv.segment.inotify import DirectoryWatch
 from framesrv.segment.mapping import Segment, State
+from framesrv.segment.owner import named_user
 
 LIVENESS = 0.5  # s between looks at what cannot wake a waiter: a writer killed, a file removed by hand
 
@@ -50,14 +51,19 @@ class Attachment:
                 if segment.newest == slot:
                     return None
                 continue
-            if segment.newest == slot:
+            if segment.newest == slot and not segment.retired:
                 break
             self.unpin(slot)
         try:
-            return self._frame(slot)
+            frame = self._frame(slot)
         except BaseException:
             self.unpin(slot)
             raise
+        if segment.cut:  # and what the header said may have been zeros
+            if frame is not None:
+                frame.release()
+            raise SegmentFormatError(f"{self._path}: damaged: it was cut short while it was read")
+        return frame
 
     def unpin(self, slot: int) -> None:
         """Gives one pin back."""
@@ -134,6 +140,7 @@ class Attachment:
             seq,
             stamp,
             partial(self.unpin, slot),
+            partial(getattr, self.segment, "cut"),
         )
 
 
@@ -169,13 +176,17 @@ class FrameReader:
     Args:
         code: the camera's code.
         prefix: of segment names, as in ``[shm] prefix``.
+        owner: the user, by name or number, that the decoder runs as, as in ``[shm] owner``. Where empty, that is this
+            process's own, root, or the one that the camera's unit has under systemd. A segment of anybody else is
+            not read: whoever has a login can make a file of that name.
 
     Raises:
-        ValueError: the code or the prefix is none.
+        ValueError: the code or the prefix is none, or there is no such user.
     """
 
-    def __init__(self, code: str, *, prefix: str = "framesrv") -> None:
+    def __init__(self, code: str, *, prefix: str = "framesrv", owner: str | int = "") -> None:
         self.code = code
+        self._owner = named_user(owner)
         self._path = segment_path(prefix, code)
         self._mutex = threading.Lock()
         self._attachment: Attachment | None = None
@@ -287,11 +298,11 @@ class FrameReader:
         with self._mutex:
             if self._closed:
                 raise ValueError(f"the reader of camera {self.code} is closed")
-            if self._attachment is not None and self._attachment.segment.retired:
+            if self._attachment is not None and (self._attachment.segment.retired or self._attachment.segment.cut):
                 self._detach()
             if self._attachment is None:
                 try:
-                    segment = Segment.attach(self._path)
+                    segment = Segment.attach(self._path, self._owner)
                 except (FileNotFoundError, HalfMadeError):
                     return None
                 if segment.retired:  # its writer is between marking and unlinking it

@@ -9,6 +9,8 @@ from typing import Any
 from framesrv.errors import SegmentError
 from framesrv.segment.file import SHM_DIRECTORY, segment_path
 from framesrv.segment.mapping import Segment, State
+from framesrv.segment.owner import named_user
+from framesrv.segment.starvation import pinning
 
 NUMBERS = ("seq", "dropped", "corrupt", "reconnects", "blocked", "pid", "frames", "bytes", "decode", "started")
 
@@ -37,6 +39,7 @@ class CameraStatus:
         decode_s: seconds spent decoding.
         started_at: Unix seconds at which the decoder began, None if none ever did; of the last one if it is down.
         nbytes: of shared memory.
+        pinned: who keeps every slot pinned, in words, so that no frame can be published; empty if one is free.
     """
 
     code: str
@@ -59,10 +62,13 @@ class CameraStatus:
     decode_s: float = 0.0
     started_at: float | None = None
     nbytes: int = 0
+    pinned: str = ""
 
     @property
     def reason(self) -> str:
-        """Why the camera is not live; empty if it is."""
+        """Why there are no new frames; empty if there are."""
+        if self.pinned:
+            return f"every slot is pinned by {self.pinned}"
         if self.state == "live":
             return ""
         if self.state == "stalled":
@@ -79,12 +85,13 @@ class CameraStatus:
         return fields
 
 
-def camera_statuses(prefix: str, policies: Mapping[str, str]) -> list[CameraStatus]:
+def camera_statuses(prefix: str, policies: Mapping[str, str], owner: str | int = "") -> list[CameraStatus]:
     """Every camera of the host.
 
     Args:
         prefix: of segment names.
         policies: the code of each configured camera, and what of it is decoded.
+        owner: the user that decoders run as; see `FrameReader`.
 
     Returns:
         Those in their order, then every other camera that has a segment.
@@ -93,25 +100,31 @@ def camera_statuses(prefix: str, policies: Mapping[str, str]) -> list[CameraStat
         name.removeprefix(f"{prefix}.") for name in os.listdir(SHM_DIRECTORY) if name.startswith(f"{prefix}.")
     )
     codes = [*policies, *(code for code in others if code not in policies)]
-    return [camera_status(prefix, code, policies.get(code, "")) for code in codes]
+    return [camera_status(prefix, code, policies.get(code, ""), owner) for code in codes]
 
 
-def camera_status(prefix: str, code: str, decode: str = "") -> CameraStatus:
+def camera_status(prefix: str, code: str, decode: str = "", owner: str | int = "") -> CameraStatus:
     """One camera; ``down``, with the reason as `error`, where its segment cannot be read.
 
     Args:
         prefix: of segment names.
         code: the camera's code.
         decode: its policy as configured; as its decoder says, if empty.
+        owner: the user that its decoder runs as; see `FrameReader`.
     """
     try:
-        segment = Segment.attach(segment_path(prefix, code))
-    except (FileNotFoundError, ValueError):
+        path = segment_path(prefix, code)
+    except ValueError:
         return CameraStatus(code, "down", decode=decode)
-    except SegmentError as error:
+    try:
+        segment = Segment.attach(path, named_user(owner))
+    except FileNotFoundError:
+        return CameraStatus(code, "down", decode=decode)
+    except (SegmentError, ValueError) as error:
         return CameraStatus(code, "down", decode=decode, error=str(error))
     try:
-        return _read(segment, code, decode)
+        status = _read(segment, code, decode)
+        return CameraStatus(code, "down", decode=decode, error="its segment was cut short") if segment.cut else status
     finally:
         segment.close()
 
@@ -142,4 +155,5 @@ def _read(segment: Segment, code: str, decode: str) -> CameraStatus:
         decode_s=number["decode"] / 1e9,
         started_at=number["started"] / 1e9 or None,
         nbytes=geometry.nbytes,
+        pinned=pinning(segment) if state != "down" and segment.all_pinned else "",
     )

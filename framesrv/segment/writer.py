@@ -2,9 +2,10 @@
 
 A frame is copied once, from the decoder's memory into a slot. The writer fills a slot that nobody has pinned and
 that is not the newest; if there is none, the newest; if that is pinned as well, the frame is dropped and counted.
+Where readers keep every slot pinned for seconds, a new segment takes the place of theirs.
 """
 
-import grp
+import logging
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -15,12 +16,15 @@ from typing import Self
 
 import numpy as np
 
-from framesrv.errors import SegmentBusyError, SegmentError, SegmentSpaceError
-from framesrv.segment import layout, locks
-from framesrv.segment.file import segment_path
+from framesrv.errors import SegmentBusyError, SegmentSpaceError
+from framesrv.segment import access, layout, locks
+from framesrv.segment.file import clear_leftovers, same_file, segment_path
 from framesrv.segment.frame import Stamp
 from framesrv.segment.layout import Geometry, PixelFormat, Pixels
 from framesrv.segment.mapping import Segment
+from framesrv.segment.starvation import STARVED, Starvation, pinning
+
+logger = logging.getLogger(__name__)
 
 ATTEMPTS = 8  # at a name that other writers take and give up at the same time
 
@@ -61,8 +65,9 @@ class FrameWriter:
 
     Raises:
         SegmentBusyError: the camera has a live writer.
+        SegmentOwnerError: another user has made a file of the segment's name.
         SegmentSpaceError: shared memory is too small.
-        SegmentError: the segment cannot be made; the group is unknown or not to be given by this user.
+        SegmentError: the segment cannot be made; the group is unknown or cannot be admitted.
         ValueError: an argument is out of its range.
     """
 
@@ -81,13 +86,15 @@ class FrameWriter:
         self.code = code
         self._path = segment_path(prefix, code)
         self._mode = mode
-        self._gid = _gid(group)
+        self._gid = access.group_id(group)
         self._slots = slots
         self._closed = False
+        self._starvation = Starvation()
         wanted = Geometry(width, height, pixel_format, slots) if width or height else None
         self._previous = 0
         self._use(self._claim(wanted or layout.UNKNOWN))
         try:
+            clear_leftovers(self._path)
             self._segment.admit(self._mode, self._gid)
             self._segment.header["pid"] = os.getpid()
             self._segment.header["started"] = time.time_ns()
@@ -113,6 +120,7 @@ class FrameWriter:
             self._closed = True
             self._segment.retire(self._path)
             self._segment.close()
+            self._starvation.close()
 
     @property
     def geometry(self) -> Geometry:
@@ -170,15 +178,12 @@ class FrameWriter:
             return False
         geometry = Geometry(*wanted)
         old = self._segment
-        status = old.header.copy()
         try:
             segment, problem = self._replace(old, geometry)
         except FileExistsError:
             raise SegmentBusyError(f"{self._path}: another writer has taken the camera") from None
+        self._go_on_with(segment)
         old.close()
-        for field in _STATUS:
-            segment.header[field] = status[field]
-        self._use(segment)
         if problem is not None:
             self.connecting()
             self.describe(error=str(problem))
@@ -195,6 +200,32 @@ class FrameWriter:
             return Segment.make(self._path, geometry, self._mode, self._gid), None
         except SegmentSpaceError as error:
             return Segment.make(self._path, layout.UNKNOWN, self._mode, self._gid), error
+
+    def keep_name(self) -> bool:
+        """Makes the segment anew where it was removed or cut short by somebody; True if it did.
+
+        Raises:
+            SegmentBusyError: another writer has taken the camera.
+            SegmentOwnerError: another user has the name.
+            SegmentSpaceError: shared memory is too small.
+        """
+        old = self._segment
+        if same_file(old.fd, self._path) and not old.cut:
+            return False
+        logger.warning(
+            "The segment was %s and is made anew: by hand, by RemoveIPC= of logind, or by a Python below 3.13 whose "
+            "SharedMemory had opened it",
+            "cut short" if old.cut else "removed",
+        )
+        width, height, pixel_format, _ = self._form
+        old.retire(self._path)
+        segment = self._claim(old.geometry)
+        segment.admit(self._mode, self._gid)
+        self._go_on_with(segment)
+        old.close()
+        if self._slots and width:
+            self.resize(width, height, pixel_format)
+        return True
 
     @contextmanager
     def next(self) -> Iterator[Slot | None]:
@@ -265,6 +296,12 @@ class FrameWriter:
                 continue
         raise SegmentBusyError(f"{self._path}: other writers keep making and removing it")
 
+    def _go_on_with(self, segment: Segment) -> None:
+        """Uses a new segment, with the counters and numbers of the one in use."""
+        for field in _STATUS:
+            segment.header[field] = self._segment.header[field]
+        self._use(segment)
+
     def _use(self, segment: Segment) -> None:
         self._segment = segment
         geometry = segment.geometry
@@ -276,6 +313,13 @@ class FrameWriter:
             self._order.append(segment.newest)
 
     def _take(self) -> int | None:
+        """A slot to fill, locked and marked as empty; None if every one is pinned."""
+        slot = self._lock_slot()
+        if slot is None and self._starvation.is_due() and self._leave():
+            slot = self._lock_slot()
+        return slot
+
+    def _lock_slot(self) -> int | None:
         """Locks the oldest slot that nobody has pinned, the newest last, and marks it as empty."""
         segment = self._segment
         if not self._order:
@@ -285,8 +329,25 @@ class FrameWriter:
                 if slot == segment.newest:
                     self.count("blocked")
                 segment.longs[_seq_index(slot)] = 0
+                self._starvation.end()
                 return slot
         return None
+
+    def _leave(self) -> bool:
+        """Leaves the segment to the readers that keep every slot pinned, for a new one; False if there is no room."""
+        old = self._segment
+        named = pinning(old)
+        try:
+            segment = Segment.make(self._path, old.geometry, self._mode, self._gid, replacing=old)
+        except FileExistsError:
+            raise SegmentBusyError(f"{self._path}: another writer has taken the camera") from None
+        except SegmentSpaceError as error:
+            logger.warning("Every slot has stayed pinned by %s, and there is no new segment: %s", named, error)
+            return False
+        logger.warning("Every slot has stayed pinned for %g s by %s: frames go to a new segment", STARVED, named)
+        self._starvation.give_up(old)
+        self._go_on_with(segment)
+        return True
 
     def _publish(self, slot: int, stamp: Stamp) -> None:
         segment = self._segment
@@ -314,6 +375,7 @@ class FrameWriter:
         self._order.append(slot)
         segment.longs[_FRAMES] += 1
         self._pace(stamp.arrived_ns)
+        self._starvation.free()
 
     def _pace(self, arrived: int) -> None:
         """Keeps the mean time between frames, over about the last sixteen.
@@ -336,15 +398,6 @@ def _pts(pts: float | None) -> int:
 
 def _seq_index(slot: int) -> int:
     return layout.record_offset(slot) // 8
-
-
-def _gid(group: str | None) -> int | None:
-    if not group:
-        return None
-    try:
-        return grp.getgrnam(group).gr_gid
-    except KeyError:
-        raise SegmentError(f"there is no group {group!r} on this host: see [shm] group") from None
 
 
 _STATUS = (

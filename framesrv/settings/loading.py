@@ -10,6 +10,7 @@ import msgspec
 
 from framesrv.errors import ConfigError
 from framesrv.masking import protect
+from framesrv.segment.owner import named_user
 from framesrv.settings.sections import SECTIONS, Camera, HttpOrigin, Section, Settings
 
 ENVIRONMENT_PREFIX = "FRAMESRV_"
@@ -38,6 +39,10 @@ def load(file: Path | None = None, environment: Mapping[str, str] = os.environ) 
         for name, kind in SECTIONS.items()
     }
     defaults = sections.pop("camera_defaults")
+    try:
+        named_user(sections["shm"].get("owner", ""))
+    except ValueError as error:
+        problems.append(f"shm.owner: {error}")
     cameras = _cameras(document.get("camera", []), defaults, problems)
     if problems:
         raise ConfigError(problems if path is None else [_located(path, problem) for problem in problems])

@@ -22,7 +22,7 @@ FIXED = {
     "redis": ("url",),
     "stream": ("name", "group", "consumer", "dead"),
     "snapshot": ("workers",),
-    "shm": ("prefix",),
+    "shm": ("prefix", "owner"),
     "http": ("listen", "token", "insecure"),
 }
 
@@ -138,11 +138,12 @@ class StoreSettings(Section, frozen=True, kw_only=True):
 
 
 class ShmSettings(Section, frozen=True, kw_only=True):
-    """How segments are named and who may read them."""
+    """How segments are named, who may read them, and whose are read."""
 
     prefix: Prefix = "framesrv"
     mode: Mode = "0640"
     group: str = ""
+    owner: str = ""
 
     @property
     def permissions(self) -> int:

@@ -39,7 +39,7 @@ async def serve(listener: socket.socket, snapd: socket.socket) -> None:
     pages = Pages(
         overview,
         Pictures(first.settings),
-        Followers(first.settings.shm.prefix),
+        Followers(first.settings.shm),
         Metrics(os.getppid()),
         Readiness(overview, lambda: writer.write(channel.line(channel.AskStore()))),
     )

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from framesrv import FrameReader, FramesrvError, FrameUnavailableError
+from framesrv.settings import ShmSettings
 from snapd.pages.pictures import FrameId
 
 MAX_FPS = 10
@@ -40,10 +41,10 @@ class Follower:
         viewers: how many watch.
     """
 
-    def __init__(self, code: str, prefix: str) -> None:
+    def __init__(self, code: str, shm: ShmSettings) -> None:
         self.viewers = 0
         self._code = code
-        self._prefix = prefix
+        self._shm = shm
         self._loop = asyncio.get_running_loop()
         self._newest: FrameId | None = None
         self._error: FramesrvError | None = None
@@ -76,7 +77,7 @@ class Follower:
 
     def _run(self) -> None:
         limit = FpsLimit(MAX_FPS)
-        with FrameReader(self._code, prefix=self._prefix) as reader:
+        with FrameReader(self._code, prefix=self._shm.prefix, owner=self._shm.owner) as reader:
             while not self._ended.is_set():
                 try:
                     for frame in reader.frames(timeout=SILENCE):
@@ -105,8 +106,8 @@ class Follower:
 class Followers:
     """All that is watched."""
 
-    def __init__(self, prefix: str) -> None:
-        self._prefix = prefix
+    def __init__(self, shm: ShmSettings) -> None:
+        self._shm = shm
         self._all: dict[str, Follower] = {}
 
     @asynccontextmanager
@@ -114,7 +115,7 @@ class Followers:
         """Watches a camera for the length of the block."""
         follower = self._all.get(code)
         if follower is None or follower.has_failed:
-            follower = self._all[code] = Follower(code, self._prefix)
+            follower = self._all[code] = Follower(code, self._shm)
         follower.viewers += 1
         try:
             yield follower

@@ -98,7 +98,7 @@ class Overview:
         return camera.to_json() | {"reason": log.mask(camera.reason), "restarts": self.restarts(camera.code)}
 
     def _look_at_cameras(self) -> list[CameraStatus]:
-        cameras = camera_statuses(self.settings.shm.prefix, self.settings.policies)
+        cameras = camera_statuses(self.settings.shm.prefix, self.settings.policies, self.settings.shm.owner)
         for camera in cameras:
             started, count = self._starts.get(camera.code, (None, 0))
             if camera.started_at is not None and camera.started_at != started:

@@ -127,13 +127,13 @@ class Pictures:
 
     def _now(self, code: str, max_age: float, timeout: float) -> NewestFrame:
         with (
-            FrameReader(code, prefix=self.settings.shm.prefix) as reader,
+            FrameReader(code, prefix=self.settings.shm.prefix, owner=self.settings.shm.owner) as reader,
             reader.latest(max_age=max_age, timeout=timeout) as frame,
         ):
             return NewestFrame(FrameId.of(frame), frame.width)
 
     def _encode(self, code: str, form: Form) -> Picture:
-        with FrameReader(code, prefix=self.settings.shm.prefix) as reader:
+        with FrameReader(code, prefix=self.settings.shm.prefix, owner=self.settings.shm.owner) as reader:
             frame = reader.latest(max_age=None, timeout=0)
             identity = FrameId.of(frame)
             width = None if form.width is None else min(form.width, frame.width)

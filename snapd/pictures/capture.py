@@ -19,6 +19,7 @@ from dataclasses import replace
 
 from framesrv import Frame, FrameReader, FramesrvError, FrameUnavailableError
 from framesrv.process.breaker import Breaker
+from framesrv.settings import ShmSettings
 from snapd.pictures.encoder import Encoder, Jpeg
 
 BRIEFLY = 0.02  # s to wait for a camera that is known to fail; enough to find a new segment of it
@@ -59,17 +60,17 @@ class Captures:
 
     Args:
         encoder: makes the pictures.
-        prefix: of the segments' names.
+        shm: how segments are named, and whose are read.
         max_age: seconds; an older frame is not taken.
         wait: seconds to wait for one.
         on_demand: the codes of cameras that decode on demand.
     """
 
     def __init__(
-        self, encoder: Encoder, *, prefix: str, max_age: float, wait: float, on_demand: Collection[str] = ()
+        self, encoder: Encoder, *, shm: ShmSettings, max_age: float, wait: float, on_demand: Collection[str] = ()
     ) -> None:
         self._encoder = encoder
-        self._prefix = prefix
+        self._shm = shm
         self._max_age = max_age
         self._wait = wait
         self._on_demand = frozenset(on_demand)
@@ -129,7 +130,7 @@ class Captures:
         with self._lock:
             reader = self._readers.get(code)
             if reader is None:
-                reader = self._readers[code] = FrameReader(code, prefix=self._prefix)
+                reader = self._readers[code] = FrameReader(code, prefix=self._shm.prefix, owner=self._shm.owner)
             return reader
 
 

@@ -1,21 +1,26 @@
 """``framesrv decode``, ``up``, ``ls`` and ``check`` as real processes, with real signals."""
 
+import contextlib
+import io
 import json
 import os
 import re
 import signal
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from framesrv import CameraStatus, FrameReader, FrameUnavailableError, camera_status
+from framesrv import CameraStatus, FrameReader, FrameUnavailableError, camera_status, cli
 from tests.conftest import SHM
 from tests.support.footage import footage, read_code
 from tests.support.processes import Program, alive, descendants, run, wait_for, write_config
 from tests.support.redis_server import RedisServer
 from tests.support.rtsp import RtspServer
+from tests.support.users import ALICE, BOB, as_user, needs_root
 
 PICTURE = "test:320x240@25"
 
@@ -60,6 +65,52 @@ def test_sigterm_ends_a_decoder_that_hangs_in_its_source(mode: Any, tmp_path: Pa
             assert program.stop() == 0
             assert time.monotonic() - began < 2
         assert not (SHM / f"{prefix}.cam").exists()
+
+
+def test_decoder_whose_segment_is_removed_makes_it_anew_and_says_so(tmp_path: Path, prefix: str) -> None:
+    path = SHM / f"{prefix}.cam"
+    harms: list[Callable[[], object]] = [path.unlink, partial(os.truncate, path, 4096)]
+    with decoder(tmp_path, prefix, PICTURE) as program:
+        before = wait_live(prefix)
+        with FrameReader("cam", prefix=prefix) as reader:
+            for do_harm in harms:
+                frames = reader.frames(timeout=5)
+                next(frames)
+                number = path.stat().st_ino
+                do_harm()
+                wait_for(lambda: path.exists() and path.stat().st_ino != number, "there is another segment")  # noqa: B023
+                assert wait_live(prefix).frames > before.frames
+                reader.latest(max_age=0, timeout=5).release()
+        assert "was removed and is made anew" in program.output
+        assert "was cut short and is made anew" in program.output
+        assert program.stop() == 0
+    assert not path.exists()
+
+
+@needs_root
+def test_decoder_whose_segments_name_is_a_strangers_ends_with_73(tmp_path: Path, prefix: str) -> None:
+    path = SHM / f"{prefix}.cam"
+    as_user(BOB, lambda: path.write_bytes(b"mine"))
+    config = configure(tmp_path, prefix, [{"code": "cam", "source": PICTURE}])
+    config.chmod(0o644)
+    given = os.open(config, os.O_RDONLY)  # its directory is not for others to enter
+
+    def decode() -> tuple[int, str]:
+        with contextlib.redirect_stderr(io.StringIO()) as said:
+            try:
+                cli.main(["decode", "cam", "--config", f"/proc/self/fd/{given}"])
+            except SystemExit as end:
+                return int(end.code or 0), said.getvalue()
+        return 0, ""
+
+    try:
+        status, said = as_user(ALICE, decode)
+        assert status == 73
+        assert f"belongs to {BOB}, and only root can take it away" in said
+        assert "sudo framesrv units sweep" in said
+    finally:
+        os.close(given)
+        path.unlink()
 
 
 def test_second_decoder_for_a_camera_is_refused_and_the_first_goes_on(tmp_path: Path, prefix: str) -> None:
@@ -175,7 +226,8 @@ def test_ls_shows_every_state(tmp_path: Path, prefix: str) -> None:
         table = run("framesrv", "ls", "--config", config)
         assert [one["state"] for one in shown.values()] == ["live", "connecting", "down"]
         assert " ".join(shown["live"]) == (
-            "code state width height pixel_format decode fps seq age_s dropped corrupt reconnects readers_blocked pid"
+            "code state width height pixel_format decode fps seq age_s dropped corrupt reconnects readers_blocked "
+            "pid pinned"
         )
         assert (shown["live"]["pid"], shown["live"]["width"], shown["live"]["decode"]) == (live.pid, 320, "fps:10")
         assert shown["down"]["pid"] is None

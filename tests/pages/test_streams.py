@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from framesrv import FrameUnavailableError, FrameWriter
+from framesrv.settings import ShmSettings
 from snapd.pages.follow import Followers
 from tests.pages.painting import painting, repaint
 from tests.support.edge import Edge, wait_until
@@ -71,7 +72,7 @@ def test_camera_whose_frames_are_far_between_is_followed_as_long_as_it_is_live(
     writer = edge.writers["cam01"]
 
     async def follow() -> list[int]:
-        async with Followers(edge.prefix).watch("cam01") as follower:
+        async with Followers(ShmSettings(prefix=edge.prefix)).watch("cam01") as follower:
             seen, newest = [], None
             for _ in range(3):
                 threading.Timer(0.5, repaint, (writer,)).start()

@@ -8,6 +8,7 @@ import pytest
 import simplejpeg
 
 from framesrv import FrameWriter
+from framesrv.settings import ShmSettings
 from snapd.errors import EncoderError
 from snapd.pictures.capture import Captures
 from snapd.pictures.encoder import Encoder
@@ -35,7 +36,7 @@ def test_first_picture_loads_no_library(prefix: str) -> None:
 
 
 def test_capture_that_has_begun_is_not_joined() -> None:
-    captures = Captures(Encoder(), prefix="nosuch", max_age=1, wait=0)
+    captures = Captures(Encoder(), shm=ShmSettings(prefix="nosuch"), max_age=1, wait=0)
     first = captures.join("cam01")
     assert captures.join("cam01") is first
     assert captures.join("cam02") is not first

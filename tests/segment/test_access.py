@@ -72,7 +72,7 @@ def test_adopted_segment_gets_the_mode_asked_for(prefix: str) -> None:
 def test_writer_outside_the_readers_group_admits_it_and_nobody_else(
     prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("framesrv.segment.writer._gid", lambda _: READERS)
+    monkeypatch.setattr("framesrv.segment.access.group_id", lambda _: READERS)
     path = path_of(prefix, "cam")
 
     def write() -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from framesrv import FrameUnavailableError
+from framesrv.settings import ShmSettings
 from snapd.pictures.capture import Captures
 from snapd.pictures.encoder import Encoder
 from tests.support.edge import GROUP, STREAM, Edge, Running, wait_until
@@ -89,7 +90,7 @@ def test_camera_that_comes_back_is_served_again(edge: Edge) -> None:
 
 @pytest.fixture
 def captures(edge: Edge) -> Iterator[Captures]:
-    made = Captures(Encoder(), prefix=edge.prefix, max_age=3600.0, wait=5.0)
+    made = Captures(Encoder(), shm=ShmSettings(prefix=edge.prefix), max_age=3600.0, wait=5.0)
     yield made
     made.close()
 

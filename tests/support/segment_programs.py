@@ -272,21 +272,14 @@ def read_as(pipe: Connection, prefix: str, code: str, user: int, groups: list[in
         pipe.send(str(error))
 
 
-def give_to_group(pipe: Connection, prefix: str, code: str, user: int, group: str) -> None:
-    """As another user, adopts a dead writer's segment, for a group that is not its to give; then without one."""
-    os.setgroups([])
-    os.setgid(user)
-    os.setuid(user)
-    if os.fork() == 0:
-        put(FrameWriter(code, WIDTH, HEIGHT, "yuv420p", prefix=prefix), 1)
-        os._exit(0)
-    os.wait()
-    try:
-        FrameWriter(code, WIDTH, HEIGHT, "yuv420p", prefix=prefix, group=group)
-    except SegmentError as error:
-        pipe.send(str(error))
-    with FrameWriter(code, WIDTH, HEIGHT, "yuv420p", prefix=prefix):
-        pipe.send("a writer again")
+def keep_everything(pipe: Connection, prefix: str, code: str) -> None:
+    """Takes every frame and gives none back."""
+    kept = []
+    with FrameReader(code, prefix=prefix) as camera:
+        pipe.send("ready")
+        while True:
+            with suppress(FrameUnavailableError):
+                kept.append(camera.latest(max_age=0, timeout=0.5))
 
 
 def open_writer(pipe: Connection, prefix: str, code: str) -> None:

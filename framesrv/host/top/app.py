@@ -50,7 +50,7 @@ def _print(settings: Settings, interval: float, signals: Signals) -> None:
 
 
 def _look(settings: Settings, tracker: HealthTracker) -> list[CameraHealth]:
-    return tracker.look(camera_statuses(settings.shm.prefix, settings.policies), time.monotonic())
+    return tracker.look(camera_statuses(settings.shm.prefix, settings.policies, settings.shm.owner), time.monotonic())
 
 
 class TopApp:

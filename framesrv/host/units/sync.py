@@ -113,7 +113,10 @@ def _stop(names: list[str], loaded: Settings, say: Say) -> None:
 def _restart(name: str, loaded: Settings) -> list[str]:
     code = camera_code(name)
     # "down" may be the segment of another version, which this one cannot read
-    was_away = name == SNAPD or camera_status(loaded.shm.prefix, code).state in ("connecting", "stalled")
+    was_away = name == SNAPD or camera_status(loaded.shm.prefix, code, owner=loaded.shm.owner).state in (
+        "connecting",
+        "stalled",
+    )
     faults = _ready("restart", name)
     return faults if faults or was_away else _live(code, loaded, LIVE_PATIENCE)
 
@@ -141,7 +144,7 @@ def _await_live(names: list[str], loaded: Settings) -> list[str]:
 def _live(code: str, loaded: Settings, patience: float) -> list[str]:
     """Waits for a frame that is newer than this call; a sentence if none comes."""
     try:
-        with FrameReader(code, prefix=loaded.shm.prefix) as reader:
+        with FrameReader(code, prefix=loaded.shm.prefix, owner=loaded.shm.owner) as reader:
             next(reader.frames(timeout=patience))
     except FramesrvError as error:
         return [f"{error}; journalctl -u '{unit_name(code)}' says more"]

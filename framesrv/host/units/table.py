@@ -55,7 +55,7 @@ def rows(loaded: Settings) -> list[Row]:
     others = {name: camera_code(name) for name in systemd.camera_units() if name not in configured}
     units = systemd.show([*configured, *others, SNAPD])
     found = [
-        _row(units[name], code, name in configured, camera_status(loaded.shm.prefix, code))
+        _row(units[name], code, name in configured, camera_status(loaded.shm.prefix, code, owner=loaded.shm.owner))
         for name, code in (configured | others).items()
     ]
     return [*found, _row(units[SNAPD], None, True, None)]
