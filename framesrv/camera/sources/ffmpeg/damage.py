@@ -1,4 +1,4 @@
-"""Damage that FFmpeg tells of in its log alone: packets that never came, references that are missing.
+"""What FFmpeg tells in its log alone: packets that never came, references that are missing, a description that came.
 
 An H.265 decoder marks no frame as damaged, and conceals what it lacks; a hole in a key frame of either codec may
 decode without an error. So the log is what says it, and the messages are FFmpeg's own (libavformat/rtpdec.c,
@@ -6,6 +6,8 @@ libavcodec/hevc/refs.c, libavcodec/h264_slice.c).
 """
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
 
@@ -18,7 +20,7 @@ MESSAGES = (
     "error while decoding MB",
     "concealing ",
 )
-
+DESCRIPTION = "SDP:"  # libavformat/rtspdec.c has it told, and by the same error that it is empty or too large
 
 _OVERSIZED = re.compile(r"Picture size (\d+x\d+) exceeds specified max pixel count")
 
@@ -45,6 +47,21 @@ class Damage:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._capture.__exit__(None, None, None)
+
+    @contextmanager
+    def hears_description(self, yes: bool) -> Iterator[None]:
+        """Listens for a session description while the block lasts, if there is one to come."""
+        if yes:
+            av.logging.set_level(av.logging.VERBOSE)
+        try:
+            yield
+        finally:
+            av.logging.set_level(av.logging.WARNING)
+
+    @property
+    def described(self) -> bool:
+        """Whether a session description was told of since `noticed` was last asked."""
+        return any(message.startswith(DESCRIPTION) for _, _, message in self._messages)
 
     def noticed(self) -> bool:
         """Whether FFmpeg told of any since this was last asked."""

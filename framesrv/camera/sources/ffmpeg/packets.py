@@ -11,6 +11,7 @@ import av
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
+from framesrv.camera.sources.ffmpeg.cost import Cost
 from framesrv.camera.sources.ffmpeg.damage import Damage
 from framesrv.camera.sources.ffmpeg.pacing import Pacing
 from framesrv.errors import SourceError
@@ -56,6 +57,7 @@ class Packets:
         damage: which listens since before `container` was opened.
         opened: when opening began.
         pacing: at which a recording is given.
+        cost: what reading may.
         timeout: seconds without a packet after which the stream is lost, for the message that says so.
 
     Attributes:
@@ -69,6 +71,7 @@ class Packets:
         damage: Damage,
         opened: Moment,
         pacing: Pacing,
+        cost: Cost,
         timeout: float,
     ) -> None:
         has_end = container.duration is not None and not container.format.name.startswith("rtsp")
@@ -78,6 +81,7 @@ class Packets:
         self._stream = stream
         self._damage = damage
         self._opened = opened
+        self._cost = cost
         self._timeout = timeout
         parsed = stream.codec_context.name in PARSED and not self.recorded
         self._late = LATE.get(container.format.name, 0) if parsed else 0
@@ -91,13 +95,18 @@ class Packets:
         moments = deque([self._opened] * self._late, self._late)
         self._pacing.again()
         while True:
-            asked = time.monotonic_ns()
+            asked, spent = time.monotonic_ns(), time.thread_time()
             try:
-                packet = next(packets)
+                with self._cost.reading():
+                    packet = next(packets)
             except StopIteration:
                 return
+            except MemoryError as error:
+                raise self._cost.much_memory("one packet of it") from error
             except (av.error.FFmpegError, OSError) as error:
                 silent = isinstance(error, av.error.ExitError | TimeoutError)
+                if silent and self._cost.was_busy(time.thread_time() - spent):
+                    raise self._cost.much_processor("one packet of it") from error
                 reason = f"no packet for {self._timeout:g} s" if silent else sentence(error)
                 raise SourceError(f"lost: {reason}") from error
             if self.recorded and packet.size:

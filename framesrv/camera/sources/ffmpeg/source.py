@@ -13,6 +13,7 @@ from av.video.reformatter import ColorRange
 
 from framesrv.camera.policy import Policy
 from framesrv.camera.sources import Sink, SourceFrame
+from framesrv.camera.sources.ffmpeg.cost import Cost
 from framesrv.camera.sources.ffmpeg.damage import Damage
 from framesrv.camera.sources.ffmpeg.decoding import Decoding
 from framesrv.camera.sources.ffmpeg.hardware import Hardware
@@ -37,6 +38,7 @@ class FFmpeg:
         self._camera = camera
         self._policy = policy
         self._hardware = Hardware(camera.hwaccel)
+        self._cost = Cost(camera.max_pixels, camera.timeout, driver=bool(camera.hwaccel))
 
     def frames(self, sink: Sink) -> Iterator[SourceFrame | None]:
         """See `Source.frames`."""
@@ -44,7 +46,7 @@ class FFmpeg:
         with Damage() as damage:
             while True:  # again only for a recording that cannot be wound back
                 opened = (time.monotonic_ns(), time.time_ns())
-                with self._open() as container:
+                with self._open(damage) as container:
                     yield from self._passes(container, damage, opened, pacing, sink)
 
     def _passes(
@@ -57,7 +59,7 @@ class FFmpeg:
         self._hardware.look(stream)
         self._check_size(stream.codec_context.width, stream.codec_context.height)
         stream.codec_context.options = {"max_pixels": str(self._camera.max_pixels)}
-        packets = Packets(container, stream, damage, opened, pacing, self._camera.timeout)
+        packets = Packets(container, stream, damage, opened, pacing, self._cost, self._camera.timeout)
         decoding = Decoding(stream, self._camera.pixel_format, self._policy, damage, sink)
         while True:
             for packet, arrival in packets:
@@ -87,7 +89,7 @@ class FFmpeg:
             f"its pictures of {size} are larger than max_pixels = {self._camera.max_pixels} allows"
         )
 
-    def _open(self) -> InputContainer:
+    def _open(self, damage: Damage) -> InputContainer:
         camera = self._camera
         options = {
             "rtsp_transport": camera.transport,
@@ -98,18 +100,28 @@ class FFmpeg:
         }
         if camera.transport == "tcp":
             options["reorder_queue_size"] = "2"  # nothing is reordered there, but without a queue no loss is told of
-        if not camera.source.startswith(("rtsp:", "rtsps:")):
+        is_rtsp = camera.source.startswith(("rtsp:", "rtsps:"))
+        if not is_rtsp:
             options = {"analyzeduration": "1000000", "probesize": "2000000"}
         options |= {"protocol_whitelist": whitelist(camera.source), "max_pixels": str(camera.max_pixels)}
         # the socket's own time-out comes first for RTSP; PyAV's ends whatever else hangs
         limits = (camera.timeout, camera.timeout)
+        accelerator = self._hardware.accelerator()
         began = time.monotonic()
-        try:
-            return av.open(camera.source, "r", options=options, timeout=limits, hwaccel=self._hardware.accelerator())
-        except (av.error.FFmpegError, OSError, ValueError) as error:
-            if time.monotonic() - began >= camera.timeout:  # FFmpeg has other words for it
-                raise SourceError(f"cannot be opened: no answer for {camera.timeout:g} s") from error
-            raise SourceError(f"cannot be opened: {sentence(error)}") from error
+        with self._cost.opening() as processor, damage.hears_description(is_rtsp):
+            try:
+                return av.open(camera.source, "r", options=options, timeout=limits, hwaccel=accelerator)
+            except MemoryError as error:
+                raise self._cost.much_memory("its answer") from error
+            except (av.error.FFmpegError, OSError, ValueError) as error:
+                late = time.monotonic() - began >= camera.timeout
+                if processor.exceeded or (late and self._cost.was_busy(processor.spent)):
+                    raise self._cost.much_processor("its answer") from error
+                if late:  # FFmpeg has other words for it
+                    raise SourceError(f"cannot be opened: no answer for {camera.timeout:g} s") from error
+                if is_rtsp and isinstance(error, av.error.InvalidDataError) and not damage.described:
+                    raise self._cost.much_memory("its session description is missing, or") from error
+                raise SourceError(f"cannot be opened: {sentence(error)}") from error
 
     def _source_frame(self, frame: av.VideoFrame, arrival: Arrival) -> SourceFrame:
         full = frame.color_range == ColorRange.JPEG or frame.format.name.startswith("yuvj")
