@@ -10,6 +10,7 @@ from framesrv.settings import Settings
 from snapd.errors import EncoderError, RedisVersionError, StoreError
 from snapd.pictures.encoder import Encoder
 from snapd.requests.redis import check_version, open_client
+from snapd.requests.trouble import is_refusal
 from snapd.stores.store import open_store
 
 
@@ -29,7 +30,7 @@ def _encoder(settings: Settings) -> Finding:
 def _redis(settings: Settings) -> list[Finding]:
     client = open_client(settings.redis.url)
     try:
-        version = check_version(client)
+        version = _version(client)
         reached = Finding("redis", 0, f"{settings.redis.url} answers, version {version or 'unknown'}")
         return [reached, _group(settings, client)]
     except RedisVersionError as error:
@@ -38,6 +39,15 @@ def _redis(settings: Settings) -> list[Finding]:
         return [Finding("redis", 1, f"{settings.redis.url} cannot be reached: {error}")]
     finally:
         client.close()
+
+
+def _version(client: redis.Redis) -> str:
+    try:
+        return check_version(client)
+    except redis.ResponseError as error:
+        if not is_refusal(error):
+            raise
+        return ""
 
 
 def _group(settings: Settings, client: redis.Redis) -> Finding:

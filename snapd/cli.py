@@ -268,9 +268,9 @@ def dead(config: Path | None, replay: str | None, as_json: bool) -> None:
     import redis
 
     from snapd.requests.dead_letters import DeadLetters
-    from snapd.requests.redis import open_client
+    from snapd.requests.redis import open_client, open_once
 
-    letters = DeadLetters(loaded.stream, open_client(loaded.redis.url))
+    letters = DeadLetters(loaded.stream, open_client(loaded.redis.url), open_once(loaded.redis.url))
     try:
         if replay is not None:
             entry_id = letters.replay(replay)

@@ -15,25 +15,27 @@ from typing import Self
 
 import redis
 
-from framesrv import FramesrvError
 from framesrv.log import about
 from framesrv.process.notify import Progress
 from framesrv.settings import Settings
+from snapd.answer import find_answer
+from snapd.answers.handover import Via
 from snapd.configured import Configured, settle
-from snapd.errors import DeadLetterError, RedisVersionError, StoreError
+from snapd.errors import DeadLetterError, RedisVersionError
 from snapd.job import Job, longest
-from snapd.pictures.capture import Capture
 from snapd.pictures.encoder import Encoder
 from snapd.pool import Pool
+from snapd.requests.cluster import RedisClient
 from snapd.requests.dead_letters import DeadLetters
 from snapd.requests.entry import Entry
-from snapd.requests.once import IdempotencyKeys, Turn
-from snapd.requests.redis import open_client
+from snapd.requests.once import Decision, IdempotencyKeys, Turn
+from snapd.requests.redis import open_client, open_once
 from snapd.requests.stream import RequestStream
+from snapd.requests.trouble import Refusals, is_passing, is_refusal
 from snapd.telemetry.counters import Counters
 from snapd.telemetry.trace import Listener, Trace, keep
 from snapd.wire.request import Request, parse
-from snapd.wire.result import EXPIRED, INTERNAL, NOT_CONNECTED, UPLOAD_FAILED, Result
+from snapd.wire.result import INTERNAL, Result
 
 logger = logging.getLogger(__name__)
 
@@ -47,13 +49,14 @@ class Service:
     def __init__(
         self,
         configured: Configured,
-        client: redis.Redis,
+        client: RedisClient,
         on_change: Callable[[], object] = lambda: None,
         on_answered: Listener = lambda _: None,
         counters: Counters | None = None,
     ) -> None:
         settings = configured.settings
         self._counters = counters or Counters()
+        self._refusals = Refusals()
         self._on_answered = on_answered
         self._configured = configured
         self._client = client
@@ -65,9 +68,13 @@ class Service:
             deadline=settings.snapshot.deadline,
             on_change=on_change,
             counters=self._counters,
+            refusals=self._refusals,
         )
-        self._answered = IdempotencyKeys(client, self._stream.is_pending, taken_for=2 * configured.limit)
-        self._dead = DeadLetters(settings.stream, client)
+        self._answered = IdempotencyKeys(
+            client, self._stream.is_pending, 2 * configured.limit, self._refusals, self._counters
+        )
+        once = open_once(settings.redis.url)
+        self._dead = DeadLetters(settings.stream, client, once, self._refusals, self._stream.clock.now)
         self._progress = Progress()
         self._stopped = threading.Event()
         workers = settings.snapshot.workers
@@ -294,7 +301,7 @@ class Service:
             self._bury(job, f"delivered {entry.deliveries - 1} times without an answer")
             return
         job.is_late = self._is_expired(job)
-        job.result = job.begun.result or self._result(job)
+        job.result = job.begun.result or self._result(job, job.begun)
         self._handing.claim()
         self._handing.give(job)
 
@@ -303,10 +310,9 @@ class Service:
         if result is None:
             raise ValueError("there is no result to hand over")
         job.stopwatch.end("place")
-        via = job.configured.handover.deliver(request, result, late=job.is_late)
-        job.stopwatch.end("deliver")
-        if via is None:
-            self._stream.give_back(entry.id)
+        via = self._deliver(job, result, late=job.is_late)
+        if isinstance(via, redis.RedisError):
+            self._stream.give_back(entry.id, counts=not is_passing(via))
             return
         done = self._answered.done(request, result, job.begun) if job.begun else None
         self._stream.acknowledge(entry.id, done)
@@ -338,61 +344,38 @@ class Service:
         given = begun.result if begun else None
         result = given or Result.error(request.request_id, request.camera_code, INTERNAL)
         try:
-            letter = self._dead.letter(entry, reason)
-            done = self._answered.done(request, result, begun) if begun else None
-            self._stream.forget(entry.id, lambda pipeline: (letter(pipeline), done and done(pipeline)))
+            self._dead.bury(entry, reason)
         except (redis.RedisError, DeadLetterError) as error:
-            logger.error("No dead letter made, entry stays pending reason=%r", str(error))  # noqa: TRY400
+            level = logging.DEBUG if is_refusal(error) else logging.ERROR  # that is told once, for all
+            logger.log(level, "No dead letter made, entry stays pending reason=%r", str(error))
             self._stream.give_back(entry.id)
             return
-        via = None
+        self._stream.acknowledge(entry.id, self._answered.done(request, result, begun) if begun else None)
+        via: Via | redis.RedisError | None = None
         if begun:
             job.stopwatch.end("place")
-            via = job.configured.handover.deliver(request, result, late=True)
-            job.stopwatch.end("deliver")
-            if via:
+            via = self._deliver(job, result, late=True)
+            if not isinstance(via, redis.RedisError):
                 self._tell(job, result)
-        logger.error("Dead letter reason=%r answered_via=%s", reason, via)
+        logger.error("Dead letter reason=%r answered_via=%s", reason, None if isinstance(via, Exception) else via)
 
-    def _result(self, job: Job) -> Result:
-        """The answer, remembered if it took work to get."""
-        request = job.request
-        request_id, code = request.request_id, request.camera_code
-        if request.problem:
-            return Result.error(request_id, code, request.problem)
-        if job.is_late:
-            return Result.error(request_id, code, EXPIRED)
-        if job.capture is None:
-            return Result.error(request_id, code, NOT_CONNECTED.format(code=code))
+    def _deliver(self, job: Job, result: Result, *, late: bool) -> Via | redis.RedisError:
+        """Hands a result over, and says how, or why not."""
         try:
-            result = self._snapshot(job, job.capture)
-        except Exception:
-            logger.exception("Request failed")
-            result = Result.error(request_id, code, INTERNAL)
-        if job.begun and job.begun.remembered:
-            self._answered.keep(request, result)
+            return job.configured.handover.deliver(job.request, result, late=late)
+        except redis.RedisError as error:
+            if is_refusal(error):
+                self._refusals.tell("SET", error)
+            else:
+                logger.warning("Result could not be handed over reason=%r", str(error))
+            return error
+        finally:
+            job.stopwatch.end("deliver")
+
+    def _result(self, job: Job, begun: Decision) -> Result:
+        """The answer, remembered if it took work to get."""
+        result, took_work = find_answer(job, self._counters)
+        if took_work:
+            self._answered.keep(job.request, result, begun)
             job.stopwatch.end("keep")
         return result
-
-    def _snapshot(self, job: Job, capture: Capture) -> Result:
-        request, stopwatch = job.request, job.stopwatch
-        request_id, code = request.request_id, request.camera_code
-        try:
-            picture = capture.picture()
-        except FramesrvError as error:
-            stopwatch.end("waiting")
-            logger.warning("No picture reason=%r", str(error))
-            return Result.error(request_id, code, NOT_CONNECTED.format(code=code))
-        stopwatch.end("waiting", less=picture.converted + picture.encoded)
-        stopwatch.add("converting", picture.converted)
-        stopwatch.add("encoding", picture.encoded)
-        try:
-            url = job.configured.store.put(request.cos_path, picture.content)
-        except StoreError as error:
-            self._counters.add("store_errors", error.trouble)
-            level = logging.DEBUG if error.told else logging.WARNING
-            logger.log(level, "Upload failed reason=%r", str(error))
-            return Result.error(request_id, code, UPLOAD_FAILED)
-        finally:
-            stopwatch.end("uploading")
-        return Result.ok(request_id, code, url)

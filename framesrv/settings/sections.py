@@ -42,8 +42,8 @@ Mode = Annotated[str, Meta(pattern=r"^0?6[0-7]{2}\Z", description='an octal mode
 RedisUrl = Annotated[
     str,
     Meta(
-        pattern=r"^(rediss?|unix|rediss?\+sentinel)://",
-        description="a redis://, rediss://, unix:// or redis+sentinel:// URL",
+        pattern=r"^(rediss?|unix|rediss?\+(sentinel|cluster))://",
+        description="a redis://, rediss://, unix://, redis+sentinel:// or redis+cluster:// URL",
     ),
 ]
 HttpOrigin = Annotated[

@@ -49,16 +49,12 @@ class Handover:
         self._counters = counters or Counters()
         self._breaker = lru_cache(REMEMBERED)(lambda _url: Breaker(pause=TRY_EVERY))
 
-    def deliver(self, request: Request, result: Result, *, late: bool = False) -> Via | None:
-        """Hands `result` over and says how; None if it could not be."""
+    def deliver(self, request: Request, result: Result, *, late: bool = False) -> Via:
+        """Hands `result` over and says how. Raises RedisError if it could not be."""
         content = result.to_json()
         if request.callback_url and self._call_back(request, content, late=late):
             return "callback"
-        try:
-            self._client.set(self._settings.key_prefix + request.request_id, content, ex=self._settings.key_ttl)
-        except redis.RedisError as error:
-            logger.error("Result could not be handed over reason=%r", str(error))  # noqa: TRY400
-            return None
+        self._client.set(self._settings.key_prefix + request.request_id, content, ex=self._settings.key_ttl)
         return "key"
 
     def _call_back(self, request: Request, content: bytes, *, late: bool) -> bool:

@@ -161,6 +161,8 @@ def _service(condition: Condition) -> Iterator[Metric]:
     yield _counter("snapd_requests", "Answered requests.", results, "result", "reason")
     redelivered = counts.get("redeliveries", {}).get("", 0)
     yield _counter("snapd_redeliveries", "Requests that were taken up again.", {(): redelivered})
+    undone = counts.get("undone", {}).get("", 0)
+    yield _counter("snapd_undone_answers", "Answers that Redis had forgotten and snapd knew.", {(): undone})
     kinds: dict[Kind, str] = {
         "store_errors": "Uploads that failed, after their second try.",
         "callback_errors": "Callbacks that failed, after their second try.",

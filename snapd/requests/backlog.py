@@ -1,11 +1,13 @@
 """How much waits on the request stream, and who works on it."""
 
+import time
 from dataclasses import dataclass
 from typing import Any
 
 import redis
 
 from framesrv.settings import StreamSettings
+from snapd.requests.trouble import is_refusal
 
 PAGE = 1000  # entries counted in one go, where Redis does not know how many there are
 
@@ -59,9 +61,19 @@ def look(client: redis.Redis, settings: StreamSettings) -> Backlog:
     oldest = redis_.xpending(settings.name, settings.group)["min"]
     age = None
     if oldest is not None:
-        seconds, microseconds = redis_.time()
-        age = round(max(0.0, seconds + microseconds / 1e6 - int(oldest.partition(b"-")[0]) / 1000), 3)
+        age = round(max(0.0, _now(client) - int(oldest.partition(b"-")[0]) / 1000), 3)
     return Backlog(settings.name, settings.group, length, lag, group["pending"], age, consumers, dead)
+
+
+def _now(client: Any) -> float:
+    """Unix seconds, by the clock of Redis where it tells."""
+    try:
+        seconds, microseconds = client.time()
+    except redis.ResponseError as error:
+        if not is_refusal(error):
+            raise
+        return time.time()
+    return float(seconds + microseconds / 1e6)
 
 
 def count_after(client: Any, name: str, entry_id: str) -> int:

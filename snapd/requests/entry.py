@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-Also = Callable[[Any], object]  # puts further commands into a pipeline
+Also = Callable[[Any], object]  # writes something by a client
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,11 @@ A key says which entry took the request, then the result while that is handed ov
 that is delivered again goes on from there, and is silent once it was answered. Another entry with the same
 `request_id`, a request that was sent again, waits for the first to end and gets the same result, without another
 picture. Redis trouble with these keys costs that guarantee, never an answer.
+
+No command has more than one key, and none is part of a transaction: a cluster or a proxy takes them as a single Redis
+does. The mark that a request was answered is written before its entry is acknowledged, so whoever finds an entry
+acknowledged finds the mark. An entry that ended without one has one successor, who is named once, by SET NX, under
+``snap:next:{request_id}:{entry}``. And each process remembers what it answered itself, should Redis forget it.
 """
 
 import logging
@@ -11,23 +16,29 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import orjson
 import redis
 
+from snapd.requests.cluster import Command, RedisClient
 from snapd.requests.entry import Also
+from snapd.requests.memory import Memory
+from snapd.requests.trouble import Refusals, is_passing
+from snapd.telemetry.counters import Counters
 from snapd.wire.request import Request
 from snapd.wire.result import Result
 
 logger = logging.getLogger(__name__)
 
 PREFIX = b"snap:done:"
+NEXT = b"snap:next:"
 KEPT = 3600  # s that a result is remembered
 MOST_ENTRIES = 16  # that are remembered of one request; each was sent again
 COMPLAIN_EVERY = 60.0  # s between log lines about the same trouble
 
-State = Literal["taken", "result", "done"]
+State = Literal["taken", "result", "done", "again"]
+STATES: tuple[State, ...] = get_args(State)
 
 
 class Turn(Enum):
@@ -45,6 +56,7 @@ class Decision:
     Attributes:
         result: of an earlier delivery or entry, which has still to be handed over.
         remembered: whether there is a key for it; not if Redis could not be asked.
+        refused: whether that is so because Redis does not let snapd.
         earlier: the entries that were answered with `result` before.
     """
 
@@ -52,11 +64,16 @@ class Decision:
     result: Result | None = None
     remembered: bool = True
     earlier: tuple[str, ...] = ()
+    refused: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """What a key holds: the newest state of a request, the entry that has it, and those answered before."""
+    """What a key holds: the newest state of a request, the entry that has it, and those answered before.
+
+    ``again`` is for a dead letter that was put back: what was answered before does not count. Its entry is
+    the letter.
+    """
 
     state: State
     entry_id: str
@@ -69,17 +86,27 @@ class Mark:
         try:
             fields = orjson.loads(text)
             state, entry_id, result = fields["state"], str(fields["entry"]), fields.get("result")
-            if state not in {"taken", "result", "done"}:
+            if state not in STATES:
                 return None
             earlier = tuple(map(str, fields.get("earlier", ())))
             return cls(state, entry_id, Result.parse(orjson.dumps(result)) if result else None, earlier)
         except (ValueError, KeyError, TypeError, AttributeError):
             return None
 
+    @property
+    def entries(self) -> tuple[str, ...]:
+        """All that it knows of."""
+        return (*self.earlier, self.entry_id)
+
     def to_json(self) -> bytes:
         """The form in which it is kept."""
         result = orjson.Fragment(self.result.to_json()) if self.result else None
         return orjson.dumps({"state": self.state, "entry": self.entry_id, "result": result, "earlier": self.earlier})
+
+
+def again(client: redis.Redis, request_id: bytes, letter_id: str) -> None:
+    """Forgets what a request was answered: a dead letter of it is put back. Raises RedisError."""
+    client.set(done_key(request_id), Mark("again", letter_id).to_json(), ex=KEPT)
 
 
 def done_key(request_id: bytes | str) -> bytes:
@@ -94,83 +121,138 @@ class IdempotencyKeys:
         client: for every command.
         is_pending: whether an entry is still being worked on, by anyone; may raise RedisError.
         taken_for: seconds that a request counts as taken if nothing else is heard of it; may be changed.
+        refusals: is told what Redis refuses.
+        counters: counts answers that Redis had forgotten.
     """
 
-    def __init__(self, client: redis.Redis, is_pending: Callable[[str], bool], taken_for: float) -> None:
+    def __init__(
+        self,
+        client: RedisClient,
+        is_pending: Callable[[str], bool],
+        taken_for: float,
+        refusals: Refusals | None = None,
+        counters: Counters | None = None,
+    ) -> None:
         self._client = client
         self._is_pending = is_pending
         self.taken_for = taken_for
+        self._refusals = refusals or Refusals()
+        self._counters = counters or Counters()
+        self._memory: Memory[Mark] = Memory()
         self._complained_at = -COMPLAIN_EVERY
 
     def begin(self, requests: Sequence[Request]) -> list[Decision]:
         """Takes these requests, in one round trip; for each, whether to answer it."""
-        if not requests:
-            return []
-        try:
-            with self._client.pipeline(transaction=False) as pipeline:
-                for request in requests:
-                    key = done_key(request.request_id)
-                    pipeline.set(key, Mark("taken", request.entry_id).to_json(), nx=True, ex=int(self.taken_for))
-                    pipeline.get(key)
-                replies = pipeline.execute()
-            return [
-                Decision(Turn.GO) if was_set else self._judge(request, found)
-                for request, was_set, found in zip(requests, replies[::2], replies[1::2], strict=True)
-            ]
-        except redis.RedisError as error:
-            self._complain(error)
-            return [Decision(Turn.GO, remembered=False)] * len(requests)
+        commands: list[Command] = []
+        for request in requests:
+            key, mark = done_key(request.request_id), Mark("taken", request.entry_id)
+            commands += [("SET", key, mark.to_json(), "NX", "EX", int(self.taken_for)), ("GET", key)]
+        replies = self._client.batch(commands) if commands else []
+        return [
+            self._decide(request, was_set, found)
+            for request, was_set, found in zip(requests, replies[::2], replies[1::2], strict=True)
+        ]
 
-    def keep(self, request: Request, result: Result) -> None:
+    def keep(self, request: Request, result: Result, decision: Decision) -> None:
         """This is the result, and it is about to be handed over."""
-        try:
-            self._set(self._client, Mark("result", request.entry_id, result), request, KEPT)
-        except redis.RedisError as error:
-            self._complain(error)
+        mark = Mark("result", request.entry_id, result, decision.earlier)
+        refused = decision.refused
+        if decision.remembered:  # else Redis has just failed to, and would cost time again
+            try:
+                self._set(self._client, mark, request, KEPT)
+            except redis.RedisError as error:
+                self._complain("SET", error)
+                refused = not is_passing(error)
+        if not refused:  # that may last: by then a new picture is better than this one
+            self._memory.put(request.request_id, mark)
 
     def done(self, request: Request, result: Result, decision: Decision) -> Also:
-        """It was handed over, to be said together with the acknowledgement."""
+        """It was handed over; to be written before its entry is acknowledged."""
         mark = Mark("done", request.entry_id, result, decision.earlier[-MOST_ENTRIES:])
-        return lambda pipeline: self._set(pipeline, mark, request, KEPT)
+        self._memory.put(request.request_id, mark)
+        return lambda client: self._set(client, mark, request, KEPT)
 
-    def _judge(self, request: Request, found: bytes | None) -> Decision:
-        mark = Mark.parse(found) if found else None
-        if mark is not None:
-            entries = (*mark.earlier, mark.entry_id)
-            if mark.state == "done":
-                if mark.result is None or request.entry_id in entries:
-                    return Decision(Turn.DONE)
-                return Decision(Turn.GO, mark.result, earlier=entries)
-            if mark.entry_id == request.entry_id:
-                return Decision(Turn.GO, mark.result)
-            if self._is_pending(mark.entry_id):
-                return Decision(Turn.WAIT)
-        # Rubbish, or left by an entry that ended without an answer.
+    def _decide(self, request: Request, was_set: Any, found: Any) -> Decision:
+        """Whose turn it is, by the answers of Redis and what is remembered here."""
+        own = self._memory.get(request.request_id)
+        remembered, refused = True, False
+        for command, reply in (("SET", was_set), ("GET", found)):
+            if isinstance(reply, Exception):
+                self._complain(command, reply)
+                remembered, refused = False, refused or not is_passing(reply)
+        if was_set is not True and isinstance(found, bytes):
+            return self._judge(request, found, own)
+        if own is None:
+            return Decision(Turn.GO, remembered=remembered, refused=refused)
+        return self._recall(request, own, remembered=remembered)
+
+    def _judge(self, request: Request, found: bytes, own: Mark | None) -> Decision:
+        """By the mark that there is."""
+        mark = Mark.parse(found)
+        if own and own.state == "done" and request.entry_id in own.entries:
+            return Decision(Turn.DONE)
+        if mark is None or mark.state == "again":
+            return self._succeed(request, found, mark)
+        if mark.state == "done":
+            if mark.result is None or request.entry_id in mark.entries:
+                return Decision(Turn.DONE)
+            return Decision(Turn.GO, mark.result, earlier=mark.entries)
+        if own and own.result and mark.entry_id in own.entries:  # Redis does not know yet, or no more
+            return self._recall(request, own)
+        if mark.entry_id == request.entry_id:
+            return Decision(Turn.GO, mark.result, earlier=mark.earlier)
+        if self._may_be_pending(mark.entry_id):
+            return Decision(Turn.WAIT)
+        return self._succeed(request, found, mark)
+
+    def _recall(self, request: Request, own: Mark, *, remembered: bool = True) -> Decision:
+        """By what this process remembers, which Redis does not."""
+        if own.state == "done":
+            self._counters.add("undone")
+            if request.entry_id not in own.entries:
+                return Decision(Turn.GO, own.result, remembered, own.entries)
+            logger.warning("Redis had forgotten an answer entry=%s", request.entry_id)
+            try:
+                self._set(self._client, own, request, KEPT)
+            except redis.RedisError as error:
+                self._complain("SET", error)
+            return Decision(Turn.DONE)
+        if own.entry_id != request.entry_id and self._may_be_pending(own.entry_id):
+            return Decision(Turn.WAIT)
+        return Decision(Turn.GO, own.result, remembered, own.earlier)
+
+    def _may_be_pending(self, entry_id: str) -> bool:
+        try:
+            return self._is_pending(entry_id)
+        except redis.RedisError as error:
+            self._complain("XPENDING", error)
+            return True  # asked again when its own entry's turn comes again
+
+    def _succeed(self, request: Request, found: bytes, mark: Mark | None) -> Decision:
+        """Takes over from an entry that ended without an answer, or from what is no mark; one entry may."""
+        key = NEXT + request.request_id.encode() + b":" + (mark.entry_id.encode() if mark else b"")
         result = mark.result if mark else None
         own = Mark("result" if result else "taken", request.entry_id, result)
-        if not self._replace(request, found, own):
-            return Decision(Turn.WAIT)  # the other entry ended just now; what it left is seen next time
-        return Decision(Turn.GO, own.result)
-
-    def _replace(self, request: Request, found: bytes | None, mark: Mark) -> bool:
-        """Writes `mark` where `found` still stands; False if that has changed."""
-        with self._client.pipeline() as pipeline:
-            try:
-                pipeline.watch(done_key(request.request_id))  # type: ignore[no-untyped-call]
-                if pipeline.get(done_key(request.request_id)) != found:
-                    return False
-                pipeline.multi()
-                self._set(pipeline, mark, request, int(self.taken_for))
-                pipeline.execute()
-            except redis.WatchError:
-                return False
-        return True
+        name = request.entry_id.encode()
+        try:
+            is_next = self._client.set(key, name, nx=True, ex=int(self.taken_for)) or self._client.get(key) == name
+            # The other entry may have ended just now: it left its mark before it was acknowledged.
+            if not is_next or self._client.get(done_key(request.request_id)) != found:
+                return Decision(Turn.WAIT)
+            self._set(self._client, own, request, int(self.taken_for))
+        except redis.RedisError as error:
+            self._complain("SET", error)
+            return Decision(Turn.WAIT) if is_passing(error) else Decision(Turn.GO, result, False, refused=True)
+        return Decision(Turn.GO, result)
 
     @staticmethod
     def _set(where: Any, mark: Mark, request: Request, seconds: int) -> None:
         where.set(done_key(request.request_id), mark.to_json(), ex=seconds)
 
-    def _complain(self, error: Exception) -> None:
+    def _complain(self, command: str, error: Exception) -> None:
+        if not is_passing(error):
+            self._refusals.tell(command, error)
+            return
         now = time.monotonic()
         if now - self._complained_at >= COMPLAIN_EVERY:
             self._complained_at = now

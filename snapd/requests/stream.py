@@ -6,7 +6,8 @@ without those that are in hand. Now and then so are those of consumers that seem
 by XPENDING, which tells how often an entry was delivered, and taken by XCLAIM, so that what is in hand does
 not count as delivered again (reading one's own pending entries by XREADGROUP would, and XAUTOCLAIM does not
 tell). The last try of an entry is made with nothing else in hand, so that one which kills the process does
-not take others with it among the dead letters.
+not take others with it among the dead letters. Where Redis refuses to tell of pending entries, those that were
+given back here are taken again from memory.
 
 One consumer name is for one process. Two under one name lose nothing, but each takes up what the other has in
 hand when it starts or has lost its connection, and so some requests are answered twice.
@@ -16,7 +17,7 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import redis
@@ -24,9 +25,13 @@ import redis
 from framesrv.process.retry import Backoff
 from framesrv.settings import StreamSettings
 from snapd.errors import RedisVersionError
+from snapd.requests.acknowledgements import Acknowledgements
 from snapd.requests.entry import Also, Entry
 from snapd.requests.group import make_group
+from snapd.requests.pending import drop_trimmed, leave
 from snapd.requests.redis import ServerClock, check_version, interrupt, open_reader
+from snapd.requests.returned import Returned
+from snapd.requests.trouble import Refusals, is_refusal
 from snapd.telemetry.counters import Counters
 
 logger = logging.getLogger(__name__)
@@ -37,9 +42,8 @@ RETURN_AFTER = 5.0  # s after which an entry that was given back is taken again
 CLAIM_EVERY = 3.0  # s, about, between looks for entries of dead consumers
 CLOCK_EVERY = 30.0  # s between readings of the server's clock
 ALONE = 2.0  # s for which an entry's last try keeps others from being taken
+LAST = 2.0  # s for acknowledging what has waited, at the end
 PAGE = 100  # pending entries looked at in one go
-MAX_HANDED = 1000  # pending entries handed over at the end
-MAX_REMEMBERED = 10_000  # entries answered but not acknowledged, and as many that wait
 
 
 class RequestStream:
@@ -56,6 +60,7 @@ class RequestStream:
             it can take to answer one.
         on_change: is called when `joined` or `away` has changed.
         counters: counts the entries that are delivered again.
+        refusals: is told what Redis refuses.
 
     Attributes:
         joined: whether it has ever been a consumer of the group.
@@ -72,12 +77,14 @@ class RequestStream:
         deadline: float = 60.0,
         on_change: Callable[[], object] = lambda: None,
         counters: Counters | None = None,
+        refusals: Refusals | None = None,
     ) -> None:
         self.clock = ServerClock()
         self.joined = False
         self.away = ""
         self._on_change = on_change
         self._counters = counters or Counters()
+        self._refusals = refusals or Refusals()
         self._settings = settings
         self._client = client
         self._url = url
@@ -85,12 +92,12 @@ class RequestStream:
         self._deadline = deadline
         self._connection: redis.Redis | None = None
         self._stopped = threading.Event()
-        self._lock = threading.Lock()
-        self._in_hand: set[str] = set()
-        self._answered: dict[str, Also | None] = {}  # but not yet acknowledged
-        self._waiting: set[str] = set()  # given back for no fault of theirs
+        self._in_hand: dict[str, Entry] = {}
+        self._acknowledgements = Acknowledgements(settings, client, self._refusals)
+        self._returned = Returned()
         self._backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
         self._reason = ""
+        self._answers_errors = False  # what it was lost for the last time: it was there, and would not
         self._pending_from: str | None = None  # where own pending entries are looked at; None: they are not
         self._return_at: float | None = None  # monotonic time at which to look at them again
         self._claim_from, self._claim_at = "-", 0.0
@@ -130,43 +137,18 @@ class RequestStream:
                 raise
             self._lost(error)
             return []
-        self._backoff.reset()
-        self._reason = ""
+        self._is_there()
         return entries
 
     def acknowledge(self, entry_id: str, also: Also | None = None) -> None:
-        """The entry has been answered and is to be forgotten.
+        """The entry has been answered and is to be forgotten, now or when Redis can.
 
         Args:
             entry_id: of an entry in hand.
-            also: what goes to Redis together with that.
+            also: writes its mark; that is done before.
         """
-        try:
-            try:
-                self.forget(entry_id, also)
-            except redis.ResponseError as error:  # no memory, or not allowed: without it, then
-                logger.warning("Answer acknowledged alone entry=%s reason=%r", entry_id, str(error))
-                self.forget(entry_id)
-        except redis.RedisError as error:
-            logger.warning("Answer not acknowledged yet entry=%s reason=%r", entry_id, str(error))
-            with self._lock:
-                self._answered[entry_id] = also
-                if len(self._answered) > MAX_REMEMBERED:
-                    del self._answered[next(iter(self._answered))]
-            self._look_again()
-        self._in_hand.discard(entry_id)
-
-    def forget(self, entry_id: str, also: Also | None = None) -> None:
-        """Acknowledges, in one transaction with `also`. Raises RedisError; then the entry stays in hand."""
-        name, group = self._settings.name, self._settings.group
-        if also is None:
-            self._client.xack(name, group, entry_id)
-        else:
-            with self._client.pipeline(transaction=True) as pipeline:
-                also(pipeline)
-                pipeline.xack(name, group, entry_id)
-                pipeline.execute()
-        self._in_hand.discard(entry_id)
+        self._acknowledgements.make(entry_id, also)
+        self._in_hand.pop(entry_id, None)
 
     def give_back(self, entry_id: str, *, counts: bool = True) -> None:
         """The entry could not be answered; it stays pending and is taken again later.
@@ -175,12 +157,9 @@ class RequestStream:
             entry_id: of an entry in hand.
             counts: whether that is a delivery more.
         """
-        if not counts:
-            with self._lock:
-                if len(self._waiting) >= MAX_REMEMBERED:
-                    self._waiting.clear()
-                self._waiting.add(entry_id)
-        self._in_hand.discard(entry_id)
+        if (entry := self._in_hand.get(entry_id)) is not None:
+            self._returned.put(entry, counts=counts)
+        self._in_hand.pop(entry_id, None)
         self._look_again()
 
     def is_pending(self, entry_id: str) -> bool:
@@ -188,7 +167,10 @@ class RequestStream:
         if entry_id in self._in_hand:
             return True
         settings = self._settings
-        return bool(self._client.xpending_range(settings.name, settings.group, entry_id, entry_id, 1))
+        found: Any = True  # as far as is known
+        with self._refusals.without("XPENDING"):
+            found = self._client.xpending_range(settings.name, settings.group, entry_id, entry_id, 1)
+        return bool(found)
 
     def stop(self) -> None:
         """Makes `take` return at once, now and from now on."""
@@ -201,17 +183,15 @@ class RequestStream:
 
         For the end: without it they would have to wait until this consumer can be taken for dead.
         """
-        name, group, consumer = self._settings.name, self._settings.group, self._settings.consumer
+        self._acknowledgements.hurry()
+        self._acknowledgements.retry(seconds=LAST)
         try:
-            page: Any = self._client.xpending_range(name, group, "-", "+", MAX_HANDED, consumer)
-            with self._lock:
-                kept = self._in_hand | self._answered.keys()
-            left = [entry_id for row in page if (entry_id := row["message_id"].decode()) not in kept]
-            if left:
-                idle = int(self._claim_after * 1000) + 1
-                # JUSTID: this is no delivery
-                self._client.xclaim(name, group, consumer, 0, left, idle=idle, justid=True)
-                logger.info("Left pending entries to others count=%d", len(left))
+            leave(
+                self._client,
+                self._settings,
+                lambda: set(self._in_hand) | self._acknowledgements.waiting,
+                self._claim_after,
+            )
         except redis.RedisError as error:
             logger.warning("Pending entries wait until they can be claimed reason=%r", str(error))
 
@@ -223,24 +203,35 @@ class RequestStream:
 
     def _connect(self) -> redis.Redis:
         """Connects, makes the group if it does not exist, and plans to take own pending entries first."""
-        self._connection = connection = open_reader(self._url)
-        check_version(connection)
-        self.clock.read(connection)
-        make_group(connection, self._settings, older_than=self.clock.now() - self._deadline)
-        if self._backoff.failures:
-            logger.warning("Redis is back after=%d attempts", self._backoff.failures)
+        self._connection = connection = open_reader(self._url, self._settings.name)
+        with self._refusals.without("INFO"):
+            check_version(connection)
+        self.clock.read(connection, self._refusals)
+        make_group(connection, self._settings, self._refusals, older_than=self.clock.now() - self._deadline)
         self._pending_from = "-"
+        self._acknowledgements.hurry()
+        if not self._answers_errors:
+            self._is_there(for_sure=False)
+        return connection
+
+    def _is_there(self, *, for_sure: bool = True) -> None:
+        """Redis can be read; `for_sure` after reading."""
+        if self._backoff.failures and (self.away or not self.joined):
+            logger.warning("Redis is back after=%d attempts", self._backoff.failures)
         if self.away or not self.joined:
             self.joined, self.away = True, ""
             self._on_change()
-        return connection
+        if for_sure:
+            self._backoff.reset()
+            self._reason, self._answers_errors = "", False
 
     def _read(self, connection: redis.Redis, count: int, wait: bool) -> list[Entry]:
         if not self._may_take(wait):
             return []
         now = time.monotonic()
         if self.clock.is_older_than(CLOCK_EVERY):
-            self.clock.read(connection)
+            self.clock.read(connection, self._refusals)
+        self._acknowledgements.retry()
         if self._return_at is not None and now >= self._return_at:
             self._return_at, self._pending_from = None, "-"
         while self._pending_from is not None:
@@ -270,6 +261,8 @@ class RequestStream:
     def _read_new(self, connection: redis.Redis, count: int, wait: bool) -> list[Entry]:
         settings = self._settings
         until = BLOCK if self._return_at is None else min(BLOCK, self._return_at - time.monotonic())
+        if (due_in := self._acknowledgements.due_in) is not None:
+            until = min(until, due_in)
         block = max(1, int(until * 1000))  # 0 is for ever
         reply: Any = connection.xreadgroup(
             settings.group,
@@ -279,13 +272,33 @@ class RequestStream:
             block=block if wait else None,
         )
         entries = [Entry(entry_id.decode(), fields or {}) for _, found in reply or [] for entry_id, fields in found]
-        self._in_hand.update(entry.id for entry in entries)
+        self._in_hand.update((entry.id, entry) for entry in entries)
         return entries
 
     def _take_up(
         self, connection: redis.Redis, start: str, count: int, idle: float, consumer: str | None
     ) -> tuple[list[Entry], str | None]:
-        """Pending entries that nobody works on, and where to go on; None at the end.
+        """Pending entries that nobody works on, and where to go on; None at the end. See `_look_through`."""
+        try:
+            return self._look_through(connection, start, count, idle, consumer)
+        except redis.ResponseError as error:
+            if not is_refusal(error):
+                raise
+            self._refusals.tell("XPENDING", error)
+            return self._take_returned(count) if consumer else [], None
+
+    def _take_returned(self, count: int) -> list[Entry]:
+        """Up to `count` entries that were given back here, as they were then."""
+        entries, more = self._returned.take(count)
+        if more:
+            self._look_again()
+        self._in_hand.update((entry.id, entry) for entry in entries)
+        return entries
+
+    def _look_through(
+        self, connection: redis.Redis, start: str, count: int, idle: float, consumer: str | None
+    ) -> tuple[list[Entry], str | None]:
+        """A page of pending entries.
 
         Args:
             connection: to read by.
@@ -296,7 +309,7 @@ class RequestStream:
         """
         settings = self._settings
         # Before the look: what is acknowledged while that is under way is then still known to be in hand.
-        in_hand = self._in_hand.copy()
+        in_hand = set(self._in_hand) | self._acknowledgements.waiting
         milliseconds = int(idle * 1000)
         page: Any = connection.xpending_range(
             settings.name, settings.group, start, "+", PAGE, consumer, idle=milliseconds or None
@@ -307,16 +320,12 @@ class RequestStream:
             entry_id = row["message_id"].decode()
             if entry_id in in_hand:
                 continue
-            with self._lock:
-                was_answered = entry_id in self._answered
-                also = self._answered.pop(entry_id, None)
-            if was_answered:
-                self.acknowledge(entry_id, also)
-                continue
             if len(counts) == count:
                 following = entry_id
                 break
-            last_try = row["times_delivered"] == settings.max_deliveries - 1 and entry_id not in self._waiting
+            last_try = row["times_delivered"] == settings.max_deliveries - 1 and not self._returned.waiting(
+                [entry_id]
+            )
             if last_try and (counts or (in_hand and self._alone_for != entry_id)):
                 following = entry_id
                 if not counts:
@@ -331,9 +340,7 @@ class RequestStream:
     def _claim(self, connection: redis.Redis, counts: dict[str, int], milliseconds: int) -> list[Entry]:
         """Makes entries this consumer's own. `counts` is how often each was delivered before."""
         settings = self._settings
-        with self._lock:
-            waited = self._waiting.intersection(counts)
-            self._waiting -= waited
+        waited = self._returned.waiting(counts)
         found: list[Any] = []
         for ids, retrycount in [
             ([entry_id for entry_id in counts if entry_id not in waited], None),
@@ -353,25 +360,20 @@ class RequestStream:
         entries = [
             Entry(entry_id, fields, counts[entry_id] + (entry_id not in waited)) for entry_id, fields in claimed
         ]
-        self._drop_trimmed(connection, counts.keys() - {entry.id for entry in entries})
-        self._in_hand.update(entry.id for entry in entries)  # last: if anything fails, they are still to be taken
+        drop_trimmed(connection, settings, counts.keys() - {entry.id for entry in entries}, self._refusals)
+        self._returned.forget(counts)
+        self._in_hand.update(
+            (entry.id, entry) for entry in entries
+        )  # last: if anything fails, they are still to be taken
         if entries:
             self._counters.add("redeliveries", number=sum(entry.id not in waited for entry in entries))
             logger.warning("Took up pending entries count=%d", len(entries))
         return entries
 
-    def _drop_trimmed(self, connection: redis.Redis, ids: Iterable[str]) -> None:
-        """Acknowledges those entries that are gone from the stream; the others were somebody else's by then."""
-        settings = self._settings
-        gone = [entry_id for entry_id in ids if not connection.xrange(settings.name, entry_id, entry_id)]
-        if gone:
-            connection.xack(settings.name, settings.group, *gone)
-            logger.warning("Acknowledged entries that were trimmed away unanswered count=%d", len(gone))
-
     def _look_again(self) -> None:
         """Looks at own pending entries after a while."""
         if self._return_at is None:
-            self._return_at = time.monotonic() + RETURN_AFTER
+            self._return_at = time.monotonic() + RETURN_AFTER * random.uniform(0.8, 1.2)  # noqa: S311
 
     def _lost(self, error: Exception) -> None:
         """Gets ready for another attempt, after a pause that grows with every failure."""
@@ -381,10 +383,13 @@ class RequestStream:
         pause = self._backoff.pause()
         failures = self._backoff.failures
         reason = str(error) or type(error).__name__
+        self._answers_errors = isinstance(error, redis.ResponseError)
         if failures == 1 and reason.startswith(("NOGROUP", "UNBLOCKED")):
             logger.warning("The consumer group is gone and will be made again group=%s", self._settings.group)
             return
-        if reason != self._reason or failures.bit_count() == 1:  # not a line a second for days
+        if is_refusal(error):
+            self._refusals.tell("XREADGROUP", error)
+        elif reason != self._reason or failures.bit_count() == 1:  # not a line a second for days
             logger.warning(
                 "Redis cannot be read, trying again attempt=%d in=%.1fs reason=%r", failures, pause, reason
             )

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Literal, TypeAlias, get_args
 
-Kind: TypeAlias = Literal["requests", "redeliveries", "store_errors", "callback_errors"]
+Kind: TypeAlias = Literal["requests", "redeliveries", "undone", "store_errors", "callback_errors"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ import orjson
 import pytest
 
 from tests.requests.pending import DEAD, take_for, wear_out
-from tests.support.edge import CONSUMER, Edge, Running, wait_until, write_config
+from tests.support.edge import CONSUMER, STREAM, Edge, Running, wait_until, write_config
+from tests.support.redis_proxy import RedisProxy, Verdict
 from tests.test_snapd_cli import snapd
 
 
@@ -123,3 +125,84 @@ def test_entry_that_cannot_be_read_is_a_dead_letter(edge: Edge, monkeypatch: pyt
         patch.setattr("snapd.service.parse", fail)
         edge.send(edge.fields())
         wait_until(lambda: edge.redis.xlen(DEAD) == 1 and edge.pending == 0)
+
+
+def once(command: bytes, key: bytes, verdict: Verdict) -> Callable[[list[bytes]], Verdict]:
+    """`verdict` for the first such command, "pass" for all others."""
+    left = [verdict]
+
+    def judge(words: list[bytes]) -> Verdict:
+        return left.pop() if left and words[0] == command and words[1] == key else "pass"
+
+    return judge
+
+
+@pytest.mark.parametrize("command", ["XADD", "SET", "XACK"])
+def test_dead_letter_stays_single_when_the_connection_is_cut_before_an_answer(
+    edge: Edge, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    """The transaction that made the letter was sent again when its answer was lost: there were two."""
+    monkeypatch.setattr("snapd.requests.stream.RETURN_AFTER", 0.1)
+    fields = edge.fields()
+    edge.send(fields)
+    wear_out(edge, take_for(edge, CONSUMER, 1)[0], 5)
+    key = {"XADD": DEAD, "SET": f"snap:done:{fields['request_id']}", "XACK": STREAM}[command].encode()
+    proxy = RedisProxy(edge.redis_server.port, once(command.encode(), key, "cut"))
+    with proxy, Running(edge.settings(redis={"url": proxy.url})):
+        assert edge.wvp.wait(1, 10)[0].message == "内部错误"
+        wait_until(lambda: edge.pending == 0)
+    assert edge.redis.xlen(DEAD) == 1
+    assert len(edge.wvp.results) == 1
+
+
+def test_letter_that_was_stuck_on_its_way_and_comes_late_is_refused(
+    edge: Edge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("snapd.requests.stream.RETURN_AFTER", 0.1)
+    edge.send(edge.fields())
+    wear_out(edge, take_for(edge, CONSUMER, 1)[0], 5)
+    with RedisProxy(edge.redis_server.port, once(b"XADD", DEAD.encode(), "hold")) as proxy:
+        with Running(edge.settings(redis={"url": proxy.url})):
+            wait_until(lambda: edge.redis.xlen(DEAD) == 1 and edge.pending == 0)
+        assert [answer[:4] for answer in proxy.release()] == [b"-ERR"]
+    assert edge.redis.xlen(DEAD) == 1
+
+
+def test_letter_that_another_snapd_made_before_it_died_is_not_made_again(edge: Edge) -> None:
+    edge.send(edge.fields())
+    (entry_id,) = take_for(edge, CONSUMER, 1)
+    wear_out(edge, entry_id, 5)
+    edge.redis.xadd(DEAD, {"dead:entry": entry_id, "dead:reason": "mine"})
+    for _ in range(1500):  # more than one look's page
+        edge.redis.xadd(DEAD, {"dead:entry": "1-1"})
+    with Running(edge.settings()):
+        wait_until(lambda: edge.pending == 0)
+    assert edge.redis.xlen(DEAD) == 1501
+
+
+def test_letters_dated_by_a_clock_ahead_are_followed_by_others(edge: Edge) -> None:
+    edge.redis.xadd(DEAD, {"dead:entry": "1-1"}, id=f"{int((time.time() + 10**6) * 1000)}-7")
+    edge.send(*(edge.fields() for _ in range(3)))
+    for entry_id in take_for(edge, CONSUMER, 3):
+        wear_out(edge, entry_id, 5)
+    with Running(edge.settings()):
+        wait_until(lambda: edge.pending == 0)
+    letters: Any = edge.redis.xrange(DEAD)
+    assert len({fields[b"dead:entry"] for _, fields in letters}) == len(letters) == 4
+
+
+def test_letter_that_is_put_back_is_answered_anew_by_the_snapd_that_buried_it(
+    edge: Edge, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("snapd.requests.stream.RETURN_AFTER", 0.1)
+    config = write_config(edge, tmp_path / "framesrv.toml")
+    edge.send(edge.fields())
+    wear_out(edge, take_for(edge, CONSUMER, 1)[0], 5)
+    with Running(edge.settings()):
+        assert edge.wvp.wait(1, 10)[0].message == "内部错误"
+        wait_until(lambda: edge.pending == 0)
+        (letter,) = orjson.loads(snapd("dead", "--json", "--config", config).stdout)
+        assert snapd("dead", "--replay", letter["id"], "--config", config).returncode == 0
+        assert edge.wvp.wait(2, 10)[1].status == "ok"
+        wait_until(lambda: edge.pending == 0)
+    assert edge.redis.xlen(DEAD) == 0

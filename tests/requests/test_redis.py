@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from snapd.requests.redis import SentinelUrl
+from snapd.requests.url import SentinelUrl
 from tests.support.cos import CosServer
 from tests.support.edge import STREAM, Edge, Running, wait_until, write_config
 from tests.support.processes import run

@@ -1,0 +1,53 @@
+"""What one request is answered with: a picture's URL, or an error."""
+
+import logging
+
+from framesrv import FramesrvError
+from snapd.errors import StoreError
+from snapd.job import Job
+from snapd.pictures.capture import Capture
+from snapd.telemetry.counters import Counters
+from snapd.wire.result import EXPIRED, INTERNAL, NOT_CONNECTED, UPLOAD_FAILED, Result
+
+logger = logging.getLogger(__name__)
+
+
+def find_answer(job: Job, counters: Counters) -> tuple[Result, bool]:
+    """The answer, and whether it took work to get. `counters` counts uploads that fail."""
+    request = job.request
+    request_id, code = request.request_id, request.camera_code
+    if request.problem:
+        return Result.error(request_id, code, request.problem), False
+    if job.is_late:
+        return Result.error(request_id, code, EXPIRED), False
+    if job.capture is None:
+        return Result.error(request_id, code, NOT_CONNECTED.format(code=code)), False
+    try:
+        return _snapshot(job, job.capture, counters), True
+    except Exception:
+        logger.exception("Request failed")
+        return Result.error(request_id, code, INTERNAL), True
+
+
+def _snapshot(job: Job, capture: Capture, counters: Counters) -> Result:
+    request, stopwatch = job.request, job.stopwatch
+    request_id, code = request.request_id, request.camera_code
+    try:
+        picture = capture.picture()
+    except FramesrvError as error:
+        stopwatch.end("waiting")
+        logger.warning("No picture reason=%r", str(error))
+        return Result.error(request_id, code, NOT_CONNECTED.format(code=code))
+    stopwatch.end("waiting", less=picture.converted + picture.encoded)
+    stopwatch.add("converting", picture.converted)
+    stopwatch.add("encoding", picture.encoded)
+    try:
+        url = job.configured.store.put(request.cos_path, picture.content)
+    except StoreError as error:
+        counters.add("store_errors", error.trouble)
+        level = logging.DEBUG if error.told else logging.WARNING
+        logger.log(level, "Upload failed reason=%r", str(error))
+        return Result.error(request_id, code, UPLOAD_FAILED)
+    finally:
+        stopwatch.end("uploading")
+    return Result.ok(request_id, code, url)

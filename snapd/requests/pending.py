@@ -1,0 +1,45 @@
+"""Pending entries that are not answered here: left to others, or gone from the stream."""
+
+import logging
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import redis
+
+from framesrv.settings import StreamSettings
+from snapd.requests.trouble import Refusals
+
+logger = logging.getLogger(__name__)
+
+MOST = 1000  # handed over at the end
+
+
+def leave(client: redis.Redis, settings: StreamSettings, kept: Callable[[], set[str]], claim_after: float) -> None:
+    """Lets other consumers take what is pending here at once, as if it had long been idle. Raises RedisError.
+
+    Args:
+        client: for every command.
+        settings: the section ``[stream]``.
+        kept: says which entries are not left.
+        claim_after: seconds after which others claim an entry.
+    """
+    name, group, consumer = settings.name, settings.group, settings.consumer
+    page: Any = client.xpending_range(name, group, "-", "+", MOST, consumer)
+    kept_now = kept()
+    left: Any = [entry_id for row in page if (entry_id := row["message_id"].decode()) not in kept_now]
+    if left:
+        # JUSTID: this is no delivery
+        client.xclaim(name, group, consumer, 0, left, idle=int(claim_after * 1000) + 1, justid=True)
+        logger.info("Left pending entries to others count=%d", len(left))
+
+
+def drop_trimmed(client: redis.Redis, settings: StreamSettings, ids: Iterable[str], refusals: Refusals) -> None:
+    """Acknowledges those entries that are gone from the stream; the others were somebody else's by then."""
+    gone: list[str] = []
+    with refusals.without("XRANGE"):
+        gone = [entry_id for entry_id in ids if not client.xrange(settings.name, entry_id, entry_id)]
+    if not gone:
+        return
+    with refusals.without("XACK"):
+        client.xack(settings.name, settings.group, *gone)
+        logger.warning("Acknowledged entries that were trimmed away unanswered count=%d", len(gone))
