@@ -1,7 +1,7 @@
 """The addresses: the page, cameras, pictures, streams, health and metrics. `README.md` has the table."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import Any
 
@@ -10,6 +10,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from framesrv import FramesrvError, FrameUnavailableError, log
 from framesrv.settings import Settings
@@ -19,6 +20,7 @@ from snapd.pages.metrics import Metrics
 from snapd.pages.overview import Overview
 from snapd.pages.parameters import ParameterError, Parameters
 from snapd.pages.pictures import BusyError, Form, FrameId, Picture, Pictures
+from snapd.pages.places import Place, Places
 from snapd.pages.readiness import Readiness
 
 STREAMS = 64  # that may be watched at once
@@ -38,6 +40,7 @@ class Pages:
     followers: Followers
     metrics: Metrics
     readiness: Readiness
+    streams: Places = field(default_factory=lambda: Places(STREAMS))
 
     def configure(self, settings: Settings) -> None:
         """Shows the cameras of `settings` from now on."""
@@ -95,15 +98,19 @@ class Pages:
         quality = parameters.whole("quality", 1, 100, self.pictures.settings.snapshot.quality)
         max_age = parameters.seconds("max_age", self.pictures.settings.snapshot.max_age)
         fps = parameters.number("fps", 0.01, MAX_FPS, MAX_FPS)
-        if self.followers.viewers >= STREAMS:
-            raise BusyError
-        newest = await self.pictures.look(code, max_age)
-        form = Form(parameters.width(newest.width), quality)
         media_type = f"multipart/x-mixed-replace; boundary={BOUNDARY.decode()}"
-        if request.method == "HEAD":
-            return Response(media_type=media_type)
-        first = await self.pictures.picture(code, form, newest.frame)
-        return StreamingResponse(self._parts(code, form, fps, first), media_type=media_type)
+        place = self.streams.take()  # before anything is waited for: others come meanwhile
+        try:
+            newest = await self.pictures.look(code, max_age)
+            form = Form(parameters.width(newest.width), quality)
+            if request.method == "HEAD":
+                place.leave()
+                return Response(media_type=media_type)
+            first = await self.pictures.picture(code, form, newest.frame)
+            return _Stream(self._parts(code, form, fps, first), place, media_type)
+        except BaseException:
+            place.leave()
+            raise
 
     async def _parts(self, code: str, form: Form, fps: float, picture: Picture) -> AsyncIterator[bytes]:
         """A stream's content: a picture of every new frame, until there is none.
@@ -141,14 +148,29 @@ class Pages:
                 return await handler(request)
             except ParameterError as error:
                 return PlainTextResponse(f"{error}\n", 400)
-            except BusyError:
-                return PlainTextResponse("Too many want pictures at once; try again.\n", 503, {"Retry-After": "1"})
+            except BusyError as error:
+                return PlainTextResponse(f"{error}\n", 503, {"Retry-After": "1"})
             except FramesrvError as error:
                 reason = error.reason if isinstance(error, FrameUnavailableError) else "unreadable"
                 headers = {"Retry-After": "1", "X-Reason": reason}
                 return PlainTextResponse(f"{log.mask(str(error))}\n", 503, headers)
 
         return answer
+
+
+class _Stream(StreamingResponse):
+    """A stream, which gives its place back at its end, whether anything of it was sent or not."""
+
+    def __init__(self, content: AsyncIterator[bytes], place: Place, media_type: str) -> None:
+        super().__init__(content, media_type=media_type)
+        self._place = place
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Sends it."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._place.leave()
 
 
 def _file(name: str) -> Route:

@@ -26,7 +26,10 @@ Value = TypeVar("Value")
 
 
 class BusyError(Exception):
-    """Too many want pictures at once."""
+    """Too many want pictures at once: a sentence for them."""
+
+    def __init__(self, message: str = "Too many want pictures at once; try again.") -> None:
+        super().__init__(message)
 
 
 class FrameId(NamedTuple):

@@ -10,6 +10,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
+from itertools import count, cycle, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -279,3 +280,52 @@ def test_hundred_cameras_cost_what_is_on_screen_and_the_page_goes_on(
         page.locator("#words").fill("yard-05")
         expect(shown_cards(page)).to_have_count(10)
         changes(picture(page, HUNDRED[55]))
+
+
+def test_large_view_keeps_its_stream_when_the_rate_jitters_around_two_a_second(
+    page: Page, prefix: str, redis_server: RedisServer, tmp_path: Path
+) -> None:
+    """Its address had the camera's rate in it, and each look at another rate began another stream."""
+    sections: dict[str, Any] = {
+        "redis": {"url": redis_server.url},
+        "store": {"kind": "dir", "path": str(tmp_path / "store")},
+        "shm": {"prefix": prefix},
+        "http": {"listen": "127.0.0.1:0"},
+    }
+    config = write_config(tmp_path / "c.toml", sections, [{"code": "slow", "source": "test:64x48@2"}])
+    ended = threading.Event()
+
+    def paint() -> None:
+        # seconds between frames: above two a second for a while, after a pause below for a while, and back
+        pauses = cycle([*[0.4] * 4, 2.5, *[0.55] * 4, *[0.1] * 5])
+        for number in count():
+            writer.write([np.full(shape, number % 200, np.uint8) for shape in ((48, 64), (24, 32), (24, 32))])
+            if ended.wait(next(pauses)):
+                return
+
+    with ExitStack() as stack:
+        writer = stack.enter_context(FrameWriter("slow", 64, 48, "yuv420p", prefix=prefix))
+        painter = threading.Thread(target=paint)
+        painter.start()
+        stack.callback(painter.join)
+        stack.callback(ended.set)
+        log = tmp_path / "log"
+        snapd = stack.enter_context(Program("snapd", "run", "--config", config, log=log))
+        shown = Shown(snapd, config, None)  # type: ignore[arg-type]
+        wait_for(lambda: 1.5 < shown.json("/cameras")[0]["fps"] < 2.5, "a rate of about two")
+        asked: list[str] = []
+        page.on("request", lambda request: asked.append(request.url) if ".mjpeg" in request.url else None)
+        page.goto(f"{shown.url}/#camera=slow")
+        changes(page.locator("#large img"))
+        source = page.locator("#large img").get_attribute("src")
+        rates: list[float] = []
+
+        def crossings() -> int:
+            facts = page.locator("#large .facts").inner_text()
+            rates.append(float(re.findall(r"([\d.]+) fps", facts)[0]))
+            assert page.locator("#large img").get_attribute("src") == source
+            return sum((one < 2) != (other < 2) for one, other in pairwise(rates))
+
+        wait_for(lambda: crossings() >= 4, "a rate that goes below two and above, again and again", 60)
+        assert len(asked) == 1
+        changes(page.locator("#large img"))

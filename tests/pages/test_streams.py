@@ -11,6 +11,7 @@ import pytest
 
 from framesrv import FrameUnavailableError, FrameWriter
 from framesrv.settings import ShmSettings
+from snapd.pages.app import STREAMS
 from snapd.pages.follow import Followers
 from tests.pages.painting import painting, repaint
 from tests.support.edge import Edge, wait_until
@@ -123,3 +124,47 @@ def test_viewer_that_does_not_read_is_cut_off_and_holds_nobody_up(edge: Edge, tm
     finally:
         ended.set()
         thread.join()
+
+
+def test_burst_of_viewers_never_exceeds_the_limit_of_streams(edge: Edge, tmp_path: Path) -> None:
+    """All look at the camera before any of them watches it: each waits for a frame that is newer than any."""
+    path = "/cameras/cam01.mjpeg?width=160&max_age=0.001"
+    more = 50
+    edge.camera("cam01")
+    with shown(edge, tmp_path, snapshot={"wait": 20.0}) as pages, ExitStack() as stack:
+        viewers = [stack.enter_context(Viewer(pages, path)) for _ in range(STREAMS + more)]
+        with painting(edge.writers["cam01"], 2):
+            answers = [(viewer.status(), viewer) for viewer in viewers]
+            refused = [viewer for status, viewer in answers if status == 503]
+            assert [status for status, _ in answers].count(200) == STREAMS
+            assert {viewer.text() for viewer in refused} == {
+                f"{STREAMS} streams are watched at once, and no more; try again when one has ended.\n"
+            }
+            watching = [viewer for status, viewer in answers if status == 200]
+            assert all(viewer.next() for viewer in watching)
+            assert pages.metric("snapd_page_viewers") == STREAMS
+
+
+def test_places_of_viewers_come_back_however_they_leave(pages: Shown) -> None:
+    writer = pages.edge.writers["cam01"]
+    with painting(writer, 5):
+        for query in ("?max_age=0.001", "?width=nonsense", ""):
+            for _ in range(STREAMS):
+                with Viewer(pages, f"/cameras/cam01.mjpeg{query}"):
+                    """It leaves at once: while it waits, when it is refused, before anything was sent, or after."""
+        for _ in range(STREAMS):
+            assert pages.session.head(f"{pages.url}/cameras/cam01.mjpeg", timeout=20).status_code == 200
+        with ExitStack() as stack:
+
+            def watching() -> bool:
+                viewer = Viewer(pages, "/cameras/cam01.mjpeg")
+                if viewer.status() == 200:
+                    stack.enter_context(viewer)
+                    return True
+                viewer.__exit__(None, None, None)
+                return False
+
+            for _ in range(STREAMS):
+                wait_until(watching)
+            with Viewer(pages, "/cameras/cam01.mjpeg") as one_more:
+                assert one_more.status() == 503

@@ -98,6 +98,19 @@ class Viewer:
     ) -> None:
         self._socket.close()
 
+    def status(self) -> int:
+        """That of the answer, whose head is read; `next` reads on."""
+        head, _, self._received = self._until(b"\r\n\r\n")
+        return int(head.split()[1])
+
+    def text(self) -> str:
+        """What is left of an answer that is no stream."""
+        while True:
+            try:
+                self._read()
+            except ConnectionError:
+                return self._received.decode()
+
     def next(self) -> int:
         """The number of the next frame, which is read whole."""
         head, _, self._received = self._until(b"\r\n\r\n")

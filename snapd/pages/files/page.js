@@ -164,16 +164,14 @@ function pump() {
 // The large view
 
 const large = {
-  camera: null,
-  url: "",
+  shown: "", // what the stream is of: nothing else of a camera that changes is a reason to begin another
 
   update() {
     const code = new URLSearchParams(location.hash.slice(1)).get("camera");
     const camera = host.cameras.find((one) => one.code === code);
     const dialog = $("large");
-    this.camera = camera;
     if (!camera) {
-      this.stream("");
+      this.stream(null);
       if (dialog.open) dialog.close();
       return;
     }
@@ -185,24 +183,25 @@ const large = {
     show(dialog.querySelector(".facts"), `${size}, ${camera.fps.toFixed(1)} fps, ${age(camera.age_s)} old`);
     show(dialog.querySelector(".reason"), camera.reason);
     dialog.querySelector(".picture").classList.toggle("old", camera.reason !== "");
-    const place = dialog.querySelector(".picture");
     // A stream that has ended, or shows a decoder that is gone, is opened anew when the camera is back.
     const live = camera.state === "live" && !document.hidden;
-    this.stream(live ? path(camera, "mjpeg", place) : "");
+    this.stream(live ? camera : null);
   },
 
-  stream(url) {
-    if (url === this.url) return;
-    this.url = url;
+  stream(camera) {
+    const place = $("large").querySelector(".picture");
+    const shown = camera ? `${camera.code} ${width(place, camera)}` : "";
+    if (shown === this.shown) return;
+    this.shown = shown;
     const image = $("large").querySelector("img");
     const next = image.cloneNode(); // an image that was a stream keeps its connection for as long as it likes
     next.removeAttribute("src");
     image.removeAttribute("src");
-    if (url) {
-      next.src = url;
-      next.alt = `Camera ${this.camera.code}`;
+    if (camera) {
+      next.src = path(camera, "mjpeg", place);
+      next.alt = `Camera ${camera.code}`;
       next.addEventListener("error", () => {
-        if (this.url === url) this.url = "";
+        if (next.isConnected) this.shown = "";
       });
     }
     image.replaceWith(next);
