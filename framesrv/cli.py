@@ -55,6 +55,22 @@ def decode(code: str, config: Path | None, log_format: log.Format) -> None:
 
 
 @main.command()
+@click.argument("codes", nargs=-1, required=True, metavar="CODE...")
+@config_option
+def retry(codes: tuple[str, ...], config: Path | None) -> None:
+    """Have decoders try their cameras again at once.
+
+    A decoder waits longer and longer where a camera refuses the password: cameras lock accounts. Use this when the
+    camera has been mended, and its configuration has not changed.
+
+    Example: framesrv retry 34020000001320000001
+    """
+    from framesrv.host.retry import retry as retry_now
+
+    retry_now(settings.load(config), codes)
+
+
+@main.command()
 @config_option
 @log_format_option
 def up(config: Path | None, log_format: log.Format) -> None:

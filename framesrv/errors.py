@@ -3,6 +3,21 @@
 from typing import Literal
 
 Reason = Literal["absent", "down", "connecting", "stalled", "stale"]
+Cause = Literal[
+    "",
+    "unauthorized",
+    "name_unknown",
+    "no_route",
+    "refused",
+    "timeout",
+    "protocol",
+    "not_found",
+    "no_video",
+    "format",
+    "limit",
+    "lost",
+    "ended",
+]
 
 
 class FramesrvError(Exception):
@@ -42,11 +57,22 @@ class SegmentFormatError(SegmentError):
 
 
 class SourceError(FramesrvError):
-    """A camera's source cannot be opened or has been lost; trying again may help."""
+    """A camera's source cannot be opened or has been lost; trying again may help.
+
+    Attributes:
+        cause: one word for programs, empty where it is not known.
+    """
+
+    def __init__(self, message: str, cause: Cause = "") -> None:
+        super().__init__(message)
+        self.cause: Cause = cause
 
 
 class SourceLimitError(SourceError):
     """A camera's stream would cost more than it may; trying again soon does not help."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, "limit")
 
 
 class SourceUsageError(SourceError):
@@ -61,10 +87,12 @@ class FrameUnavailableError(FramesrvError):
         reason: ``absent`` (no segment), ``down`` (no writer), ``connecting``, ``stalled`` (the stream stands
             still) or ``stale`` (frames come, none fresh enough).
         age: seconds since the newest frame arrived, None where there is none.
+        cause: of the newest error of the camera's source, one word as `SourceError.cause`; empty if not known.
     """
 
-    def __init__(self, code: str, reason: Reason, message: str, age: float | None = None) -> None:
+    def __init__(self, code: str, reason: Reason, message: str, age: float | None = None, cause: str = "") -> None:
         super().__init__(message)
+        self.cause = cause
         self.code = code
         self.reason: Reason = reason
         self.age = age

@@ -11,22 +11,20 @@ import threading
 import time
 from collections import deque
 
+from framesrv.camera.attempts import LONG, Attempts, pause_after_crashes
 from framesrv.camera.policy import Policy
 from framesrv.camera.sources import Source, SourceFrame, open_source
-from framesrv.errors import SourceError, SourceLimitError
+from framesrv.errors import FramesrvError, SegmentBusyError, SegmentOwnerError, SourceError, SourceLimitError
 from framesrv.log import mask
 from framesrv.process.notify import Notifier, Progress
-from framesrv.process.retry import Backoff
+from framesrv.process.repeats import Repeats
 from framesrv.process.signals import Signals
 from framesrv.segment.status import camera_status
 from framesrv.segment.writer import FrameWriter
 from framesrv.settings import Camera, Settings
 
 GRACE = 1.0  # s that the decoding thread gets to end by itself
-FIRST_DELAY, LONGEST_DELAY = 0.5, 3.0  # s between attempts to reach a source
-
-# Of a stream that costs more than it may.
-LIMIT_DELAY, LONGEST_LIMIT_DELAY = 30.0, 300.0
+RETRY = signal.SIGUSR1  # try the source again at once, see `framesrv retry`
 CHANGES, CHANGES_WITHIN = 5, 60.0  # changes of size, in so many s: each makes a new segment
 
 # How long the decoding thread may be silent before it counts as hung. A source notices a stall within twice its
@@ -52,7 +50,7 @@ def run(camera: Camera, settings: Settings) -> None:
     for variable, value in QUIET.items():
         os.environ.setdefault(variable, value)
     source = open_source(camera, Policy(camera.decode))
-    signals, notifier = Signals(signal.SIGTERM, signal.SIGINT), Notifier()  # before there is a segment
+    signals, notifier = Signals(signal.SIGTERM, signal.SIGINT, RETRY), Notifier()  # before there is a segment
     with FrameWriter(
         camera.code,
         0,
@@ -82,6 +80,9 @@ class Decoder:
         self._attempt = 0  # to reach the source, since it was lost
         self._looked_at = 0.0  # monotonic time, for the segment's name
         self._changes: deque[float] = deque(maxlen=CHANGES)  # monotonic times at which the size changed
+        self._attempts = Attempts()
+        self._said = Repeats()
+        self._going_on = threading.Event()  # whoever waits for the next attempt does not any longer
         self._stopping = threading.Event()
         self._ended = False
         self._hangs = False
@@ -96,10 +97,14 @@ class Decoder:
         thread = threading.Thread(target=self._work, args=(signals,), name="decode", daemon=True)
         thread.start()
         self._notifier.ready(self._status())
-        while not (heard := signals.wait(self._notifier.interval)) and not self._ended:
+        while (heard := signals.wait(self._notifier.interval)) in (None, 0, RETRY) and not self._ended:
+            if heard == RETRY:
+                logger.info("asked to try the source again at once")
+                self._going_on.set()
             self._tell(changed=heard is not None)
         self._notifier.stopping("stopping" if self._failure is None else f"failed: {self._failure}")
         self._stopping.set()
+        self._going_on.set()
         thread.join(GRACE)
         if self._failure is not None:
             raise self._failure
@@ -147,43 +152,61 @@ class Decoder:
 
     def _follow(self, signals: Signals) -> None:
         """Plays the source, and opens it again whenever it is lost."""
-        lost, limited = Backoff(FIRST_DELAY, LONGEST_DELAY), Backoff(LIMIT_DELAY, LONGEST_LIMIT_DELAY)
-        said = ""
         opening = OPENCV_OPENING if self._camera.source.startswith("opencv:") else RESOLVING
+        self._recover(signals)
         while not self._stopping.is_set():
             self._progress.expect(opening + 5 * self._camera.timeout + MARGIN)
             self._writer.keep_name()
             try:
                 self._play(signals)
-            except SourceError as error:
-                reason = str(error)
-                backoff, other = (limited, lost) if isinstance(error, SourceLimitError) else (lost, limited)
+            except (SegmentBusyError, SegmentOwnerError):
+                raise  # the camera is another's
+            except Exception as error:  # noqa: BLE001  whatever it is: the camera may do better the next time
+                self._lost(error, signals)
             else:
                 return
-            other.reset()
-            if self._writer.flowing:
-                lost.reset()
-                said = ""
-                self._writer.count("reconnects")
-            self._writer.connecting()
-            self._writer.describe(error=mask(reason))
-            delay = backoff.pause()
-            attempt = backoff.failures
-            # once an error, then ever more rarely: an absent camera must not fill the log
-            known = reason == said and attempt & (attempt - 1)
-            logger.log(
-                logging.DEBUG if known else logging.WARNING,
-                "no stream source=%s attempt=%d next_in=%.1fs: %s",
-                self._camera.source,
-                attempt,
-                delay,
-                reason,
-            )
-            said = reason
-            self._attempt = attempt
-            self._progress.expect(delay + MARGIN)
-            signals.wake()
-            self._stopping.wait(delay)
+
+    def _recover(self, signals: Signals) -> None:
+        """Waits where decoders of this camera have ended one soon after the other, as of what it sends."""
+        pause = pause_after_crashes(self._writer.crashes)
+        if not pause:
+            return
+        words = f"{self._writer.crashes} decoders before this one ended soon: waits {pause:.0f} s"
+        logger.warning("%s", words)
+        self._writer.describe(error=words)
+        self._wait(pause, signals)
+
+    def _lost(self, error: Exception, signals: Signals) -> None:
+        """Tells that the source is lost, and waits until it is to be tried again."""
+        if self._writer.flowing:
+            self._attempts.reached()
+            self._said.forget()
+            self._writer.count("reconnects")
+        self._writer.connecting()
+        reason = str(error) if isinstance(error, FramesrvError) else f"{type(error).__name__}: {error}"
+        delay = self._attempts.failed(error)
+        at = f"; next try at {time.strftime('%H:%M:%S', time.localtime(time.time() + delay))}" if delay > LONG else ""
+        cause = error.cause if isinstance(error, SourceError) else ""
+        self._writer.describe(error=mask(reason) + at, cause=cause)
+        self._attempt = self._attempts.failures
+        unforeseen = not isinstance(error, FramesrvError)
+        logger.log(
+            logging.WARNING if self._said.is_news(reason) else logging.DEBUG,
+            "no stream source=%s attempt=%d next_in=%.1fs: %s",
+            self._camera.source,
+            self._attempt,
+            delay,
+            reason,
+            exc_info=error if unforeseen and self._said.is_news(f"traceback of {reason}") else None,
+        )
+        self._wait(delay, signals)
+
+    def _wait(self, seconds: float, signals: Signals) -> None:
+        """Until then, or until somebody wants it to go on."""
+        self._progress.expect(seconds + MARGIN)
+        signals.wake()
+        self._going_on.wait(seconds)
+        self._going_on.clear()
 
     def _check_size(self, frame: SourceFrame) -> None:
         """Raises SourceLimitError for a frame that is too large, or one of too many sizes."""

@@ -1,5 +1,8 @@
 """Ever longer pauses between attempts at what fails: exponential back-off with jitter, tenacity's."""
 
+import random
+from collections.abc import Sequence
+
 from tenacity import BaseRetrying, RetryCallState, Retrying, wait_exponential, wait_random_exponential
 
 
@@ -28,6 +31,33 @@ class Backoff:
         state = RetryCallState(self._retrying, None, (), {})
         state.attempt_number = self.failures
         return self._wait(state)
+
+    def reset(self) -> None:
+        """It succeeded: the next failure is a first one."""
+        self.failures = 0
+
+
+class Steps:
+    """As `Backoff`, with pauses that are given one by one; the last is taken again and again.
+
+    A tenth is added by chance.
+
+    Args:
+        pauses: seconds.
+
+    Attributes:
+        failures: in a row, so far.
+    """
+
+    def __init__(self, pauses: Sequence[float]) -> None:
+        self.failures = 0
+        self._pauses = pauses
+
+    def pause(self) -> float:
+        """One more failure: the seconds to wait before the next attempt."""
+        self.failures += 1
+        pause = self._pauses[min(self.failures, len(self._pauses)) - 1]
+        return pause * random.uniform(1.0, 1.1)  # noqa: S311  no secret
 
     def reset(self) -> None:
         """It succeeded: the next failure is a first one."""

@@ -35,6 +35,8 @@ Header page, 4096 bytes::
        216  u64         seq            of the newest frame ever published
        224  char[32]    decode_policy  what of the stream is decoded
        256  char[256]   error          the newest error of the source
+       512  char[16]    cause          of that error, one word for programs; empty: not known
+       528  u32         crashes        writers before this one that ended unasked, within a minute each
       2048  record[16]  records        one a slot
 
 Plane, 24 bytes::
@@ -160,6 +162,8 @@ HEADER_ROWS: Rows = (
     ("seq", "u64", 216),
     ("decode_policy", "char[32]", 224),
     ("error", "char[256]", 256),
+    ("cause", "char[16]", 512),
+    ("crashes", "u32", 528),
     ("records", "record[16]", 2048),
 )
 

@@ -272,6 +272,11 @@ class Segment:
         """The newest error of the writer's source, empty if there was none."""
         return bytes(self.header["error"][0]).decode("utf-8", "replace")
 
+    @property
+    def cause(self) -> str:
+        """Of that error, one word for programs; empty if it is not known."""
+        return bytes(self.header["cause"][0]).decode("utf-8", "replace")
+
     @classmethod
     def remove_abandoned(cls, prefix: str, code: str) -> None:
         """Removes the segment of a camera whose writer was killed; one with a live writer stays."""

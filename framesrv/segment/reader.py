@@ -339,7 +339,9 @@ class FrameReader:
         }[reason]
         newest = "" if age is None else f"; the newest frame is {age:.1f} s old"
         because = f" ({error})" if error else ""
-        return FrameUnavailableError(self.code, reason, f"camera {self.code}: {sentence}{because}{newest}", age)
+        cause = "" if attachment is None else attachment.segment.cause
+        words = f"camera {self.code}: {sentence}{because}{newest}"
+        return FrameUnavailableError(self.code, reason, words, age, cause)
 
 
 def _reason(attachment: Attachment) -> Reason:

@@ -39,6 +39,7 @@ class CameraStatus:
         decode_s: seconds spent decoding.
         started_at: Unix seconds at which the decoder began, None if none ever did; of the last one if it is down.
         nbytes: of shared memory.
+        cause: of `error`, one word for programs, see `SourceError.cause`; empty if it is not known.
         pinned: who keeps every slot pinned, in words, so that no frame can be published; empty if one is free.
     """
 
@@ -62,6 +63,7 @@ class CameraStatus:
     decode_s: float = 0.0
     started_at: float | None = None
     nbytes: int = 0
+    cause: str = ""
     pinned: str = ""
 
     @property
@@ -150,6 +152,7 @@ def _read(segment: Segment, code: str, decode: str) -> CameraStatus:
         readers_blocked=number["blocked"],
         pid=None if state == "down" else number["pid"],
         error=segment.error,
+        cause=segment.cause,
         frames=number["frames"],
         received=number["bytes"],
         decode_s=number["decode"] / 1e9,

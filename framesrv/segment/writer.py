@@ -16,7 +16,7 @@ from typing import Self
 
 import numpy as np
 
-from framesrv.errors import SegmentBusyError, SegmentSpaceError
+from framesrv.errors import Cause, SegmentBusyError, SegmentSpaceError
 from framesrv.segment import access, layout, locks
 from framesrv.segment.file import clear_leftovers, same_file, segment_path
 from framesrv.segment.frame import Stamp
@@ -26,6 +26,7 @@ from framesrv.segment.starvation import STARVED, Starvation, pinning
 
 logger = logging.getLogger(__name__)
 
+SHORT_LIFE = 60.0  # s
 ATTEMPTS = 8  # at a name that other writers take and give up at the same time
 
 # where these fields stand among the words or longs of the segment
@@ -96,6 +97,7 @@ class FrameWriter:
         try:
             clear_leftovers(self._path)
             self._segment.admit(self._mode, self._gid)
+            self._segment.header["crashes"] = self._count_crashes()
             self._segment.header["pid"] = os.getpid()
             self._segment.header["started"] = time.time_ns()
             self._segment.header["interval"] = 0
@@ -142,6 +144,11 @@ class FrameWriter:
         return newest < segment.geometry.slots and locks.is_held(
             segment.fd, layout.SLOT_BYTE + newest, exclusively=False
         )
+
+    @property
+    def crashes(self) -> int:
+        """How many writers before this one ended unasked, each within `SHORT_LIFE` seconds of its beginning."""
+        return int(self._segment.header["crashes"][0])
 
     @property
     def flowing(self) -> bool:
@@ -276,13 +283,20 @@ class FrameWriter:
         """Notes that a packet has come from the source."""
         self._segment.longs[_ACTIVITY] = time.monotonic_ns()
 
-    def describe(self, *, decode: str | None = None, error: str | None = None) -> None:
-        """Tells readers the decode policy, or the source's newest error."""
+    def describe(self, *, decode: str | None = None, error: str | None = None, cause: Cause = "") -> None:
+        """Tells readers the decode policy, or the source's newest error and its cause."""
         if decode is not None:
             self._segment.header["decode_policy"] = decode.encode()
         if error is not None:
             # a cut in the middle of a character is dropped, not shown as rubbish
             self._segment.header["error"] = error.encode()[:256].decode("utf-8", "ignore").encode()
+            self._segment.header["cause"] = cause.encode()
+
+    def _count_crashes(self) -> int:
+        """As `crashes`, with the writer that left the segment behind, if any did."""
+        began = int(self._segment.header["started"][0])
+        recent = 0 <= time.time_ns() - began < SHORT_LIFE * 1e9
+        return int(self._segment.header["crashes"][0]) + 1 if recent else 0
 
     def _claim(self, geometry: Geometry) -> Segment:
         """The camera's segment as a former writer left it, or else a new one of that form."""
@@ -402,5 +416,5 @@ def _seq_index(slot: int) -> int:
 
 _STATUS = (
     *("state", "pid", "started", "frames", "dropped", "blocked", "corrupt", "reconnects", "bytes"),
-    *("decode", "activity", "interval", "seq", "decode_policy", "error"),
+    *("decode", "activity", "interval", "seq", "decode_policy", "error", "cause", "crashes"),
 )

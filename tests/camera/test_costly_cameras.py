@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from framesrv import camera_status
-from framesrv.camera.decoder import LIMIT_DELAY
+from framesrv.camera.attempts import LIMITED
 from framesrv.camera.sources.ffmpeg.cost import MEMORY, PROCESSOR, Cost, DataLimit, Processor
 from framesrv.errors import SourceError, SourceLimitError
 from tests.camera.test_sources import pictures
@@ -96,7 +96,7 @@ def test_answer_without_end_costs_no_more_than_its_limit_and_disturbs_nobody(
         assert peak(two.costly.pid) < peak(two.good.pid) + Cost(MAX_PIXELS, TIMEOUT).memory
         assert processor(two.costly.pid) < 2 * PROCESSOR
         assert two.costly.output.count("no stream") == 1
-        assert float(two.costly.output.split("next_in=")[1].split("s")[0]) >= LIMIT_DELAY / 2
+        assert float(two.costly.output.split("next_in=")[1].split("s")[0]) >= LIMITED[0] / 2
         assert server.connections == 1
         assert two.states == {"live"}
 
@@ -106,7 +106,7 @@ def test_picture_without_end_costs_no_more_than_its_limit(tmp_path: Path, prefix
     with FloodServer(PICTURE) as server, beside(tmp_path, prefix, server.url("http"), timeout) as two:
         assert "one packet of it takes more than" in camera_status(prefix, "costly").error
         assert peak(two.costly.pid) < peak(two.good.pid) + 2 * Cost(MAX_PIXELS, timeout).memory
-        assert float(two.costly.output.split("next_in=")[1].split("s")[0]) >= LIMIT_DELAY / 2
+        assert float(two.costly.output.split("next_in=")[1].split("s")[0]) >= LIMITED[0] / 2
         assert two.states == {"live"}
 
 

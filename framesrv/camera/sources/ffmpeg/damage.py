@@ -59,6 +59,11 @@ class Damage:
             av.logging.set_level(av.logging.WARNING)
 
     @property
+    def said(self) -> list[str]:
+        """What FFmpeg has logged since `noticed` was last asked."""
+        return [message for _, _, message in self._messages]
+
+    @property
     def described(self) -> bool:
         """Whether a session description was told of since `noticed` was last asked."""
         return any(message.startswith(DESCRIPTION) for _, _, message in self._messages)

@@ -11,6 +11,7 @@ import av
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
+from framesrv.camera.sources.ffmpeg.cause import sentence
 from framesrv.camera.sources.ffmpeg.cost import Cost
 from framesrv.camera.sources.ffmpeg.damage import Damage
 from framesrv.camera.sources.ffmpeg.pacing import Pacing
@@ -108,7 +109,7 @@ class Packets:
                 if silent and self._cost.was_busy(time.thread_time() - spent):
                     raise self._cost.much_processor("one packet of it") from error
                 reason = f"no packet for {self._timeout:g} s" if silent else sentence(error)
-                raise SourceError(f"lost: {reason}") from error
+                raise SourceError(f"lost: {reason}", "timeout" if silent else "lost") from error
             if self.recorded and packet.size:
                 self._pacing.wait(*_times_of(packet))
             now = (time.monotonic_ns(), time.time_ns())
@@ -124,11 +125,6 @@ class Packets:
         elif self._doubtful:
             self._doubtful -= 1
         return not self._doubtful and now >= self._certain and not packet.is_corrupt
-
-
-def sentence(error: Exception) -> str:
-    """What an error of FFmpeg's says."""
-    return str(getattr(error, "strerror", None) or error)
 
 
 def _times_of(packet: Packet) -> tuple[float | None, float | None]:

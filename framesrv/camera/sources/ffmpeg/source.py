@@ -13,12 +13,13 @@ from av.video.reformatter import ColorRange
 
 from framesrv.camera.policy import Policy
 from framesrv.camera.sources import Sink, SourceFrame
+from framesrv.camera.sources.ffmpeg import cause
 from framesrv.camera.sources.ffmpeg.cost import Cost
 from framesrv.camera.sources.ffmpeg.damage import Damage
 from framesrv.camera.sources.ffmpeg.decoding import Decoding
 from framesrv.camera.sources.ffmpeg.hardware import Hardware
 from framesrv.camera.sources.ffmpeg.pacing import Pacing
-from framesrv.camera.sources.ffmpeg.packets import Arrival, Moment, Packets, sentence
+from framesrv.camera.sources.ffmpeg.packets import Arrival, Moment, Packets
 from framesrv.camera.sources.ffmpeg.protocols import whitelist
 from framesrv.errors import SourceError, SourceLimitError
 from framesrv.segment import colour
@@ -54,7 +55,7 @@ class FFmpeg:
     ) -> Iterator[SourceFrame | None]:
         """The pictures of a stream until it is lost, or of a recording as often as it can be wound back."""
         if not container.streams.video:
-            raise SourceError("there is no video in it")
+            raise SourceError("there is no video in it", "no_video")
         stream = container.streams.video[0]
         self._hardware.look(stream)
         self._check_size(stream.codec_context.width, stream.codec_context.height)
@@ -71,9 +72,9 @@ class FFmpeg:
                 if not frames:
                     yield None
             if not packets.recorded:
-                raise SourceError("the camera ended the stream")
+                raise SourceError("the camera ended the stream", "ended")
             if not decoding.began:
-                raise SourceError("there is no picture in it")
+                raise SourceError("there is no picture in it", "format")
             try:
                 container.seek(0)
             except (av.error.FFmpegError, OSError):
@@ -117,11 +118,13 @@ class FFmpeg:
                 late = time.monotonic() - began >= camera.timeout
                 if processor.exceeded or (late and self._cost.was_busy(processor.spent)):
                     raise self._cost.much_processor("its answer") from error
+                said = damage.said
                 if late:  # FFmpeg has other words for it
-                    raise SourceError(f"cannot be opened: no answer for {camera.timeout:g} s") from error
-                if is_rtsp and isinstance(error, av.error.InvalidDataError) and not damage.described:
+                    raise cause.no_answer(camera.timeout) from error
+                invalid = isinstance(error, av.error.InvalidDataError)
+                if is_rtsp and invalid and not damage.described and not cause.broke_off(said):
                     raise self._cost.much_memory("its session description is missing, or") from error
-                raise SourceError(f"cannot be opened: {sentence(error)}") from error
+                raise cause.explain(error, said, camera.source) from error
 
     def _source_frame(self, frame: av.VideoFrame, arrival: Arrival) -> SourceFrame:
         full = frame.color_range == ColorRange.JPEG or frame.format.name.startswith("yuvj")
