@@ -74,6 +74,7 @@ class Service:
             client, self._stream.is_pending, 2 * configured.limit, self._refusals, self._counters
         )
         once = open_once(settings.redis.url)
+        client.refusals = once.refusals = self._refusals
         self._dead = DeadLetters(settings.stream, client, once, self._refusals, self._stream.clock.now)
         self._progress = Progress()
         self._stopped = threading.Event()

@@ -20,6 +20,7 @@ from framesrv.settings import Settings
 from snapd.pages.channel import Condition
 from snapd.requests.backlog import Backlog, look
 from snapd.requests.redis import open_short
+from snapd.requests.trouble import Refusals, is_refusal
 from snapd.telemetry.trace import Trace
 
 CAMERAS_EVERY = 0.5  # s
@@ -48,6 +49,7 @@ class Overview:
         self.requests: deque[Trace] = deque(maxlen=REQUESTS)
         self._starts: dict[str, tuple[float | None, int]] = {}
         self._client = open_short(settings.redis.url)
+        self._refusals = Refusals()
         self._cameras = Cached(CAMERAS_EVERY, self._look_at_cameras)
         self._queue = Cached(QUEUE_EVERY, self._look_at_queue)
 
@@ -109,6 +111,8 @@ class Overview:
         try:
             return BacklogFound(look(self._client, self.settings.stream))
         except (redis.RedisError, OSError) as error:
+            if is_refusal(error):
+                self._refusals.tell("XINFO", error)
             return BacklogFound(None, log.mask(str(error)))
 
 

@@ -47,7 +47,7 @@ def look(client: redis.Redis, settings: StreamSettings) -> Backlog:
     """The state now; of a group that does not exist, everything is still to be done. Raises RedisError."""
     redis_: Any = client
     length, dead = redis_.xlen(settings.name), redis_.xlen(settings.dead)
-    groups = redis_.xinfo_groups(settings.name) if redis_.exists(settings.name) else []
+    groups = _groups(redis_, settings.name)
     group = next((one for one in groups if one["name"] == settings.group.encode()), None)
     if group is None:
         return Backlog(settings.name, settings.group, length, length, 0, None, [], dead)
@@ -63,6 +63,15 @@ def look(client: redis.Redis, settings: StreamSettings) -> Backlog:
     if oldest is not None:
         age = round(max(0.0, _now(client) - int(oldest.partition(b"-")[0]) / 1000), 3)
     return Backlog(settings.name, settings.group, length, lag, group["pending"], age, consumers, dead)
+
+
+def _groups(client: Any, name: str) -> list[Any]:
+    try:
+        return list(client.xinfo_groups(name))
+    except redis.ResponseError as error:
+        if "no such key" not in str(error):
+            raise
+        return []
 
 
 def _now(client: Any) -> float:

@@ -17,6 +17,8 @@ from redis.crc import key_slot
 from redis.exceptions import AskError, MovedError
 from redis.retry import Retry
 
+from snapd.requests.trouble import Refusals, is_refusal
+
 Address: TypeAlias = tuple[str, int]
 Command: TypeAlias = Sequence[Any]
 
@@ -33,12 +35,14 @@ class RedisClient(redis.Redis):
         seeds: further nodes to ask when the first is away.
         repeats: whether a command may be sent again to another node when one has died under it.
         patience: seconds after which it is not.
+        refusals: is told what Redis refuses.
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
         self.seeds: list[Address] = []
         self.repeats = True
         self.patience = 3.0
+        self.refusals = Refusals()
         self._lock_of_nodes = threading.Lock()
         self._nodes: dict[Address, redis.Redis] = {}
         self._owners: dict[int, Address] = {}  # of slots
@@ -146,8 +150,10 @@ class RedisClient(redis.Redis):
                 for row in rows
                 for slot in range(row[0], row[1] + 1)
             }
-        except (redis.RedisError, OSError, LookupError, TypeError, ValueError):
-            return  # not allowed, or dying just now: slots are learnt one by one
+        except (redis.RedisError, OSError, LookupError, TypeError, ValueError) as error_of_map:
+            if is_refusal(error_of_map):
+                self.refusals.tell("CLUSTER", error_of_map)
+            return  # or dying just now, or a proxy's: slots are learnt one by one
         self._owners = owners | {error.slot_id: owner}
 
     def _forget(self, address: Address | None) -> int:

@@ -22,7 +22,7 @@ from redis.sentinel import Sentinel
 from framesrv import ConfigError
 from snapd.errors import RedisVersionError
 from snapd.requests.cluster import MOST_MOVES, RedisClient, open_node
-from snapd.requests.trouble import Refusals, is_refusal
+from snapd.requests.trouble import Refusals
 from snapd.requests.url import ClusterUrl, SentinelUrl
 
 MIN_VERSION = (6, 2)
@@ -58,21 +58,18 @@ def open_short(url: str) -> RedisClient:
     return client
 
 
-def open_reader(url: str, key: str) -> redis.Redis:
+def open_reader(url: str, key: str, refusals: Refusals) -> redis.Redis:
     """A client of one connection to who has `key`, whose commands are tried once; not for use by several threads."""
     client: redis.Redis = _open_single(url)
     try:
         for _ in range(MOST_MOVES):
             try:
-                client.xlen(key)
+                with refusals.without("XLEN"):
+                    client.xlen(key)
                 break
             except MovedError as error:
                 here, client = client, open_node(client, (error.host or _host(client), error.port), single=True)
                 here.close()
-            except redis.ResponseError as error:
-                if not is_refusal(error):
-                    raise
-                break  # the first read tells where the key is, if this is not the place
     except BaseException:
         client.close()
         raise

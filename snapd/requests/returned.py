@@ -35,14 +35,14 @@ class Returned:
             for entry_id in ids:
                 self._drop(entry_id)
 
-    def take(self, count: int) -> tuple[list[Entry], bool]:
-        """Up to `count` of them, as they are delivered now, and whether there are more."""
+    def take(self, count: int) -> list[Entry]:
+        """Up to `count` of them, as they are delivered now."""
         with self._lock:
             found = list(self._entries.values())[:count]
             entries = [Entry(one.id, one.fields, one.deliveries + (one.id not in self._waiting)) for one in found]
             for entry in entries:
                 self._drop(entry.id)
-            return entries, bool(self._entries)
+            return entries
 
     def _drop(self, entry_id: str) -> None:
         self._entries.pop(entry_id, None)

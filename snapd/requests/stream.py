@@ -203,7 +203,7 @@ class RequestStream:
 
     def _connect(self) -> redis.Redis:
         """Connects, makes the group if it does not exist, and plans to take own pending entries first."""
-        self._connection = connection = open_reader(self._url, self._settings.name)
+        self._connection = connection = open_reader(self._url, self._settings.name, self._refusals)
         with self._refusals.without("INFO"):
             check_version(connection)
         self.clock.read(connection, self._refusals)
@@ -285,13 +285,12 @@ class RequestStream:
             if not is_refusal(error):
                 raise
             self._refusals.tell("XPENDING", error)
+            self._look_again()
             return self._take_returned(count) if consumer else [], None
 
     def _take_returned(self, count: int) -> list[Entry]:
         """Up to `count` entries that were given back here, as they were then."""
-        entries, more = self._returned.take(count)
-        if more:
-            self._look_again()
+        entries = self._returned.take(count)
         self._in_hand.update((entry.id, entry) for entry in entries)
         return entries
 

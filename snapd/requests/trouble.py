@@ -40,13 +40,15 @@ WITHOUT: Mapping[str, str] = {
     "XPENDING": "what a dead snapd has left waits; what is given back here is taken again from memory",
     "XCLAIM": "what a dead snapd has left waits; what is given back here is taken again from memory",
     "XGROUP": "the consumer group is not made; somebody else must make it",
-    "XLEN": "entries passed over are not counted",
+    "XLEN": "entries passed over are not counted, and the page does not know the queue",
+    "XINFO": "the page, the metrics and `snapd queue` do not know the queue",
     "XRANGE": "dead letters are not looked for before one is made; entries trimmed away stay pending",
     "XADD": "no dead letter is made; its entry stays pending",
     "SET": "answers are remembered by this process alone, and none goes to its key",
     "GET": "only this process knows what it has answered",
     "INFO": "the version of Redis is not checked",
     "TIME": "the clock of this host dates requests",
+    "CLUSTER": "the slots of the cluster are learnt one by one",
 }
 
 

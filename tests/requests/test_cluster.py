@@ -76,6 +76,27 @@ def test_request_sent_again_gets_its_result_again_and_no_second_picture(
     assert told(caplog) == ""
 
 
+def test_cluster_that_does_not_tell_its_slots_is_learnt_key_by_key(
+    edge: Edge, cluster: RedisCluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    for node in cluster.nodes:
+        with node.client() as client:
+            client.acl_setuser("default", enabled=True, nopass=True, keys=["*"], commands=["+@all", "-cluster"])
+    try:
+        requests = [edge.fields() for _ in range(10)]
+        with Running(edge.settings()):
+            edge.send(*requests, *requests)
+            edge.wvp.wait(20, 20)
+            wait_until(lambda: edge.pending == 0)
+    finally:
+        for node in cluster.nodes:
+            with node.client() as client:
+                client.acl_setuser("default", enabled=True, nopass=True, keys=["*"], commands=["+@all"])
+    assert len(edge.cos.puts) == 10
+    refused = [line for line in told(caplog).splitlines() if line.startswith("Redis refuses")]
+    assert [line.split(":")[0] for line in refused] == ["Redis refuses CLUSTER"]
+
+
 def test_results_go_to_their_keys(edge: Edge) -> None:
     fields = [edge.fields(callback_url=None) for _ in range(10)]
     with Running(edge.settings()):
