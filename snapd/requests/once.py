@@ -139,7 +139,7 @@ class IdempotencyKeys:
         self._refusals = refusals or Refusals()
         self._counters = counters or Counters()
         self._memory: Memory[Mark] = Memory()
-        self._complained_at = -COMPLAIN_EVERY
+        self._told_at: dict[str, float] = {}
 
     def begin(self, requests: Sequence[Request]) -> list[Decision]:
         """Takes these requests, in one round trip; for each, whether to answer it."""
@@ -209,9 +209,10 @@ class IdempotencyKeys:
         """By what this process remembers, which Redis does not."""
         if own.state == "done":
             self._counters.add("undone")
+            if self._may_tell("forgotten"):
+                logger.warning("Redis had forgotten answers, they are known here entry=%s", request.entry_id)
             if request.entry_id not in own.entries:
                 return Decision(Turn.GO, own.result, remembered, own.entries)
-            logger.warning("Redis had forgotten an answer entry=%s", request.entry_id)
             try:
                 self._set(self._client, own, request, KEPT)
             except redis.RedisError as error:
@@ -253,7 +254,13 @@ class IdempotencyKeys:
         if not is_passing(error):
             self._refusals.tell(command, error)
             return
-        now = time.monotonic()
-        if now - self._complained_at >= COMPLAIN_EVERY:
-            self._complained_at = now
+        if self._may_tell("not remembered"):
             logger.warning("Answers are not remembered, some may come twice reason=%r", str(error))
+
+    def _may_tell(self, what: str) -> bool:
+        """Whether that was not told for a while; it counts as told then."""
+        now = time.monotonic()
+        if now - self._told_at.get(what, -COMPLAIN_EVERY) < COMPLAIN_EVERY:
+            return False
+        self._told_at[what] = now
+        return True
