@@ -139,6 +139,7 @@ class IdempotencyKeys:
         self._refusals = refusals or Refusals()
         self._counters = counters or Counters()
         self._memory: Memory[Mark] = Memory()
+        self._noted: Memory[bool] = Memory()  # which of those that are done Redis has been told
         self._told_at: dict[str, float] = {}
 
     def begin(self, requests: Sequence[Request]) -> list[Decision]:
@@ -170,7 +171,12 @@ class IdempotencyKeys:
         """It was handed over; to be written before its entry is acknowledged."""
         mark = Mark("done", request.entry_id, result, decision.earlier[-MOST_ENTRIES:])
         self._memory.put(request.request_id, mark)
-        return lambda client: self._set(client, mark, request, KEPT)
+
+        def note(client: Any) -> None:
+            self._set(client, mark, request, KEPT)
+            self._noted.put(request.request_id, True)
+
+        return note
 
     def _decide(self, request: Request, was_set: Any, found: Any) -> Decision:
         """Whose turn it is, by the answers of Redis and what is remembered here."""
@@ -208,9 +214,10 @@ class IdempotencyKeys:
     def _recall(self, request: Request, own: Mark, *, remembered: bool = True) -> Decision:
         """By what this process remembers, which Redis does not."""
         if own.state == "done":
-            self._counters.add("undone")
-            if self._may_tell("forgotten"):
-                logger.warning("Redis had forgotten answers, they are known here entry=%s", request.entry_id)
+            if self._noted.get(request.request_id):  # else that is still on its way
+                self._counters.add("undone")
+                if self._may_tell("forgotten"):
+                    logger.warning("Redis had forgotten answers, they are known here entry=%s", request.entry_id)
             if request.entry_id not in own.entries:
                 return Decision(Turn.GO, own.result, remembered, own.entries)
             try:
