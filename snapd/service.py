@@ -315,7 +315,7 @@ class Service:
         if isinstance(via, redis.RedisError):
             self._stream.give_back(entry.id, counts=not is_passing(via))
             return
-        done = self._answered.done(request, result, job.begun) if job.begun else None
+        done = self._answered.done(request, result, job.begun, via) if job.begun else None
         self._stream.acknowledge(entry.id, done)
         logger.log(
             logging.DEBUG if result.status == "ok" else logging.INFO,
@@ -351,7 +351,9 @@ class Service:
             logger.log(level, "No dead letter made, entry stays pending reason=%r", str(error))
             self._stream.give_back(entry.id)
             return
-        self._stream.acknowledge(entry.id, self._answered.done(request, result, begun) if begun else None)
+        self._stream.acknowledge(
+            entry.id, self._answered.done(request, result, begun, "dead letter") if begun else None
+        )
         via: Via | redis.RedisError | None = None
         if begun:
             job.stopwatch.end("place")

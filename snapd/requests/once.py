@@ -14,7 +14,7 @@ acknowledged finds the mark. An entry that ended without one has one successor, 
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any, Literal, get_args
 
@@ -38,6 +38,7 @@ MOST_ENTRIES = 16  # that are remembered of one request; each was sent again
 COMPLAIN_EVERY = 60.0  # s between log lines about the same trouble
 
 State = Literal["taken", "result", "done", "again"]
+How = Literal["callback", "key", "dead letter"]  # a request has ended
 STATES: tuple[State, ...] = get_args(State)
 
 
@@ -167,10 +168,16 @@ class IdempotencyKeys:
         if not refused:  # that may last: by then a new picture is better than this one
             self._memory.put(request.request_id, mark)
 
-    def done(self, request: Request, result: Result, decision: Decision) -> Also:
-        """It was handed over; to be written before its entry is acknowledged."""
+    def done(self, request: Request, result: Result, decision: Decision, how: How = "callback") -> Also:
+        """It was handed over; to be written before its entry is acknowledged.
+
+        What failovers undo is done again: of results by key the key was lost too, and so was a dead letter. So of the
+        first the result alone is remembered here, and of the other nothing.
+        """
         mark = Mark("done", request.entry_id, result, decision.earlier[-MOST_ENTRIES:])
-        self._memory.put(request.request_id, mark)
+        if how != "dead letter":
+            own = mark if how == "callback" else replace(mark, state="result")
+            self._memory.put(request.request_id, own)
 
         def note(client: Any) -> None:
             self._set(client, mark, request, KEPT)

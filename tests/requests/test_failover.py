@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from tests.requests.pending import DEAD
+from tests.requests.pending import DEAD, take_for, wear_out
 from tests.support.cos import CosServer
-from tests.support.edge import GROUP, STREAM, Edge, Fields, Running, wait_until
+from tests.support.edge import CONSUMER, GROUP, STREAM, Edge, Fields, Running, wait_until
 from tests.support.redis_proxy import RedisProxy, Verdict
 from tests.support.redis_sentinels import Sentinels
 from tests.support.redis_server import RedisServer
@@ -93,6 +93,33 @@ def test_failover_that_undoes_acknowledgements_loses_nothing_and_who_has_answere
         assert twice == 0
         assert len(cos.puts) == len(requests + after)
     assert any("Redis had forgotten answers" in record.getMessage() for record in caplog.records) == (silent > 0)
+
+
+@pytest.mark.timeout(180)
+def test_results_by_key_and_dead_letters_that_a_failover_undoes_are_there_again(sentinels: Sentinels) -> None:
+    with CosServer() as cos, WvpServer() as wvp, Edge(sentinels, cos, wvp) as edge:  # type: ignore[arg-type]
+        edge.camera("cam01")
+        by_key = [edge.fields(callback_url=None) for _ in range(5)]
+        poison = edge.fields()
+        edge.redis.xgroup_create(STREAM, GROUP, "0", mkstream=True)
+        edge.send(poison)
+        wear_out(edge, take_for(edge, CONSUMER, 1)[0], 5)
+        edge.send(*by_key)
+        wait_until(lambda: is_replicated(sentinels))
+        old, new = sentinels.master, sentinels.replica
+        sentinels.lose_replica()
+        with Running(edge.settings()) as running, new.client(decode_responses=False) as client:
+            wait_until(lambda: edge.pending == 0)
+            assert edge.redis.xlen(DEAD) == 1
+            old.kill()
+            new.signal(signal.SIGCONT)
+            wait_until(lambda: sentinels.master is new and client.info("replication")["role"] == "master", 60)
+            names = {fields["request_id"] for fields in by_key}
+            wait_until(lambda: all(client.exists(f"snap:result:{name}") for name in names), 60)
+            wait_until(lambda: client.xlen(DEAD) == 1, 60)
+            wait_until(lambda: client.xpending(STREAM, GROUP)["pending"] == 0, 60)
+            assert running.encoder.count <= len(by_key)
+        assert len(cos.puts) == len(by_key)
 
 
 def rejected(edge: Edge, command: str) -> int:
