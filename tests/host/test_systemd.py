@@ -118,6 +118,7 @@ def test_decoder_and_snapd_run_as_a_user_who_can_do_nothing_else(site: Site) -> 
     command = site.host.path(f"/proc/{site.pid('cam-1')}/cmdline").read_bytes()
     environment = site.host.path(f"/proc/{site.pid('cam-1')}/environ").read_bytes()
     assert site.cos.secret_key.encode() not in command + environment, "a decoder is not given snapd's secrets"
+    assert "is not bounded here" not in site.host.journal(unit_name("cam-1")), "it may bound what its stream costs"
 
 
 def test_killed_decoder_is_live_again_and_nobody_else_notices(site: Site) -> None:

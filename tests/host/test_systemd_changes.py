@@ -10,7 +10,17 @@ import simplejpeg
 from framesrv.host.units.systemd import unit_name
 from framesrv.segment import layout
 from tests.support.redis_server import free_port
-from tests.support.site import CAMERAS, READ, SNAPD, SPARE, Load, Site, assert_without_a_gap, upgrade
+from tests.support.site import (
+    CAMERAS,
+    READ,
+    SNAPD,
+    SPARE,
+    Load,
+    Site,
+    assert_without_a_gap,
+    upgrade,
+    upgrade_dependency,
+)
 from tests.support.systemd import obstacle
 
 OBSTACLE = obstacle()
@@ -180,6 +190,33 @@ def test_upgrade_restarts_decoders_one_at_a_time(site: Site) -> None:
     assert "camera absent: its decoder has no picture yet" in done.stderr
     upgrade(site)
     sync_after_upgrade(site, ["absent", *CAMERAS])
+
+
+def test_upgrade_of_pyav_alone_restarts_what_runs_with_the_old_one(site: Site) -> None:
+    site.settle()
+    upgrade_dependency(site, "av", "99.0")
+    try:
+        started = CAMERAS[0]
+        pid = site.pid(started)
+        site.host.kill(unit_name(started), "SIGKILL")
+        site.host.wait_for(lambda: site.pid(started) not in (0, pid) and site.is_live(started), "it is live again")
+        others = [*CAMERAS[1:], "snapd"]
+        rows = site.host.status()
+        assert {code: row["changed"] for code, row in rows.items()} == {
+            started: [],
+            **{code: ["av"] for code in others},
+        }
+        assert "av changed: `framesrv units sync` restarts it" in site.host.must("framesrv", "units", "status")
+        said = site.sync("--dry-run").splitlines()
+        assert [line.split(maxsplit=2)[0] for line in said].count("restart") == len(others)
+        assert sum("(changed since it was started: av)" in line for line in said) == len(others)
+        units = [*(unit_name(code) for code in CAMERAS[1:]), SNAPD]
+        assert [line.split()[:2] for line in site.sync().splitlines()[:-1]] == [["restart", unit] for unit in units]
+        assert site.sync().splitlines() == ["3 cameras and snapd; 4 units left alone"]
+        assert all(row["changed"] == [] for row in site.host.status().values())
+    finally:
+        upgrade_dependency(site, "av", None)
+    sync_after_upgrade(site, CAMERAS)
 
 
 def test_new_layout_beside_an_old_one_is_refused_and_healed_by_sync(site: Site) -> None:

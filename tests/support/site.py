@@ -1,6 +1,7 @@
 """A host's surroundings for tests under a real systemd: its cameras, Redis, COS and WVP, and what asks them."""
 
 import re
+import shutil
 import threading
 import uuid
 from collections import Counter
@@ -158,3 +159,15 @@ def upgrade(site: Site, *, layout_version: int = layout.VERSION) -> None:
         text, count = re.subn(rf"^{name} = .*$", f"{name} = {value}", path.read_text(), flags=re.MULTILINE)
         assert count == 1
         path.write_text(text)
+
+
+def upgrade_dependency(site: Site, name: str, version: str | None) -> None:
+    """Puts the metadata of another version of a package before those of the present one; None takes them away."""
+    packages = next(site.host.path("/opt/framesrv/lib").glob("python*/site-packages"))
+    for old in packages.glob(f"{name}-*.dist-info"):
+        shutil.rmtree(old)
+    if version is not None:
+        place = packages / f"{name}-{version}.dist-info"
+        place.mkdir()
+        (place / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+        (place / "RECORD").write_text(f"{place.name}/METADATA,,\n{place.name}/RECORD,,\n")

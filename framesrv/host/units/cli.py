@@ -49,12 +49,13 @@ def sync(dry_run: bool, force: bool) -> None:
     """Make the units what the configuration says: start, stop, restart or reload those that differ.
 
     Refuses with the errors of `framesrv check` before it touches anything. A camera whose settings are as before
-    is left alone. After an upgrade decoders are restarted one at a time, each live before the next. Exit status 1
-    if something did not come to run or a camera is not live; it goes on trying by itself.
+    is left alone. After an upgrade, of framesrv or of anything that it needs, decoders are restarted one at a time,
+    each live before the next. Exit status 1 if something did not come to run or a camera is not live; it goes on
+    trying by itself.
 
     Example: sudo framesrv units sync --dry-run
     """
-    from framesrv.host.units import configuration, files, systemd
+    from framesrv.host.units import configuration, files, software, systemd
     from framesrv.host.units import sync as syncing
 
     systemd.require()
@@ -67,12 +68,13 @@ def sync(dry_run: bool, force: bool) -> None:
             click.echo(f"framesrv: {shown(problem)}", err=True)
         if problems and not force:
             raise systemd.UnitsError("nothing was changed; mend this, or use --force")
-        steps = syncing.plan(loaded)
+        installed = software.installed()
+        steps = syncing.plan(loaded, installed)
         if dry_run:
             for step in steps:
                 click.echo(f"{step.action:8} {step.unit}  ({step.reason})")
             return
-        faults = syncing.apply(loaded, steps, click.echo)
+        faults = syncing.apply(loaded, installed, steps, click.echo)
     kept = sum(step.action == "keep" for step in steps)
     click.echo(f"{len(loaded.cameras)} cameras and snapd; {kept} units left alone")
     for fault in faults:
@@ -90,9 +92,9 @@ def show(as_json: bool) -> None:
 
     Example: sudo framesrv units status --json | jq '.[] | select(.state != "live")'
     """
-    from framesrv.host.units import configuration, table
+    from framesrv.host.units import configuration, software, table
 
-    found = table.rows(configuration.load()[0])
+    found = table.rows(configuration.load()[0], software.installed())
     if as_json:
         click.echo(json.dumps([row.to_json() for row in found]))
     else:

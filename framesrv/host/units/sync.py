@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import framesrv
 from framesrv.errors import FramesrvError
 from framesrv.host.units import configuration, systemd
+from framesrv.host.units.software import Software
 from framesrv.host.units.systemd import SNAPD, TARGET, Unit, UnitsError, camera_code, systemctl, unit_name
 from framesrv.segment.mapping import Segment
 from framesrv.segment.reader import FrameReader
@@ -37,23 +37,32 @@ class Step:
     reason: str
 
 
-def plan(loaded: Settings) -> list[Step]:
-    """What is to be done, in order: stops, starts, restarts, snapd last."""
+def plan(loaded: Settings, software: Software) -> list[Step]:
+    """What is to be done, in order: stops, starts, restarts, snapd last.
+
+    Args:
+        loaded: what is configured.
+        software: what is installed.
+    """
     wanted = [unit_name(camera.code) for camera in loaded.cameras]
     existing = systemd.camera_units()
     units = systemd.show([*wanted, SNAPD])
     steps = [Step(name, "stop", "no longer configured") for name in existing if name not in wanted]
-    steps += [_step(units[name], loaded) for name in wanted]
+    steps += [_step(units[name], loaded, software) for name in wanted]
     order: Sequence[Action] = ("stop", "start", "restart", "keep")
     steps.sort(key=lambda step: order.index(step.action))
-    return [*steps, _step(units[SNAPD], loaded)]
+    return [*steps, _step(units[SNAPD], loaded, software)]
 
 
-def _step(unit: Unit, loaded: Settings) -> Step:
+def _step(unit: Unit, loaded: Settings, software: Software) -> Step:
     if not unit.runs:
         return Step(unit.name, "start", "failed" if unit.active == "failed" else "not running")
-    if unit.started_at < _changed_at([framesrv.__file__, *unit.files]):
-        return Step(unit.name, "restart", "framesrv or its unit file is newer")
+    if not unit.pid:
+        return Step(unit.name, "restart", "it waits to be started again")
+    if unit.started_at < _changed_at(unit.files):
+        return Step(unit.name, "restart", "its unit file is newer")
+    if changed := software.changed_since(unit):
+        return Step(unit.name, "restart", f"changed since it was started: {', '.join(changed)}")
     started = configuration.as_started(unit.name)
     if started is None:
         return Step(unit.name, "restart", "what it was started with is not known")
@@ -70,11 +79,17 @@ def _step(unit: Unit, loaded: Settings) -> Step:
 
 def _changed_at(paths: Iterable[str]) -> float:
     """When the newest of these files was put in place; unlike st_mtime nobody can set that back."""
-    return max(os.stat(path).st_ctime for path in paths if os.path.exists(path))
+    return max((os.stat(path).st_ctime for path in paths if os.path.exists(path)), default=0.0)
 
 
-def apply(loaded: Settings, steps: list[Step], say: Say) -> list[str]:
+def apply(loaded: Settings, software: Software, steps: list[Step], say: Say) -> list[str]:
     """Does what was planned; gives a sentence for each unit that did not come to run, and each camera not live.
+
+    Args:
+        loaded: what is configured.
+        software: as it was for `plan`: what is installed after that is a change for the next one.
+        steps: what was planned.
+        say: told of each step.
 
     Raises:
         UnitsError: systemd refused. What was done so far stays, and the same call goes on from there.
@@ -86,10 +101,12 @@ def apply(loaded: Settings, steps: list[Step], say: Say) -> list[str]:
         say(f"start    {name}")
     systemctl("start", "--no-block", TARGET, *names["start"])
     faults = _await_live(names["start"], loaded)
+    begun = [step.unit for step in steps if step.action in ("start", "keep", "reload")]
+    software.note(systemd.show(begun).values())
     for step in steps:
         if step.action == "restart":
             say(f"restart  {step.unit}")
-            faults += _restart(step.unit, loaded)
+            faults += _restart(step.unit, loaded, software)
         elif step.action == "reload":
             say(f"reload   {step.unit}")
             systemctl("reload", step.unit)
@@ -110,15 +127,17 @@ def _stop(names: list[str], loaded: Settings, say: Say) -> None:
         configuration.forget(unit.name)
 
 
-def _restart(name: str, loaded: Settings) -> list[str]:
+def _restart(name: str, loaded: Settings, software: Software) -> list[str]:
     code = camera_code(name)
     # "down" may be the segment of another version, which this one cannot read
     was_away = name == SNAPD or camera_status(loaded.shm.prefix, code, owner=loaded.shm.owner).state in (
         "connecting",
         "stalled",
     )
-    faults = _ready("restart", name)
-    return faults if faults or was_away else _live(code, loaded, LIVE_PATIENCE)
+    if faults := _ready("restart", name):
+        return faults
+    software.note(systemd.show([name]).values())
+    return [] if was_away else _live(code, loaded, LIVE_PATIENCE)
 
 
 def _ready(action: Literal["start", "restart"], name: str) -> list[str]:

@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from framesrv.host.units import systemd
+from framesrv.host.units.software import Software
 from framesrv.host.units.systemd import SNAPD, Unit, camera_code, unit_name
 from framesrv.log import shown
 from framesrv.segment.status import CameraStatus, camera_status
@@ -30,6 +31,7 @@ class Row:
         restarts: by systemd, since the unit was last started by hand.
         pid: of its process, None without one.
         status: what the process says of itself.
+        changed: what of the installed software is not what the process was started with.
     """
 
     code: str | None
@@ -43,25 +45,32 @@ class Row:
     restarts: int
     pid: int | None
     status: str
+    changed: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """As ``units status --json`` shows it."""
         return asdict(self)
 
 
-def rows(loaded: Settings) -> list[Row]:
+def rows(loaded: Settings, software: Software) -> list[Row]:
     """Every configured camera in the configuration's order, then units of others, then snapd."""
     configured = {unit_name(one.code): one.code for one in loaded.cameras}
     others = {name: camera_code(name) for name in systemd.camera_units() if name not in configured}
     units = systemd.show([*configured, *others, SNAPD])
     found = [
-        _row(units[name], code, name in configured, camera_status(loaded.shm.prefix, code, owner=loaded.shm.owner))
+        _row(
+            units[name],
+            code,
+            name in configured,
+            camera_status(loaded.shm.prefix, code, owner=loaded.shm.owner),
+            software,
+        )
         for name, code in (configured | others).items()
     ]
-    return [*found, _row(units[SNAPD], None, True, None)]
+    return [*found, _row(units[SNAPD], None, True, None, software)]
 
 
-def _row(unit: Unit, code: str | None, configured: bool, frames: CameraStatus | None) -> Row:
+def _row(unit: Unit, code: str | None, configured: bool, frames: CameraStatus | None, software: Software) -> Row:
     return Row(
         code=code,
         unit=unit.name,
@@ -74,6 +83,7 @@ def _row(unit: Unit, code: str | None, configured: bool, frames: CameraStatus | 
         restarts=unit.restarts,
         pid=unit.pid or None,
         status=shown(unit.status),
+        changed=software.changed_since(unit),
     )
 
 
@@ -84,7 +94,11 @@ def echo(found: list[Row]) -> None:
     for row in found:
         unit = row.sub if row.active == "activating" else row.active
         age = "-" if row.age_s is None else f"{row.age_s:.2f} s"
-        status = row.status if row.configured else f"not configured: `framesrv units sync` stops it; {row.status}"
+        status = row.status
+        if not row.configured:
+            status = f"not configured: `framesrv units sync` stops it; {status}"
+        elif row.changed:
+            status = f"{', '.join(row.changed)} changed: `framesrv units sync` restarts it; {status}"
         click.echo(
             f"{row.code or 'snapd':{width}}  {_coloured(unit, 12)}  {_coloured(row.state or '-', 10)}  "
             f"{row.fps:5.1f}  {age:>9}  {row.restarts:8}  {status}".rstrip()
