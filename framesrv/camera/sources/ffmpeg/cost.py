@@ -22,6 +22,7 @@ MEMORY = 64 * 2**20  # bytes: to open a stream takes 45 MB
 PIXEL_MEMORY = 6  # bytes for each of max_pixels: two pictures in ten bits, of which one is decoded to open a stream
 DRIVER_MEMORY = 2**30  # bytes: a graphics card's driver maps far more than it uses
 PROCESSOR = 5.0  # s of an opening; the largest pictures take a fraction of one
+BUSY = 0.25  # of the time-out: a wait in vain costs nothing, where nothing comes
 LOOK_EVERY = 0.1  # s
 
 logger = logging.getLogger(__name__)
@@ -42,7 +43,7 @@ class Cost:
     def __init__(self, max_pixels: int, timeout: float, *, driver: bool = False) -> None:
         self.memory = MEMORY + PIXEL_MEMORY * max_pixels + DRIVER_MEMORY * driver
         self._max_pixels = max_pixels
-        self._busy = min(PROCESSOR, timeout / 2)
+        self._busy = min(PROCESSOR, timeout * BUSY)
 
     @contextmanager
     def opening(self) -> Iterator["Processor"]:
