@@ -2,12 +2,13 @@
 
 import logging
 
-from framesrv import FramesrvError
+from framesrv import FramesrvError, FrameUnavailableError
 from snapd.errors import StoreError
 from snapd.job import Job
 from snapd.pictures.capture import Capture
 from snapd.telemetry.counters import Counters
-from snapd.wire.result import EXPIRED, INTERNAL, NOT_CONNECTED, UPLOAD_FAILED, Result
+from snapd.wire.messages import EXPIRED, INTERNAL, NOT_CONNECTED, UPLOAD_FAILED
+from snapd.wire.result import Result
 
 logger = logging.getLogger(__name__)
 
@@ -21,7 +22,7 @@ def find_answer(job: Job, counters: Counters) -> tuple[Result, bool]:
     if job.is_late:
         return Result.error(request_id, code, EXPIRED), False
     if job.capture is None:
-        return Result.error(request_id, code, NOT_CONNECTED.format(code=code)), False
+        return Result.error(request_id, code, NOT_CONNECTED.format(code=code), "not_configured"), False
     try:
         return _snapshot(job, job.capture, counters), True
     except Exception:
@@ -37,7 +38,8 @@ def _snapshot(job: Job, capture: Capture, counters: Counters) -> Result:
     except FramesrvError as error:
         stopwatch.end("waiting")
         logger.warning("No picture reason=%r", str(error))
-        return Result.error(request_id, code, NOT_CONNECTED.format(code=code))
+        reason = (error.cause or error.reason) if isinstance(error, FrameUnavailableError) else "damaged"
+        return Result.error(request_id, code, NOT_CONNECTED.format(code=code), reason)
     stopwatch.end("waiting", less=picture.converted + picture.encoded)
     stopwatch.add("converting", picture.converted)
     stopwatch.add("encoding", picture.encoded)
@@ -47,7 +49,7 @@ def _snapshot(job: Job, capture: Capture, counters: Counters) -> Result:
         counters.add("store_errors", error.trouble)
         level = logging.DEBUG if error.told else logging.WARNING
         logger.log(level, "Upload failed reason=%r", str(error))
-        return Result.error(request_id, code, UPLOAD_FAILED)
+        return Result.error(request_id, code, UPLOAD_FAILED, f"store_{error.trouble}")
     finally:
         stopwatch.end("uploading")
     return Result.ok(request_id, code, url)

@@ -34,8 +34,9 @@ from snapd.requests.stream import RequestStream
 from snapd.requests.trouble import Refusals, is_passing, is_refusal
 from snapd.telemetry.counters import Counters
 from snapd.telemetry.trace import Listener, Trace, keep
+from snapd.wire.messages import INTERNAL
 from snapd.wire.request import Request, parse
-from snapd.wire.result import INTERNAL, Result
+from snapd.wire.result import Result
 
 logger = logging.getLogger(__name__)
 

@@ -103,6 +103,7 @@ class ResultSettings(Section, frozen=True, kw_only=True):
     signing_secret: str = ""
     key_prefix: Text = "snap:result:"
     key_ttl: Count = 60
+    reason: bool = False
 
 
 class StoreSettings(Section, frozen=True, kw_only=True):

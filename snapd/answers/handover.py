@@ -51,7 +51,7 @@ class Handover:
 
     def deliver(self, request: Request, result: Result, *, late: bool = False) -> Via:
         """Hands `result` over and says how. Raises RedisError if it could not be."""
-        content = result.to_json()
+        content = result.to_json(reason=self._settings.reason)
         if request.callback_url and self._call_back(request, content, late=late):
             return "callback"
         self._client.set(self._settings.key_prefix + request.request_id, content, ex=self._settings.key_ttl)

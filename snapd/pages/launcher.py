@@ -22,16 +22,7 @@ from framesrv.settings import HttpSettings, Settings
 from snapd.pages import channel
 from snapd.telemetry.counters import Counters
 from snapd.telemetry.trace import Trace
-from snapd.wire.result import (
-    BAD_ENCODING,
-    BAD_ID,
-    BAD_PATH,
-    EXPIRED,
-    INCOMPLETE,
-    INTERNAL,
-    NOT_CONNECTED,
-    UPLOAD_FAILED,
-)
+from snapd.wire.messages import UPLOAD_FAILED, word_of
 
 KEPT = 1000  # traces that wait to be told
 BACKLOG = 128  # connections that wait to be taken
@@ -40,17 +31,6 @@ SOUND = 60.0  # s that a process must have run for its end to count as a first o
 SEND_TIMEOUT = 5.0  # s in which the process must have taken what it is told
 END_TIMEOUT = 2.0  # s in which it must have ended
 ASKED_AGAIN = 5.0  # s after which the store is asked again
-
-REASONS = {
-    INCOMPLETE: "incomplete",
-    BAD_ENCODING: "bad_encoding",
-    BAD_ID: "bad_id",
-    BAD_PATH: "bad_path",
-    NOT_CONNECTED.partition("{")[0]: "not_connected",
-    UPLOAD_FAILED: "upload_failed",
-    EXPIRED: "expired",
-    INTERNAL: "internal",
-}
 
 logger = logging.getLogger(__name__)
 
@@ -336,6 +316,4 @@ class Launcher:
 
 def reason(trace: Trace) -> str:
     """The outcome as a word; empty if it is ok."""
-    if trace.outcome == "ok":
-        return ""
-    return next((word for start, word in REASONS.items() if trace.message.startswith(start)), "other")
+    return "" if trace.outcome == "ok" else word_of(trace.message)

@@ -80,7 +80,7 @@ class Pictures:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.encoded = 0
-        self._encoder = Encoder(settings.snapshot.encoder)
+        self._encoder = Encoder(settings.snapshot.encoder, settings.snapshot.quality)
         self._encoders = ThreadPoolExecutor(ENCODERS, "encoder")
         self._waiters = ThreadPoolExecutor(WAITERS, "waiter")
         self._queued = 0

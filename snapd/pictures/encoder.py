@@ -43,7 +43,7 @@ class Encoder:
         EncoderError: that encoder is not on this host.
     """
 
-    def __init__(self, name: str = "simplejpeg", quality: int = 85) -> None:
+    def __init__(self, name: str, quality: int) -> None:
         self.quality = quality
         self._encode = _turbojpeg() if name == "turbojpeg" else _simplejpeg
         self._count = 0

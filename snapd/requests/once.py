@@ -101,7 +101,7 @@ class Mark:
 
     def to_json(self) -> bytes:
         """The form in which it is kept."""
-        result = orjson.Fragment(self.result.to_json()) if self.result else None
+        result = orjson.Fragment(self.result.to_json(reason=True)) if self.result else None
         return orjson.dumps({"state": self.state, "entry": self.entry_id, "result": result, "earlier": self.earlier})
 
 

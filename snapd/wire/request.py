@@ -8,7 +8,7 @@ import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from snapd.wire.result import BAD_ENCODING, BAD_ID, BAD_PATH, INCOMPLETE
+from snapd.wire.messages import BAD_ENCODING, BAD_ID, BAD_PATH, INCOMPLETE
 
 FIELDS = ("request_id", "camera_code", "cos_path", "callback_url")
 MAX_ID = 128  # characters

@@ -1,32 +1,23 @@
-"""The answer to a request, and every message the cloud may be shown.
-
-The cloud side knows the first three messages to the letter; the others are of the same kind.
-"""
+"""The answer to a request."""
 
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
 import orjson
 
-INCOMPLETE = "请求字段不完整"
-NOT_CONNECTED = "摄像头流未连接: {code}"
-UPLOAD_FAILED = "COS 上传失败"
-BAD_ENCODING = "请求字段编码错误"
-BAD_PATH = "cos_path 不合法"
-BAD_ID = "request_id 不合法"
-INTERNAL = "内部错误"
-EXPIRED = "请求已超时"
+from snapd.wire.messages import word_of
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One answer: `url` where it is ok, `message` where it is an error."""
+    """One answer: `url` where it is ok, `message` where it is an error, with a word for programs as `reason`."""
 
     request_id: str
     camera_code: str
     status: Literal["ok", "error"]
     url: str = ""
     message: str = ""
+    reason: str = ""
 
     @classmethod
     def ok(cls, request_id: str, camera_code: str, url: str) -> Self:
@@ -34,9 +25,9 @@ class Result:
         return cls(request_id, camera_code, "ok", url=url)
 
     @classmethod
-    def error(cls, request_id: str, camera_code: str, message: str) -> Self:
-        """There is no picture, because of `message`."""
-        return cls(request_id, camera_code, "error", message=message)
+    def error(cls, request_id: str, camera_code: str, message: str, reason: str = "") -> Self:
+        """There is no picture, because of `message`; that has a word of its own where there is no closer one."""
+        return cls(request_id, camera_code, "error", message=message, reason=reason or word_of(message))
 
     @classmethod
     def parse(cls, text: bytes) -> Self:
@@ -44,12 +35,14 @@ class Result:
         fields = orjson.loads(text)
         return cls(**fields)
 
-    def to_json(self) -> bytes:
-        """The wire form."""
+    def to_json(self, *, reason: bool = False) -> bytes:
+        """The wire form; of an error with its reason, where that is asked for."""
         fields: dict[str, Any] = {
             "request_id": self.request_id,
             "camera_code": self.camera_code,
             "status": self.status,
         }
         fields |= {"url": self.url} if self.status == "ok" else {"message": self.message}
+        if reason and self.reason:
+            fields["reason"] = self.reason
         return orjson.dumps(fields)

@@ -113,7 +113,7 @@ def test_bars_differ_by_no_more_than_jpeg_costs(
         writer.write(source.planes, source.stamp)
         with camera.latest() as frame:
             shown = frame.bgr(width=width)
-        jpeg = Encoder(quality=QUALITY).jpeg(camera.latest(max_age=60), width).content
+        jpeg = Encoder("simplejpeg", QUALITY).jpeg(camera.latest(max_age=60), width).content
     original = bars(shown.shape[1], shown.shape[0])
     cost = error(simplejpeg.decode_jpeg(simplejpeg.encode_jpeg(original, QUALITY, "BGR", "420"), "BGR"), original)
     assert (error(simplejpeg.decode_jpeg(jpeg, "BGR"), original) <= cost + BEYOND).all()

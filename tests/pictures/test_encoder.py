@@ -18,7 +18,7 @@ import sys
 from framesrv import FrameReader
 from snapd.pictures.encoder import Encoder
 
-encoder = Encoder()
+encoder = Encoder("simplejpeg", 85)
 loaded = set(sys.modules)
 with FrameReader("cam", prefix=sys.argv[1]) as camera:
     encoder.jpeg(camera.latest(max_age=60))
@@ -36,7 +36,7 @@ def test_first_picture_loads_no_library(prefix: str) -> None:
 
 
 def test_capture_that_has_begun_is_not_joined() -> None:
-    captures = Captures(Encoder(), shm=ShmSettings(prefix="nosuch"), max_age=1, wait=0)
+    captures = Captures(Encoder("simplejpeg", 85), shm=ShmSettings(prefix="nosuch"), max_age=1, wait=0)
     first = captures.join("cam01")
     assert captures.join("cam01") is first
     assert captures.join("cam02") is not first
@@ -54,7 +54,7 @@ def test_encoder_that_is_not_here_is_named() -> None:
         turbojpeg.TurboJPEG()
     except (ImportError, RuntimeError, OSError):
         with pytest.raises(EncoderError, match="turbojpeg"):
-            Encoder("turbojpeg")
+            Encoder("turbojpeg", 85)
     else:
-        jpeg = Encoder("turbojpeg")._encode(np.zeros((48, 64, 3), np.uint8), 85)
+        jpeg = Encoder("turbojpeg", 85)._encode(np.zeros((48, 64, 3), np.uint8), 85)
         assert simplejpeg.decode_jpeg_header(jpeg)[:4] == (48, 64, "YCbCr", "420")

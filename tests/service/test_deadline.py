@@ -90,7 +90,7 @@ def test_camera_that_comes_back_is_served_again(edge: Edge) -> None:
 
 @pytest.fixture
 def captures(edge: Edge) -> Iterator[Captures]:
-    made = Captures(Encoder(), shm=ShmSettings(prefix=edge.prefix), max_age=3600.0, wait=5.0)
+    made = Captures(Encoder("simplejpeg", 85), shm=ShmSettings(prefix=edge.prefix), max_age=3600.0, wait=5.0)
     yield made
     made.close()
 

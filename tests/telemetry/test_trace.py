@@ -12,7 +12,7 @@ import orjson
 import pytest
 
 from snapd.telemetry.trace import STAGES, Trace, waterfall
-from snapd.wire.result import EXPIRED, INTERNAL
+from snapd.wire.messages import EXPIRED, INTERNAL
 from tests.support.edge import CONSUMER, GROUP, STREAM, Edge, Running, wait_until
 from tests.support.http_server import Fault
 

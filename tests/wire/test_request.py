@@ -91,5 +91,5 @@ def test_result_has_its_four_fields_and_no_other() -> None:
         "status": "error",
         "message": "COS 上传失败",
     }
-    assert [Result.parse(one.to_json()) for one in (ok, error)] == [ok, error]
+    assert [Result.parse(one.to_json(reason=True)) for one in (ok, error)] == [ok, error]
     assert "上传失败".encode() in error.to_json()
