@@ -153,9 +153,10 @@ class Service:
         in_hand = f"{self._stream.in_hand} in hand"
         if self._stopped.is_set():
             return f"stopping, {in_hand}"
-        if self._stream.away:
-            return f"Redis away: {self._stream.away}"
-        return f"serving, {in_hand}" if self.joined else "connecting to Redis"
+        away = self._stream.away
+        if not self.joined:
+            return f"waiting for Redis: {away}" if away else "waiting for Redis"
+        return f"Redis away: {away}" if away else f"serving, {in_hand}"
 
     @property
     def hang(self) -> str:

@@ -32,7 +32,7 @@ class Supervision:
         self._signals = Signals(*HEARD)
         self._notifier = Notifier()
         self._terminal = os.isatty(0)
-        self._ready = self._stopping = False
+        self._stopping = False
         self._hang = ""
         self._note = ""
         self._pages: Launcher | None = None
@@ -47,6 +47,8 @@ class Supervision:
         threading.Thread(target=self._run, args=(service,), name="supervision", daemon=True).start()
 
     def _run(self, service: Service) -> None:
+        # at once: what comes after it at boot must not wait for a Redis that is away
+        self._notifier.ready(self._words(service))
         while True:
             heard = self._signals.wait(self._notifier.interval)
             try:
@@ -76,8 +78,7 @@ class Supervision:
         """Reads the configuration again. One that is wrong changes nothing."""
         if self._stopping:
             return
-        if self._ready:
-            self._notifier.reloading()
+        self._notifier.reloading()
         self._note = "; the changed configuration is wrong, see the log"
         try:
             settings = load(self._config)
@@ -93,16 +94,10 @@ class Supervision:
             if fixed:
                 logger.warning("Changed keys that need a restart keys=%s", ",".join(fixed))
         finally:  # whatever happened: the manager waits for it
-            if self._ready:
-                self._notifier.ready(self._words(service))
+            self._notifier.ready(self._words(service))
 
     def _tell(self, service: Service, *, changed: bool) -> None:
         """Tells the service manager how the service does; and that it does, unless a thread of it hangs."""
-        if service.joined and not self._ready:
-            self._ready = True
-            self._notifier.ready(self._words(service))
-        elif not self._ready:
-            self._notifier.starting()
         hang = service.hang
         if hang and hang != self._hang:
             logger.error("Service hangs, the watchdog is told no more what=%r", hang)

@@ -91,11 +91,6 @@ class Notifier:
         due = status != self._status and (other or time.monotonic() - self._status_at >= STATUS_EVERY)
         self._send(["WATCHDOG=1"], status if due else "")
 
-    def starting(self) -> None:
-        """Asks for more time to become ready: what that waits for is not there yet."""
-        if self.interval is not None:
-            self._send([f"EXTEND_TIMEOUT_USEC={int(4 * self.interval * 1e6)}"])
-
     def _send(self, fields: list[str], status: str = "") -> None:
         if self._socket is None:
             return
