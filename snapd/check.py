@@ -9,8 +9,9 @@ from framesrv.process.finding import Finding
 from framesrv.settings import Settings
 from snapd.errors import EncoderError, RedisVersionError, StoreError
 from snapd.pictures.encoder import Encoder
+from snapd.requests.presence import Host, describe, strangers
 from snapd.requests.redis import check_version, open_client
-from snapd.requests.trouble import is_refusal
+from snapd.requests.trouble import Refusals, is_refusal
 from snapd.stores.store import open_store
 
 
@@ -32,7 +33,7 @@ def _redis(settings: Settings) -> list[Finding]:
     try:
         version = _version(client)
         reached = Finding("redis", 0, f"{settings.redis.url} answers, version {version or 'unknown'}")
-        return [reached, _group(settings, client)]
+        return [reached, _group(settings, client), *_strangers(settings, client)]
     except RedisVersionError as error:
         return [Finding("redis", 1, str(error))]
     except (redis.RedisError, OSError) as error:
@@ -62,6 +63,16 @@ def _group(settings: Settings, client: redis.Redis) -> Finding:
         if group["name"] == stream.group.encode():
             return Finding("group", 0, f"{stream.group} on {stream.name}, {group['pending']} pending")
     return Finding("group", 0, f"{stream.group} on {stream.name} does not exist yet; snapd will make it")
+
+
+def _strangers(settings: Settings, client: redis.Redis) -> list[Finding]:
+    """Hosts with other cameras that read from the same group."""
+    host = Host.this([camera.code for camera in settings.cameras])
+    try:
+        words = describe(strangers(client, settings.stream, host, Refusals()))
+    except redis.ResponseError:  # there is no group yet, as is said
+        return []
+    return [Finding("group", 1, words)] if words else []
 
 
 def _store(settings: Settings) -> list[Finding]:

@@ -29,6 +29,7 @@ from snapd.requests.cluster import RedisClient
 from snapd.requests.dead_letters import DeadLetters
 from snapd.requests.entry import Entry
 from snapd.requests.once import Decision, IdempotencyKeys, Turn
+from snapd.requests.presence import Presence
 from snapd.requests.redis import open_client, open_once
 from snapd.requests.stream import RequestStream
 from snapd.requests.trouble import Refusals, is_passing, is_refusal
@@ -61,6 +62,7 @@ class Service:
         self._on_answered = on_answered
         self._configured = configured
         self._client = client
+        self._presence = Presence(client, settings.stream, lambda: self._configured.codes, self._refusals)
         self._stream = RequestStream(
             settings.redis.url,
             settings.stream,
@@ -70,6 +72,7 @@ class Service:
             on_change=on_change,
             counters=self._counters,
             refusals=self._refusals,
+            presence=self._presence,
         )
         self._answered = IdempotencyKeys(
             client, self._stream.is_pending, 2 * configured.limit, self._refusals, self._counters
@@ -139,6 +142,11 @@ class Service:
         return self._stream.joined
 
     @property
+    def strangers(self) -> str:
+        """In words, hosts with other cameras that read from the same group; empty if there are none."""
+        return self._presence.strangers
+
+    @property
     def away(self) -> str:
         """Why Redis cannot be read; empty if it can, as far as is known."""
         return self._stream.away
@@ -156,7 +164,10 @@ class Service:
         away = self._stream.away
         if not self.joined:
             return f"waiting for Redis: {away}" if away else "waiting for Redis"
-        return f"Redis away: {away}" if away else f"serving, {in_hand}"
+        if away:
+            return f"Redis away: {away}"
+        others = self._presence.strangers
+        return f"serving, {in_hand}" + (f"; the group is not this host's alone: {others}" if others else "")
 
     @property
     def hang(self) -> str:

@@ -167,6 +167,12 @@ HEADER_ROWS: Rows = (
     ("records", "record[16]", 2048),
 )
 
+# What a new segment of the same camera goes on with.
+LASTING: tuple[str, ...] = (
+    *("state", "pid", "started", "frames", "dropped", "blocked", "corrupt", "reconnects", "bytes"),
+    *("decode", "activity", "interval", "seq", "decode_policy", "error", "cause", "crashes"),
+)
+
 _TYPES: dict[str, tuple[str, str]] = {"u32": ("<u4", "I"), "u64": ("<u8", "Q"), "i64": ("<i8", "q")}  # numpy, struct
 _ARRAY = re.compile(r"(\w+)\[(\d+)\]\Z")
 

@@ -13,9 +13,9 @@ from types import TracebackType
 from typing import Self
 
 from framesrv.errors import FrameUnavailableError, Reason, SegmentFormatError
-from framesrv.segment import layout, locks
+from framesrv.segment import layout, locks, record
 from framesrv.segment.file import SHM_DIRECTORY, HalfMadeError, same_file, segment_path
-from framesrv.segment.frame import Frame, Stamp
+from framesrv.segment.frame import Frame
 from framesrv.segment.inotify import DirectoryWatch
 from framesrv.segment.mapping import Segment, State
 from framesrv.segment.owner import named_user
@@ -115,23 +115,15 @@ class Attachment:
             return True
 
     def _frame(self, slot: int) -> Frame | None:
-        record = layout.RECORD_FORMAT.unpack_from(self.segment.memory, layout.record_offset(slot))
-        seq, pts, captured, arrived, matrix, colour_range, key_frame, clock = record
-        if not seq:  # its writer died while it filled the slot
+        try:
+            found = record.read(self.segment.memory, slot)
+        except SegmentFormatError as error:
+            raise SegmentFormatError(f"{self._path}: damaged: {error}") from None
+        if found is None:
             self.unpin(slot)
             return None
-        if matrix not in layout.MATRICES or clock >= len(layout.CLOCKS):
-            raise SegmentFormatError(f"{self._path}: damaged: frame {seq} has matrix {matrix}, clock {clock}")
+        seq, stamp = found
         geometry = self.segment.geometry
-        stamp = Stamp(
-            None if pts == layout.NO_PTS else pts,
-            captured,
-            arrived,
-            layout.MATRICES[matrix],
-            colour_range == 2,
-            key_frame != 0,
-            layout.CLOCKS[clock],
-        )
         return Frame(
             self.segment.planes[slot],
             geometry.width,

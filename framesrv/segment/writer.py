@@ -17,7 +17,7 @@ from typing import Self
 import numpy as np
 
 from framesrv.errors import Cause, SegmentBusyError, SegmentSpaceError
-from framesrv.segment import access, layout, locks
+from framesrv.segment import access, layout, locks, record
 from framesrv.segment.file import clear_leftovers, same_file, segment_path
 from framesrv.segment.frame import Stamp
 from framesrv.segment.layout import Geometry, PixelFormat, Pixels
@@ -30,12 +30,10 @@ SHORT_LIFE = 60.0  # s
 ATTEMPTS = 8  # at a name that other writers take and give up at the same time
 
 # where these fields stand among the words or longs of the segment
-_STATE, _NEWEST = (layout.OFFSETS[field] // 4 for field in ("state", "newest"))
+_STATE, _NEWEST = (layout.OFFSETS[name] // 4 for name in ("state", "newest"))
 _ACTIVITY, _FRAMES, _INTERVAL, _SEQ = (
-    layout.OFFSETS[field] // 8 for field in ("activity", "frames", "interval", "seq")
+    layout.OFFSETS[name] // 8 for name in ("activity", "frames", "interval", "seq")
 )
-
-_MATRIX_NUMBERS = {name: number for number, name in layout.MATRICES.items()}
 
 
 @dataclass
@@ -312,7 +310,7 @@ class FrameWriter:
 
     def _go_on_with(self, segment: Segment) -> None:
         """Uses a new segment, with the counters and numbers of the one in use."""
-        for field in _STATUS:
+        for field in layout.LASTING:
             segment.header[field] = self._segment.header[field]
         self._use(segment)
 
@@ -366,17 +364,7 @@ class FrameWriter:
     def _publish(self, slot: int, stamp: Stamp) -> None:
         segment = self._segment
         self._seq += 1
-        layout.RECORD_BODY.pack_into(
-            segment.memory,
-            layout.record_offset(slot) + layout.RECORD_OFFSETS["pts"],
-            _pts(stamp.pts),
-            stamp.captured_ns,
-            stamp.arrived_ns,
-            _MATRIX_NUMBERS[stamp.matrix],
-            2 if stamp.full_range else 1,
-            stamp.key_frame,
-            layout.CLOCKS.index(stamp.clock),
-        )
+        record.write(segment.memory, slot, stamp)
         # first: were this writer killed between the two, the next one would use the number again
         segment.longs[_SEQ] = self._seq
         segment.longs[_seq_index(slot)] = self._seq
@@ -405,16 +393,5 @@ class FrameWriter:
         self._previous = max(self._previous, arrived)
 
 
-def _pts(pts: float | None) -> int:
-    """A presentation time as it is stored; unknown where it is none that 64 bits hold."""
-    return int(pts) if pts is not None and -(2**63) < pts < 2**63 else layout.NO_PTS
-
-
 def _seq_index(slot: int) -> int:
     return layout.record_offset(slot) // 8
-
-
-_STATUS = (
-    *("state", "pid", "started", "frames", "dropped", "blocked", "corrupt", "reconnects", "bytes"),
-    *("decode", "activity", "interval", "seq", "decode_policy", "error", "cause", "crashes"),
-)

@@ -37,6 +37,7 @@ class Condition(Struct, frozen=True, tag=True):
         away: why Redis cannot be read; empty if it can.
         hang: what hangs; empty if nothing does.
         counts: as `Counters.counts` gives them.
+        strangers: hosts with other cameras that read from the same group, in words; empty if there are none.
         store: what the store said last, see `StoreAnswer`; None if it was not asked yet.
     """
 
@@ -45,6 +46,7 @@ class Condition(Struct, frozen=True, tag=True):
     away: str = ""
     hang: str = ""
     counts: Mapping[Kind, Mapping[str, int]] = {}
+    strangers: str = ""
     store: "StoreAnswer | None" = None
 
 

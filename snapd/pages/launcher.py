@@ -55,6 +55,10 @@ class Served(Protocol):
         """Why Redis cannot be read; empty if it can."""
 
     @property
+    def strangers(self) -> str:
+        """Hosts with other cameras that read from the same group; empty if there are none."""
+
+    @property
     def hang(self) -> str:
         """What hangs; empty if nothing does."""
 
@@ -252,6 +256,7 @@ class Launcher:
             service.away,
             service.hang,
             self._counters.counts(),
+            service.strangers,
             self._store,
         )
         if condition != self._told:

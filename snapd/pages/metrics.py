@@ -150,6 +150,9 @@ def _service(condition: Condition) -> Iterator[Metric]:
     yield build
     joined = condition.joined and not condition.away
     yield _gauge("snapd_stream_joined", "Whether snapd reads the request stream.", joined)
+    yield _gauge(
+        "snapd_group_shared", "Whether hosts with other cameras read from the same group.", bool(condition.strangers)
+    )
     yield _gauge("snapd_hanging", "Whether a thread of snapd hangs.", bool(condition.hang))
     if condition.store is not None:
         yield _gauge(

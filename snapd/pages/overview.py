@@ -90,6 +90,7 @@ class Overview:
         return {
             "now": time.time(),
             "status": f"{condition.hang} hangs" if condition.hang else log.mask(condition.status),
+            "warning": log.mask(condition.strangers),
             "well": condition.joined and not condition.away and not condition.hang,
             "queue": _numbers(found.queue),
             "cameras": [self._card(camera) for camera in cameras],

@@ -30,13 +30,13 @@ class Acknowledgements:
     """Used by several threads at once; `retry` is for one.
 
     Args:
-        settings: the section ``[stream]``; its names must not change.
+        settings: the section ``[stream]``; of its names only the consumer's may change.
         client: for every command.
         refusals: is told what Redis refuses.
     """
 
     def __init__(self, settings: StreamSettings, client: redis.Redis, refusals: Refusals) -> None:
-        self._settings = settings
+        self.settings = settings
         self._client = client
         self._refusals = refusals
         self._lock = threading.Lock()
@@ -109,7 +109,7 @@ class Acknowledgements:
                 if is_passing(error):
                     raise
                 self._refusals.tell("SET", error)
-        self._client.xack(self._settings.name, self._settings.group, entry_id)
+        self._client.xack(self.settings.name, self.settings.group, entry_id)
 
     def _keep(self, entry_id: str, also: Also | None) -> None:
         self._waiting[entry_id] = also
@@ -133,7 +133,7 @@ class Acknowledgements:
         if now - self._held_at < HELD_EVERY:
             return
         self._held_at = now
-        settings = self._settings
+        settings = self.settings
         held: Any = list(self.waiting)[:HELD]
         try:
             # JUSTID: this is no delivery

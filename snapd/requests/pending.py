@@ -1,12 +1,14 @@
-"""Pending entries that are not answered here: left to others, or gone from the stream."""
+"""Pending entries: taken from who had them, left to others, or gone from the stream."""
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import redis
 
 from framesrv.settings import StreamSettings
+from snapd.requests.entry import Entry
+from snapd.requests.returned import Returned
 from snapd.requests.trouble import Refusals
 
 logger = logging.getLogger(__name__)
@@ -31,6 +33,47 @@ def leave(client: redis.Redis, settings: StreamSettings, kept: Callable[[], set[
         # JUSTID: this is no delivery
         client.xclaim(name, group, consumer, 0, left, idle=int(claim_after * 1000) + 1, justid=True)
         logger.info("Left pending entries to others count=%d", len(left))
+
+
+def claim(
+    client: redis.Redis,
+    settings: StreamSettings,
+    counts: Mapping[str, int],
+    milliseconds: int,
+    returned: Returned,
+    refusals: Refusals,
+) -> list[Entry]:
+    """Makes entries this consumer's own, and acknowledges those that are gone. Raises RedisError.
+
+    Args:
+        client: for every command.
+        settings: the section ``[stream]``.
+        counts: how often each was delivered before.
+        milliseconds: for which nobody must have heard of them.
+        returned: knows which were given back for no fault of theirs; they do not count as delivered again.
+        refusals: is told what Redis refuses.
+    """
+    waited = returned.waiting(counts)
+    found: list[Any] = []
+    for ids, retrycount in [
+        ([entry_id for entry_id in counts if entry_id not in waited], None),
+        *(([entry_id], counts[entry_id]) for entry_id in waited),
+    ]:
+        if ids:
+            reply: Any = client.xclaim(
+                settings.name,
+                settings.group,
+                settings.consumer,
+                milliseconds,
+                ids,  # type: ignore[arg-type]
+                retrycount=retrycount,
+            )
+            found += reply
+    claimed = [(entry_id.decode(), fields) for entry_id, fields in found if entry_id and fields]
+    entries = [Entry(entry_id, fields, counts[entry_id] + (entry_id not in waited)) for entry_id, fields in claimed]
+    drop_trimmed(client, settings, counts.keys() - {entry.id for entry in entries}, refusals)
+    returned.forget(counts)
+    return entries
 
 
 def drop_trimmed(client: redis.Redis, settings: StreamSettings, ids: Iterable[str], refusals: Refusals) -> None:

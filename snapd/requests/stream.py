@@ -9,8 +9,8 @@ tell). The last try of an entry is made with nothing else in hand, so that one w
 not take others with it among the dead letters. Where Redis refuses to tell of pending entries, those that were
 given back here are taken again from memory.
 
-One consumer name is for one process. Two under one name lose nothing, but each takes up what the other has in
-hand when it starts or has lost its connection, and so some requests are answered twice.
+One consumer name is for one process, see `Presence`. Two under one name lose nothing, but some requests are
+answered twice.
 """
 
 import logging
@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import redis
 
 from framesrv.process.retry import Backoff
@@ -28,7 +29,8 @@ from snapd.errors import RedisVersionError
 from snapd.requests.acknowledgements import Acknowledgements
 from snapd.requests.entry import Also, Entry
 from snapd.requests.group import make_group
-from snapd.requests.pending import drop_trimmed, leave
+from snapd.requests.pending import claim, leave
+from snapd.requests.presence import Presence
 from snapd.requests.redis import ServerClock, check_version, interrupt, open_reader
 from snapd.requests.returned import Returned
 from snapd.requests.trouble import Refusals, is_refusal
@@ -61,6 +63,7 @@ class RequestStream:
         on_change: is called when `joined` or `away` has changed.
         counters: counts the entries that are delivered again.
         refusals: is told what Redis refuses.
+        presence: says under which name to read.
 
     Attributes:
         joined: whether it has ever been a consumer of the group.
@@ -78,6 +81,7 @@ class RequestStream:
         on_change: Callable[[], object] = lambda: None,
         counters: Counters | None = None,
         refusals: Refusals | None = None,
+        presence: Presence | None = None,
     ) -> None:
         self.clock = ServerClock()
         self.joined = False
@@ -85,6 +89,7 @@ class RequestStream:
         self._on_change = on_change
         self._counters = counters or Counters()
         self._refusals = refusals or Refusals()
+        self._presence = presence
         self._settings = settings
         self._client = client
         self._url = url
@@ -111,6 +116,7 @@ class RequestStream:
 
     def adjust(self, settings: StreamSettings, claim_after: float, deadline: float) -> None:
         """Goes on with other limits; the names in `settings` must be the same."""
+        settings = msgspec.structs.replace(settings, consumer=self._settings.consumer)
         self._settings, self._claim_after, self._deadline = settings, claim_after, deadline
 
     def take(self, count: int, *, wait: bool = True) -> list[Entry]:
@@ -192,6 +198,8 @@ class RequestStream:
                 lambda: set(self._in_hand) | self._acknowledgements.waiting,
                 self._claim_after,
             )
+            if self._presence:
+                self._presence.leave()
         except redis.RedisError as error:
             logger.warning("Pending entries wait until they can be claimed reason=%r", str(error))
 
@@ -207,6 +215,10 @@ class RequestStream:
         with self._refusals.without("INFO"):
             check_version(connection)
         self.clock.read(connection, self._refusals)
+        if self._presence:
+            self._presence.settle()
+            self._settings = msgspec.structs.replace(self._settings, consumer=self._presence.consumer)
+            self._acknowledgements.settings = self._settings
         make_group(connection, self._settings, self._refusals, older_than=self.clock.now() - self._deadline)
         self._pending_from = "-"
         self._acknowledgements.hurry()
@@ -231,6 +243,8 @@ class RequestStream:
         now = time.monotonic()
         if self.clock.is_older_than(CLOCK_EVERY):
             self.clock.read(connection, self._refusals)
+        if self._presence:
+            self._presence.renew()
         self._acknowledgements.retry()
         if self._return_at is not None and now >= self._return_at:
             self._return_at, self._pending_from = None, "-"
@@ -338,34 +352,12 @@ class RequestStream:
 
     def _claim(self, connection: redis.Redis, counts: dict[str, int], milliseconds: int) -> list[Entry]:
         """Makes entries this consumer's own. `counts` is how often each was delivered before."""
-        settings = self._settings
-        waited = self._returned.waiting(counts)
-        found: list[Any] = []
-        for ids, retrycount in [
-            ([entry_id for entry_id in counts if entry_id not in waited], None),
-            *(([entry_id], counts[entry_id]) for entry_id in waited),
-        ]:
-            if ids:
-                reply: Any = connection.xclaim(
-                    settings.name,
-                    settings.group,
-                    settings.consumer,
-                    milliseconds,
-                    ids,  # type: ignore[arg-type]
-                    retrycount=retrycount,
-                )
-                found += reply
-        claimed = [(entry_id.decode(), fields) for entry_id, fields in found if entry_id and fields]
-        entries = [
-            Entry(entry_id, fields, counts[entry_id] + (entry_id not in waited)) for entry_id, fields in claimed
-        ]
-        drop_trimmed(connection, settings, counts.keys() - {entry.id for entry in entries}, self._refusals)
-        self._returned.forget(counts)
-        self._in_hand.update(
-            (entry.id, entry) for entry in entries
-        )  # last: if anything fails, they are still to be taken
+        entries = claim(connection, self._settings, counts, milliseconds, self._returned, self._refusals)
+        # last: if anything fails, they are still to be taken
+        self._in_hand.update((entry.id, entry) for entry in entries)
+        again = sum(entry.deliveries > counts[entry.id] for entry in entries)
         if entries:
-            self._counters.add("redeliveries", number=sum(entry.id not in waited for entry in entries))
+            self._counters.add("redeliveries", number=again)
             logger.warning("Took up pending entries count=%d", len(entries))
         return entries
 

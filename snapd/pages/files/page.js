@@ -341,7 +341,8 @@ async function look() {
     if (!answer.ok) throw new Error((await answer.text()).trim().split("\n")[0]);
     host = await answer.json();
     const queue = host.queue ? `${host.queue.lag} waiting, ${host.queue.pending} in hand, ${host.queue.dead} dead` : "Redis does not answer";
-    showStatus(`snapd: ${host.status}; ${queue}`, !host.well || !host.queue);
+    const warning = host.warning ? `; its group is not this host's alone: ${host.warning}` : "";
+    showStatus(`snapd: ${host.status}; ${queue}${warning}`, !host.well || !host.queue || warning !== "");
     showCameras();
     showRequests();
     heed();

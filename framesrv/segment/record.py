@@ -1,0 +1,52 @@
+"""The record of a frame: its `Stamp` as the bytes of a segment."""
+
+import mmap
+
+from framesrv.errors import SegmentFormatError
+from framesrv.segment import layout
+from framesrv.segment.frame import Stamp
+
+_MATRIX_NUMBERS = {name: number for number, name in layout.MATRICES.items()}
+
+
+def write(memory: mmap.mmap, slot: int, stamp: Stamp) -> None:
+    """Writes all but the frame's number, which is to be last."""
+    layout.RECORD_BODY.pack_into(
+        memory,
+        layout.record_offset(slot) + layout.RECORD_OFFSETS["pts"],
+        _pts(stamp.pts),
+        stamp.captured_ns,
+        stamp.arrived_ns,
+        _MATRIX_NUMBERS[stamp.matrix],
+        2 if stamp.full_range else 1,
+        stamp.key_frame,
+        layout.CLOCKS.index(stamp.clock),
+    )
+
+
+def read(memory: mmap.mmap, slot: int) -> tuple[int, Stamp] | None:
+    """The frame's number and stamp; None where the slot holds no frame, its writer having died while it filled it.
+
+    Raises:
+        SegmentFormatError: it is no record.
+    """
+    record = layout.RECORD_FORMAT.unpack_from(memory, layout.record_offset(slot))
+    seq, pts, captured, arrived, matrix, colour_range, key_frame, clock = record
+    if not seq:
+        return None
+    if matrix not in layout.MATRICES or clock >= len(layout.CLOCKS):
+        raise SegmentFormatError(f"frame {seq} has matrix {matrix}, clock {clock}")
+    return seq, Stamp(
+        None if pts == layout.NO_PTS else pts,
+        captured,
+        arrived,
+        layout.MATRICES[matrix],
+        colour_range == 2,
+        key_frame != 0,
+        layout.CLOCKS[clock],
+    )
+
+
+def _pts(pts: float | None) -> int:
+    """A presentation time as it is stored; unknown where it is none that 64 bits hold."""
+    return int(pts) if pts is not None and -(2**63) < pts < 2**63 else layout.NO_PTS
