@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from pathlib import Path
 
 import click
@@ -33,7 +34,8 @@ def decode(code: str, config: Path | None, log_format: log.Format) -> None:
     """Run one camera's decoder in the foreground, until SIGTERM or Ctrl-C.
 
     CODE is that of a [[camera]] in the configuration. The newest frame is then in /dev/shm/framesrv.CODE. Exit status
-    73: another user has made a file of that name.
+    73: another user has made a file of that name. Started by root where `framesrv units` has made the camera's user,
+    it goes on as that user.
 
     Example: framesrv decode 34020000001320000001
     """
@@ -43,6 +45,10 @@ def decode(code: str, config: Path | None, log_format: log.Format) -> None:
     if camera is None:
         known = ", ".join(one.code for one in loaded.cameras) or "none"
         raise ConfigError([f"camera {code} is not in {loaded.file or 'any configuration file'}; configured: {known}"])
+    if os.geteuid() == 0:
+        from framesrv.host.by_hand import hand_over
+
+        hand_over(camera, loaded, log_format)
     from framesrv.camera.decoder import run
 
     try:
@@ -76,7 +82,9 @@ def retry(codes: tuple[str, ...], config: Path | None) -> None:
 def up(config: Path | None, log_format: log.Format) -> None:
     """Run every camera and snapd as child processes, until SIGTERM or Ctrl-C.
 
-    A child that dies is started again. For one host without systemd, or to try a configuration out.
+    A child that dies is started again. For one host without systemd, or to try a configuration out. It separates
+    nothing: all are one user, so a decoder that a broken camera takes over reaches whatever you can. `framesrv units`
+    makes each a user of its own.
 
     Example: framesrv up --config framesrv.toml
     """
@@ -98,12 +106,17 @@ def show_cameras(as_json: bool, config: Path | None) -> None:
     """Show every camera's state, once.
 
     live: frames come. stalled: the decoder runs, nothing comes. connecting: no picture yet. down: no decoder.
+    Where /etc/framesrv/framesrv.toml is wrong, or not yours to read, it shows what runs, and tells standard error.
 
     Example: framesrv ls --json | jq '.[] | select(.state != "live")'
     """
     from framesrv.host.ls import ls
+    from framesrv.host.units.known import known
 
-    ls(settings.load(config), as_json=as_json)
+    loaded, note = known(config)
+    if note:
+        click.echo(f"framesrv: {log.shown(note)}", err=True)
+    ls(loaded, as_json=as_json)
 
 
 @main.command()
@@ -126,10 +139,11 @@ def top(interval: float, config: Path | None) -> None:
     """
     if math.isnan(interval):  # which is within every range
         raise click.BadParameter("nan is not a number of seconds", param_hint="--interval")
-    loaded = settings.load(config)
     from framesrv.host.top.app import run
+    from framesrv.host.units.known import known
 
-    run(loaded, interval)
+    loaded, note = known(config)
+    run(loaded, interval, log.shown(note))
 
 
 @main.command()

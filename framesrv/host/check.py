@@ -1,6 +1,7 @@
 """``framesrv check``: what is wrong, in words, before anything starts. It changes nothing."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -11,16 +12,24 @@ from framesrv.camera.sources import SourceUsageError, open_source
 from framesrv.process.finding import Finding
 from framesrv.segment.file import SHM_DIRECTORY, segment_path
 from framesrv.segment.layout import Geometry
-from framesrv.segment.status import camera_statuses
+from framesrv.segment.owner import named_user, service_user, user_name
+from framesrv.segment.status import camera_status, camera_statuses
 from framesrv.settings import Camera, Settings
 
 ASSUMED = (1920, 1080)  # the size of a camera that has never been seen
 PATIENCE = 30.0  # s for snapd's own checks
+SEGMENT = "segment of"  # begins the names of findings about what lies in the place of a camera's segment
 
 
 def findings(settings: Settings) -> list[Finding]:
     """Looks at everything there is."""
-    return [_configuration(settings), *_sources(settings), _shared_memory(settings), *_snapd(settings)]
+    return [
+        _configuration(settings),
+        *sources(settings),
+        *_segments(settings),
+        _shared_memory(settings),
+        *_snapd(settings),
+    ]
 
 
 def _configuration(settings: Settings) -> Finding:
@@ -30,7 +39,7 @@ def _configuration(settings: Settings) -> Finding:
     return Finding("configuration", 0, f"{where}: {len(settings.cameras)} cameras")
 
 
-def _sources(settings: Settings) -> list[Finding]:
+def sources(settings: Settings) -> list[Finding]:
     """Cameras whose source string can never work."""
     wrong = []
     for camera in settings.cameras:
@@ -39,6 +48,39 @@ def _sources(settings: Settings) -> list[Finding]:
         except SourceUsageError as error:
             wrong.append(Finding(f"camera {camera.code}", 1, str(error)))
     return wrong
+
+
+def _segments(settings: Settings) -> list[Finding]:
+    """What lies in the place of a segment, and is not its decoder's: that one may neither use nor remove it."""
+    wrong = []
+    for camera in settings.cameras:
+        path = segment_path(settings.shm.prefix, camera.code)
+        decoder = _decoder(camera.code, settings.shm.owner)
+        try:
+            uid = os.stat(path, follow_symlinks=False).st_uid
+        except FileNotFoundError:
+            continue
+        # root may remove it, and where a writer lives that readers trust, this is no leftover
+        if decoder in (0, uid) or camera_status(settings.shm.prefix, camera.code).state != "down":
+            continue
+        sentence = (
+            f"{path} is in its place and belongs to {user_name(uid)}, the decoder runs as {user_name(decoder)}: "
+            f"`sudo framesrv units sweep` removes it, or `sudo rm {path}`"
+        )
+        wrong.append(Finding(f"{SEGMENT} {camera.code}", 1, sentence))
+    return wrong
+
+
+def _decoder(code: str, owner: str) -> int:
+    """The user that the camera's decoder runs as: that which is named, its unit's, or whoever asks."""
+    for name in (owner, service_user(code)):
+        try:
+            uid = named_user(name)
+        except ValueError:
+            continue
+        if uid is not None:
+            return uid
+    return os.geteuid()
 
 
 def _shared_memory(settings: Settings) -> Finding:

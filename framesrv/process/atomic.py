@@ -14,6 +14,7 @@ def write_file(
     content: bytes,
     *,
     mode: int | None = None,
+    group: int | None = None,
     directory: int | None = None,
     durable: bool = False,
 ) -> None:
@@ -23,6 +24,7 @@ def write_file(
         path: of the file; relative to `directory` if that is given.
         content: all of it.
         mode: its permissions; those that the umask leaves to everybody where None.
+        group: the number of its group; this process's own where None.
         directory: an open one (openat(2)), so that no symbolic link leads elsewhere.
         durable: whether it is to be on the disk when this returns, and not only in memory.
 
@@ -35,6 +37,8 @@ def write_file(
     try:
         with open(os.open(draft, flags, 0o644 if mode is None else 0o600, dir_fd=directory), "wb") as file:
             file.write(content)
+            if group is not None:
+                os.fchown(file.fileno(), -1, group)
             if mode is not None:
                 os.fchmod(file.fileno(), mode)
             if durable:

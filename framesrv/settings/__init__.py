@@ -19,6 +19,7 @@ from framesrv.settings.sections import (
     StoreSettings,
     StreamSettings,
 )
+from framesrv.settings.writing import to_json
 
 __all__ = [
     "FIXED",
@@ -36,4 +37,5 @@ __all__ = [
     "StreamSettings",
     "find",
     "load",
+    "to_json",
 ]

@@ -1,4 +1,7 @@
-"""The configuration file and the environment, read and checked whole: every wrong key is reported at once."""
+"""The configuration file and the environment, read and checked whole: every wrong key is reported at once.
+
+The file is TOML, or JSON as `writing.to_json` writes it.
+"""
 
 import os
 import tomllib
@@ -66,13 +69,18 @@ def _read(path: Path | None, problems: list[str]) -> dict[str, Any]:
     if path is None:
         return {}
     try:
-        return tomllib.loads(path.read_text("utf-8"))
+        text = path.read_text("utf-8")
+        if text.startswith("{"):  # as no TOML document does
+            return msgspec.json.decode(text, type=dict[str, Any])
+        return tomllib.loads(text)
     except OSError as error:
         problems.append(f"cannot be read: {error.strerror}")
     except UnicodeDecodeError as error:
         problems.append(f"not UTF-8: {error.reason} at byte {error.start}")
     except tomllib.TOMLDecodeError as error:
         problems.append(f"not TOML: {error}")
+    except msgspec.DecodeError as error:
+        problems.append(f"not JSON: {error}")
     return {}
 
 

@@ -63,12 +63,14 @@ def test_sync_touches_only_what_has_changed(site: Site) -> None:
 
 
 def test_sync_knows_what_a_unit_runs_with_whoever_started_it(site: Site) -> None:
-    """A unit that was restarted by hand with a change that was then taken back runs with what is not configured."""
+    """A unit that was restarted by hand with another copy, then put back, runs with what is not configured."""
     site.settle()
     tried, killed = CAMERAS[:2]
-    site.configure(camera_defaults={"slots": 4})
+    copy = site.host.path(f"/etc/framesrv/applied/cameras/{tried}.json")
+    applied = copy.read_text()
+    copy.write_text(json.dumps(json.loads(applied) | {"shm": {"group": "framesrv", "mode": "0644"}}))
     site.host.must("systemctl", "restart", unit_name(tried))
-    site.configure()
+    copy.write_text(applied)
     pid = site.pid(killed)
     site.host.kill(unit_name(killed), "SIGKILL")
     site.host.wait_for(lambda: site.pid(killed) not in (0, pid), "the other has been started again")
@@ -106,7 +108,7 @@ def test_pages_are_shown_and_give_way_to_snapshots(site: Site) -> None:
     metrics = get("/metrics")
     assert metrics is not None
     assert f'framesrv_camera_state{{camera="{CAMERAS[0]}",state="live"}} 1.0' in metrics.text
-    pages = [pid for pid in site.host.processes("framesrv") if "snapd.pages" in site.host.command(pid)]
+    pages = [pid for pid in site.host.processes() if "snapd.pages" in site.host.command(pid)]
     assert len(pages) == 1
     nice = int(site.host.path(f"/proc/{pages[0]}/stat").read_text().rpartition(")")[2].split()[16])
     assert nice > 0
@@ -145,12 +147,22 @@ def test_wrong_configuration_is_refused_before_anything_is_touched(site: Site) -
 
 def test_wrong_configuration_is_not_tried_again_and_again(site: Site) -> None:
     site.settle()
-    unit = unit_name("nowhere")
-    site.host.run("systemctl", "start", unit)
+    unit = unit_name(CAMERAS[0])
+    site.host.path(f"/etc/framesrv/applied/cameras/{CAMERAS[0]}.json").write_text('{"camera": [{"nonsense": 1}]}')
+    site.host.run("systemctl", "restart", unit)
     site.host.wait_for(lambda: site.host.show(unit, "ActiveState") == "failed", "it has failed")
     assert site.host.show(unit, "ExecMainStatus") == "2"
     assert site.host.show(unit, "NRestarts") == "0"
-    assert f"stop     {unit}" in site.sync()
+    assert f"start    {unit}" in site.sync()
+    assert site.is_live(CAMERAS[0])
+
+
+def test_unit_of_no_configured_camera_is_not_even_begun(site: Site) -> None:
+    site.settle()
+    unit = unit_name("nowhere")
+    assert "Assertion failed" in site.host.run("systemctl", "start", unit).stderr
+    assert site.host.show(unit, "ActiveState") == "inactive"
+    assert site.host.show(unit, "NRestarts") == "0"
     assert "nowhere" not in site.host.status()
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from framesrv.errors import ConfigError
-from framesrv.host.units import configuration, files
+from framesrv.host.units import configuration, environment, files
 from framesrv.host.units.systemd import RUNS, UnitsError, camera_code, unit_name
 from framesrv.settings import Camera, Settings, ShmSettings, SnapshotSettings
 from tests.support.processes import ROOT, run
@@ -55,7 +55,7 @@ def test_environment_file_without_a_pair_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "framesrv.env"
     file.write_text("FRAMESRV_STORE__TOKEN\n")
     with pytest.raises(ConfigError, match=r"framesrv\.env: line 1: expected FRAMESRV_SECTION__KEY=value"):
-        configuration.read_environment(file)
+        environment.read(file)
 
 
 def test_a_decoder_is_the_same_unless_its_camera_or_its_segments_differ() -> None:

@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from framesrv.segment.mapping import Segment
+from framesrv.segment.owner import service_user
 from tests.support.processes import ROOT, descendants, wait_for
 from tests.support.rtsp import die_with_parent
 
@@ -134,7 +135,12 @@ class Host:
 
     def segment(self, code: str) -> Segment:
         """A camera's segment; FileNotFoundError if there is none."""
-        return Segment.attach(str(self.path(f"/dev/shm/framesrv.{code}")))
+        return Segment.attach(str(self.path(f"/dev/shm/framesrv.{code}")), self.users().get(service_user(code), -1))
+
+    def users(self) -> dict[str, int]:
+        """The host's users and their numbers."""
+        entries = [line.split(":") for line in self.path("/etc/passwd").read_text().splitlines()]
+        return {entry[0]: int(entry[2]) for entry in entries}
 
     def show(self, unit: str, name: str) -> str:
         """A property of a unit."""
@@ -145,13 +151,13 @@ class Host:
         rows = json.loads(self.must("framesrv", "units", "status", "--json"))
         return {row["code"] or "snapd": row for row in rows}
 
-    def processes(self, user: str) -> list[int]:
-        """The processes of a user, by their numbers in the host."""
-        wanted = int(self.must("id", "-u", user))
+    def processes(self) -> list[int]:
+        """The processes of snapd's user and of the decoders' users, by their numbers in the host."""
+        wanted = {uid for name, uid in self.users().items() if name.startswith("framesrv")}
         found = []
         for entry in self.path("/proc").iterdir():
             with contextlib.suppress(OSError):  # it has just ended
-                if entry.name.isdigit() and entry.stat().st_uid == wanted:
+                if entry.name.isdigit() and entry.stat().st_uid in wanted:
                     found.append(int(entry.name))
         return found
 

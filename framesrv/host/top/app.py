@@ -23,12 +23,14 @@ from framesrv.settings import Settings
 ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 
 
-def run(settings: Settings, interval: float) -> None:
-    """Shows the cameras every `interval` seconds until a signal or a key ends it."""
+def run(settings: Settings, interval: float, note: str = "") -> None:
+    """Shows the cameras every `interval` seconds until a signal or a key ends it, and with them `note`."""
     signals = Signals(*ENDING, signal.SIGWINCH, signal.SIGTSTP)
     if sys.stdout.isatty() and os.environ.get("TERM", "dumb") not in {"dumb", "unknown"}:
-        TopApp(settings, interval, signals).run()
+        TopApp(settings, interval, signals, note).run()
     else:
+        if note:
+            click.echo(f"framesrv: {note}", err=True)
         _print(settings, interval, signals)
 
 
@@ -56,14 +58,14 @@ def _look(settings: Settings, tracker: HealthTracker) -> list[CameraHealth]:
 class TopApp:
     """The table on the terminal."""
 
-    def __init__(self, settings: Settings, interval: float, signals: Signals) -> None:
+    def __init__(self, settings: Settings, interval: float, signals: Signals, note: str) -> None:
         from framesrv.host.top.screen import Screen
 
         self._settings = settings
         self._interval = interval
         self._signals = signals
         self._tracker = HealthTracker()
-        self._screen = Screen()
+        self._screen = Screen(note=note)
         self._again = 0.0  # monotonic time of the next look
 
     def run(self) -> None:

@@ -50,6 +50,7 @@ class Screen:
         first: number of the row at the top.
         ended: whether it is to end.
         page: rows that were shown the last time.
+        note: a sentence for the last line but one; none if empty.
     """
 
     order: str = next(iter(ORDERS))
@@ -59,6 +60,7 @@ class Screen:
     first: int = 0
     ended: bool = False
     page: int = 1
+    note: str = ""
     cameras: Sequence[CameraHealth] = field(default_factory=list)
 
     def press(self, key: str) -> None:
@@ -113,7 +115,8 @@ class Screen:
             clock: the time, in words.
         """
         rows = self.rows
-        self.page = max(1, height - AROUND)
+        around = AROUND + bool(self.note)
+        self.page = max(1, height - around)
         self.first = max(0, min(self.first, len(rows) - self.page))
         shown = rows[self.first : self.first + self.page]
         fps = sum(camera.status.fps for camera in self.cameras)
@@ -121,8 +124,9 @@ class Screen:
             f"{totals(self.cameras)}  {fps:.0f} frames/s", f"PAUSED {clock}" if self.paused else clock, width
         )
         head.stylize("bold")
-        empty = [Text("")] * (height - AROUND - len(shown))
-        return Group(head, *_table(shown, width), *empty, self._foot(len(rows), width))
+        empty = [Text("")] * (height - around - len(shown))
+        note = [Text(self.note, "yellow", no_wrap=True, overflow="ellipsis")] if self.note else []
+        return Group(head, *_table(shown, width), *empty, *note, self._foot(len(rows), width))
 
     def _foot(self, count: int, width: int) -> Text:
         if self.asking:

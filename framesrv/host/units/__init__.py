@@ -5,6 +5,8 @@ The unit files themselves are in ``systemd/`` of the project and, as installed, 
 
 from pathlib import Path
 
-CONFIG = Path("/etc/framesrv/framesrv.toml")  # services read no other
+CONFIG = Path("/etc/framesrv/framesrv.toml")  # root's; services read the copies that sync makes of it
 ENVIRONMENT = Path("/etc/framesrv/framesrv.env")
-USER = "framesrv"
+APPLIED = Path("/etc/framesrv/applied")
+USER = "framesrv"  # of snapd; the members of its group read frames
+SECRETS = "framesrv-snapd"  # the group that reads snapd's copy

@@ -18,8 +18,9 @@ def units() -> None:
 
     \b
     install   once, and after each upgrade: unit files, the user framesrv, /etc/framesrv
-    sync      after each change of /etc/framesrv/framesrv.toml, and after each upgrade
+    sync      after each change of /etc/framesrv/framesrv.toml or .env, and after each upgrade
     status    how every camera does
+    sweep     removes what lies in the place of segments and is none
     remove    ends and takes away what install and sync have made
     """  # noqa: D301  click wants the character
 
@@ -33,12 +34,21 @@ def install() -> None:
 
     Example: sudo framesrv units install
     """
-    from framesrv.host.units import files, systemd
+    from framesrv.host.units import applied, configuration, files, systemd
+    from framesrv.host.units import sync as syncing
 
     systemd.require()
-    changed = files.install()
-    for path in changed:
-        click.echo(f"wrote    {path}")
+    with configuration.alone():
+        changed = files.install()
+        for path in changed:
+            click.echo(f"wrote    {path}")
+        if not applied.exists() and systemd.camera_units():  # of a version whose units read framesrv.toml itself
+            try:
+                syncing.prepare(configuration.load())
+            except FramesrvError as error:
+                click.echo(
+                    f"framesrv: units that end now are not started again before sync: {shown(str(error))}", err=True
+                )
     click.echo(f"{'installed' if changed else 'nothing to change'}; next: edit {CONFIG}, then framesrv units sync")
 
 
@@ -48,10 +58,11 @@ def install() -> None:
 def sync(dry_run: bool, force: bool) -> None:
     """Make the units what the configuration says: start, stop, restart or reload those that differ.
 
-    Refuses with the errors of `framesrv check` before it touches anything. A camera whose settings are as before
-    is left alone. After an upgrade, of framesrv or of anything that it needs, decoders are restarted one at a time,
-    each live before the next. Exit status 1 if something did not come to run or a camera is not live; it goes on
-    trying by itself.
+    Refuses with the errors of `framesrv check` before it touches anything. Then each service gets a copy of what it
+    needs, below /etc/framesrv/applied, and starts from that, whatever becomes of the file that you edit. A camera
+    whose settings are as before is left alone. After an upgrade, of framesrv or of anything that it needs, decoders
+    are restarted one at a time, each live before the next. Exit status 1 if something did not come to run or a camera
+    is not live; it goes on trying by itself.
 
     Example: sudo framesrv units sync --dry-run
     """
@@ -62,8 +73,8 @@ def sync(dry_run: bool, force: bool) -> None:
     if files.outdated():
         raise systemd.UnitsError("the unit files are not those of this framesrv: run `framesrv units install` first")
     with configuration.alone():
-        loaded, environment = configuration.load()
-        problems = configuration.problems(environment)
+        loaded = configuration.load()
+        problems = configuration.problems(loaded)
         for problem in problems:
             click.echo(f"framesrv: {shown(problem)}", err=True)
         if problems and not force:
@@ -88,13 +99,18 @@ def sync(dry_run: bool, force: bool) -> None:
 def show(as_json: bool) -> None:
     """Show every camera: its unit, its frames, and what its decoder says.
 
-    The configuration is for the services alone to read, so this needs root, as the other commands here.
+    The configuration is root's alone to read, so this needs root, as the other commands here. If it is wrong, what
+    was applied last is shown. Standard error says so, or that it was edited since.
 
     Example: sudo framesrv units status --json | jq '.[] | select(.state != "live")'
     """
-    from framesrv.host.units import configuration, software, table
+    from framesrv.host.units import software, table
+    from framesrv.host.units.known import known
 
-    found = table.rows(configuration.load()[0], software.installed())
+    loaded, note = known(CONFIG)
+    if note:
+        click.echo(f"framesrv: {shown(note)}", err=True)
+    found = table.rows(loaded, software.installed())
     if as_json:
         click.echo(json.dumps([row.to_json() for row in found]))
     else:
@@ -103,11 +119,13 @@ def show(as_json: bool) -> None:
 
 @units.command()
 def remove() -> None:
-    """Stop everything and take the unit files away. The configuration, pictures and the user stay.
+    """Stop everything and take away the unit files, the copies of the configuration and the cameras' users.
+
+    The configuration itself, pictures and the user framesrv stay.
 
     Example: sudo framesrv units remove
     """
-    from framesrv.host.units import configuration, files, systemd
+    from framesrv.host.units import applied, configuration, dropins, files, systemd, users
     from framesrv.host.units.systemd import SLICE, SNAPD, SWEEP, TARGET, systemctl
 
     systemd.require()
@@ -119,31 +137,32 @@ def remove() -> None:
             systemctl("stop", SLICE)
         for name in (*names, SNAPD):
             configuration.forget(name)
+        dropins.remove()
+        users.keep([])
+        applied.remove()
         gone = files.remove()
     for path in gone:
         click.echo(f"removed  {path}")
-    click.echo(f"{CONFIG.parent}, /var/lib/framesrv and the user framesrv stay: they are yours to remove")
+    click.echo(
+        f"{CONFIG}, its environment file, /var/lib/framesrv and the user framesrv stay: they are yours to remove"
+    )
 
 
 @units.command()
-def sweep() -> None:
-    """Remove the segments in shared memory that no decoder writes. What is live stays.
+@click.argument("codes", nargs=-1, metavar="[CODE]...")
+def sweep(codes: tuple[str, ...]) -> None:
+    """Remove the segments in shared memory that no decoder writes, of some cameras or of all. What is live stays.
 
-    framesrv.target runs this when it stops, for what killed decoders have left.
+    In a camera's place whatever a stranger has put there is removed as well. framesrv.target runs this when it stops,
+    and so does the unit of a camera that finds its place taken.
+
+    Example: sudo framesrv units sweep 34020000001320000001
     """
-    from framesrv import settings
-    from framesrv.segment.mapping import Segment
-    from framesrv.segment.status import camera_statuses
+    from framesrv.host.units import sweeping, systemd
 
-    loaded = settings.load(CONFIG)
-    failed = False
-    for camera in camera_statuses(loaded.shm.prefix, loaded.policies):
-        if camera.state != "down":
-            continue
-        try:
-            Segment.remove_abandoned(loaded.shm.prefix, camera.code)
-        except (FramesrvError, ValueError, OSError) as error:
-            click.echo(f"framesrv: {shown(str(error))}", err=True)
-            failed = True
-    if failed:
+    systemd.require()
+    faults = sweeping.sweep(codes)
+    for fault in faults:
+        click.echo(f"framesrv: {shown(fault)}", err=True)
+    if faults:
         sys.exit(1)

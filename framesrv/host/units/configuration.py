@@ -3,55 +3,70 @@
 import contextlib
 import fcntl
 import json
-import shlex
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
 from framesrv import settings
-from framesrv.errors import ConfigError
-from framesrv.host.units import CONFIG, ENVIRONMENT
+from framesrv.errors import ConfigError, SegmentError
+from framesrv.host import check
+from framesrv.host.units import CONFIG, applied, environment
 from framesrv.host.units.files import as_user, programs
-from framesrv.host.units.systemd import SNAPD, UnitsError, run
-from framesrv.settings import Settings
+from framesrv.host.units.systemd import SNAPD, UnitsError, camera_code, run
+from framesrv.segment.access import group_id
+from framesrv.settings import Settings, ShmSettings
 
 STATE = Path("/run/framesrv")  # of root alone; units copy here what they read, see framesrv@.service
 CHECK_PATIENCE = 60.0  # s
+READABLE_BY_GROUP = 0o040
 
 
-def load() -> tuple[Settings, dict[str, str]]:
-    """The settings of the services, and the variables of their environment file.
+def load() -> Settings:
+    """The configuration as it stands there, with the environment file: what sync would apply.
 
     Raises:
         ConfigError: with a line for every problem there is.
     """
-    environment = read_environment()
-    return settings.load(CONFIG, environment), environment
+    return settings.load(CONFIG, environment.read())
 
 
-def problems(environment: dict[str, str]) -> list[str]:
-    """What ``framesrv check`` finds wrong, run as the services' user; empty if nothing is.
+def problems(loaded: Settings) -> list[str]:
+    """What is wrong with it; empty if nothing is. No service is given it for that.
 
     Raises:
-        ConfigError: the configuration is wrong, or that user cannot read it.
+        ConfigError: something of it can never work.
         UnitsError: the check could not be made.
     """
-    command = [str(programs() / "framesrv"), "check", "--json", "--config", str(CONFIG)]
-    done = as_user(command, environment, CHECK_PATIENCE)
+    findings = [*_checked(applied.of_snapd(loaded)), *(finding.to_json() for finding in check.sources(loaded))]
+    # what lies in a segment's place is cleared by the unit, see framesrv@.service
+    wrong = [one for one in findings if not one["ok"] and not str(one["name"]).startswith(check.SEGMENT)]
+    return [f"{one['name']}: {one['message']}" for one in wrong] + _unwritable(loaded) + _unreadable(loaded.shm)
+
+
+def _checked(candidate: Settings) -> list[dict[str, object]]:
+    """What ``framesrv check`` finds, run as snapd's user over what snapd would be given."""
+    command = [str(programs() / "framesrv"), "check", "--json", "--config", "/dev/stdin"]
+    variables = {name: value for name, value in environment.read().items() if not environment.is_key(name)}
+    # a file without a name, which may be opened anew; its name in messages is that of what it is made of
+    with open(os.memfd_create("framesrv"), "wb") as file:
+        file.write(settings.to_json(candidate))
+        file.flush()
+        done = as_user(command, variables, CHECK_PATIENCE, stdin=file.fileno())
+    said, errors = (text.replace("/dev/stdin", str(CONFIG)) for text in (done.stdout, done.stderr))
     if done.returncode == 2:
-        raise ConfigError([line.removeprefix("framesrv: ") for line in done.stderr.splitlines()])
+        raise ConfigError([line.removeprefix("framesrv: ") for line in errors.splitlines()])
     try:
-        findings = json.loads(done.stdout)
+        findings: list[dict[str, object]] = json.loads(said)
     except ValueError as error:
-        raise UnitsError(f"`framesrv check` failed: {done.stderr.strip()[-500:]}") from error
-    wrong = [f"{one['name']}: {one['message']}" for one in findings if not one["ok"]]
-    return wrong + _unwritable()
+        raise UnitsError(f"`framesrv check` failed: {errors.strip()[-500:]}") from error
+    return findings
 
 
-def _unwritable() -> list[str]:
+def _unwritable(loaded: Settings) -> list[str]:
     """A directory store that the user may write to, and snapd's unit may not."""
-    store = load()[0].store
+    store = loaded.store
     if store.kind != "dir" or not store.path:
         return []
     shown = run("systemctl", "show", SNAPD, "--property=ReadWritePaths", "--value")
@@ -64,12 +79,25 @@ def _unwritable() -> list[str]:
     ]
 
 
+def _unreadable(shm: ShmSettings) -> list[str]:
+    """Segments that snapd, another user than their decoders, could not read."""
+    wrong = []
+    try:
+        group_id(shm.group)
+    except SegmentError as error:
+        wrong.append(f"shm.group: {error}")
+    if not shm.permissions & READABLE_BY_GROUP:
+        wrong.append(f'shm.mode: "{shm.mode}" keeps snapd from reading frames: expected one that lets the group read')
+    if shm.owner:
+        wrong.append("shm.owner: expected none: units run each decoder as a user of its own, framesrv-CODE")
+    return wrong
+
+
 def as_started(unit: str, moment: Literal["started", "loaded"] = "started") -> Settings | None:
     """What a unit read when it was started, or last loaded again: each keeps a copy. None where that is not known."""
-    place = STATE / unit
+    file = applied.SNAPD if unit == SNAPD else applied.file_of(camera_code(unit))
     try:
-        # a process keeps the environment that it was started with
-        return settings.load(place / moment / CONFIG.name, read_environment(place / "started" / ENVIRONMENT.name))
+        return settings.load(STATE / unit / moment / file.name, {})
     except ConfigError:
         return None
 
@@ -83,6 +111,7 @@ def same_for_snapd(one: Settings, other: Settings, *, fixed: bool) -> bool:
     """Whether snapd is the same in both, in what it cannot load again (`fixed`) or in all else."""
     if fixed:
         keys = [(name, key) for name, names in settings.FIXED.items() for key in names]
+        keys.append(("shm", "group"))  # which its unit must be in
         return all(getattr(getattr(one, name), key) == getattr(getattr(other, name), key) for name, key in keys)
     same = all(
         getattr(one, name) == getattr(other, name) for name in ("stream", "snapshot", "result", "store", "http")
@@ -90,40 +119,15 @@ def same_for_snapd(one: Settings, other: Settings, *, fixed: bool) -> bool:
     return same and {camera.code for camera in one.cameras} == {camera.code for camera in other.cameras}
 
 
-def same_environment(unit: str) -> bool:
-    """Whether the environment file is as it was when the unit was started."""
-    return read_environment(STATE / unit / "started" / ENVIRONMENT.name) == read_environment()
+def same_variables() -> bool:
+    """Whether the other lines of the environment file are as they were when snapd was started."""
+    return environment.others(STATE / SNAPD / "started" / applied.ENVIRONMENT.name) == environment.others()
 
 
 def forget(unit: str) -> None:
     """Removes the copies of a unit that is no more."""
     with contextlib.suppress(FileNotFoundError):
         shutil.rmtree(STATE / unit)
-
-
-def read_environment(file: Path = ENVIRONMENT) -> dict[str, str]:
-    """The environment file as systemd reads it, without its rarest forms (continued lines, escapes)."""
-    try:
-        text = file.read_text("utf-8")
-    except FileNotFoundError:
-        return {}
-    except OSError as error:
-        raise ConfigError([f"{file}: cannot be read: {error.strerror}"]) from error
-    except UnicodeDecodeError as error:
-        raise ConfigError([f"{file}: not UTF-8"]) from error
-    found = {}
-    for number, line in enumerate(text.splitlines(), 1):
-        name, is_pair, value = line.strip().partition("=")
-        if not name or name[0] in "#;":
-            continue
-        if not is_pair:
-            raise ConfigError([f"{file}: line {number}: expected FRAMESRV_SECTION__KEY=value"])
-        value = value.strip()
-        try:
-            found[name.strip()] = shlex.split(value)[0] if value[:1] in ("'", '"') else value
-        except ValueError as error:
-            raise ConfigError([f"{file}: line {number}: expected a closing quotation mark"]) from error
-    return found
 
 
 @contextlib.contextmanager

@@ -86,9 +86,9 @@ def remove() -> list[Path]:
 
 
 def as_user(
-    command: list[str], environment: dict[str, str], timeout: float = 60.0
+    command: list[str], environment: dict[str, str], timeout: float = 60.0, stdin: int = subprocess.DEVNULL
 ) -> subprocess.CompletedProcess[str]:
-    """Runs a program of ours as the services' user, as systemd would.
+    """Runs a program of ours as snapd's user, as systemd would.
 
     Raises:
         UnitsError: there is no such user, it may not run the program, or that took longer than `timeout` seconds.
@@ -105,7 +105,7 @@ def as_user(
             extra_groups=os.getgrouplist(USER, user.pw_gid),
             env={"PATH": os.defpath, **environment},
             cwd="/",
-            stdin=subprocess.DEVNULL,
+            stdin=stdin,
             capture_output=True,
             text=True,
             timeout=timeout,

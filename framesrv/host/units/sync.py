@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from framesrv.errors import FramesrvError
-from framesrv.host.units import configuration, systemd
+from framesrv.host.units import applied, configuration, dropins, environment, systemd, users
 from framesrv.host.units.software import Software
 from framesrv.host.units.systemd import SNAPD, TARGET, Unit, UnitsError, camera_code, systemctl, unit_name
 from framesrv.segment.mapping import Segment
@@ -67,12 +67,14 @@ def _step(unit: Unit, loaded: Settings, software: Software) -> Step:
     if started is None:
         return Step(unit.name, "restart", "what it was started with is not known")
     if unit.name != SNAPD:
-        same = configuration.same_for_decoder(camera_code(unit.name), started, loaded)
+        code = camera_code(unit.name)
+        same = configuration.same_for_decoder(code, started, applied.of_camera(loaded, code))
         return Step(unit.name, "keep", "as configured") if same else Step(unit.name, "restart", "its settings differ")
-    if not configuration.same_environment(SNAPD) or not configuration.same_for_snapd(started, loaded, fixed=True):
+    wanted = applied.of_snapd(loaded)
+    if not configuration.same_variables() or not configuration.same_for_snapd(started, wanted, fixed=True):
         return Step(SNAPD, "restart", "its settings differ, in what cannot be loaded again")
     last = configuration.as_started(SNAPD, "loaded")
-    if last is None or not configuration.same_for_snapd(last, loaded, fixed=False):
+    if last is None or not configuration.same_for_snapd(last, wanted, fixed=False):
         return Step(SNAPD, "reload", "cameras, limits or credentials differ")
     return Step(SNAPD, "keep", "as configured")
 
@@ -80,6 +82,17 @@ def _step(unit: Unit, loaded: Settings, software: Software) -> Step:
 def _changed_at(paths: Iterable[str]) -> float:
     """When the newest of these files was put in place; unlike st_mtime nobody can set that back."""
     return max((os.stat(path).st_ctime for path in paths if os.path.exists(path)), default=0.0)
+
+
+def prepare(loaded: Settings) -> None:
+    """Puts in place what the units start from: users, drop-ins, copies. What runs does not notice.
+
+    Raises:
+        UnitsError: it cannot be put there.
+    """
+    users.make([camera.code for camera in loaded.cameras])
+    dropins.write(loaded)
+    applied.write(loaded, environment.others())
 
 
 def apply(loaded: Settings, software: Software, steps: list[Step], say: Say) -> list[str]:
@@ -94,6 +107,7 @@ def apply(loaded: Settings, software: Software, steps: list[Step], say: Say) -> 
     Raises:
         UnitsError: systemd refused. What was done so far stays, and the same call goes on from there.
     """
+    prepare(loaded)
     names = {action: [step.unit for step in steps if step.action == action] for action in ("stop", "start")}
     _stop(names["stop"], loaded, say)
     systemd.enable([TARGET, SNAPD, *(unit_name(camera.code) for camera in loaded.cameras)])
@@ -110,6 +124,9 @@ def apply(loaded: Settings, software: Software, steps: list[Step], say: Say) -> 
         elif step.action == "reload":
             say(f"reload   {step.unit}")
             systemctl("reload", step.unit)
+    codes = [camera.code for camera in loaded.cameras]
+    applied.keep(codes)
+    users.keep(codes)
     return faults
 
 

@@ -106,7 +106,7 @@ def run(*command: str, timeout: float = TIMEOUT) -> str:
             command, capture_output=True, text=True, timeout=timeout, check=False, stdin=subprocess.DEVNULL
         )
     except FileNotFoundError as error:
-        raise UnitsError(f"{command[0]} is not installed: systemd does not run on this host") from error
+        raise UnitsError(f"{command[0]} is not installed on this host") from error
     except subprocess.TimeoutExpired as error:
         raise UnitsError(f"`{shown}` took longer than {timeout:g} s") from error
     if done.returncode:

@@ -1,0 +1,50 @@
+"""Segments, and files in their place, that no decoder writes: removed by root, whoever made them."""
+
+import os
+import re
+from collections.abc import Iterable
+
+from framesrv.errors import SegmentError
+from framesrv.host.units import applied
+from framesrv.segment import layout, locks
+from framesrv.segment.file import SHM_DIRECTORY, segment_path
+from framesrv.segment.mapping import Segment
+
+
+def sweep(codes: Iterable[str] = ()) -> list[str]:
+    """Sweeps the places of these cameras, or of all; gives a sentence for each that could not be cleared.
+
+    A segment with a live writer stays. In a camera's place that writer is its decoder, as its user or as root: what
+    anybody else has put there is removed, whatever it is and whoever holds it open.
+
+    Raises:
+        ConfigError: nothing was applied yet, so that nobody knows the cameras.
+    """
+    last = applied.last()
+    prefix, cameras = last.shm.prefix, [camera.code for camera in last.cameras]
+    faults = []
+    for code in codes or dict.fromkeys([*cameras, *_there(prefix)]):
+        try:
+            if code in cameras or not _is_written(segment_path(prefix, code)):
+                Segment.remove_abandoned(prefix, code)
+        except (SegmentError, ValueError, OSError) as error:
+            faults.append(str(error))
+    return faults
+
+
+def _there(prefix: str) -> list[str]:
+    """The codes of all files that are named as segments are."""
+    codes = (name.removeprefix(f"{prefix}.") for name in os.listdir(SHM_DIRECTORY) if name.startswith(f"{prefix}."))
+    return sorted(code for code in codes if re.fullmatch(layout.CODE, code))
+
+
+def _is_written(path: str) -> bool:
+    """Whether a writer lives that holds the file, be it a stranger, as for a camera that is not configured."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:  # nothing that has a writer
+        return False
+    try:
+        return locks.is_held(fd, layout.WRITER_BYTE, exclusively=True)
+    finally:
+        os.close(fd)
