@@ -111,7 +111,7 @@ class Host:
 
     def run(self, *command: str, timeout: float = 120.0, user: str = "") -> subprocess.CompletedProcess[str]:
         """Runs a program in the host, as root or another user."""
-        identity = ["setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups"] if user else []
+        identity = ["setpriv", f"--reuid={user}", f"--regid={self._group(user)}", "--init-groups"] if user else []
         environment = ["env", "-i", "PATH=/opt/framesrv/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C.UTF-8"]
         enter = ["nsenter", f"--target={self.pid}", "--all", "--wd=/"]
         return subprocess.run(
@@ -136,6 +136,11 @@ class Host:
     def segment(self, code: str) -> Segment:
         """A camera's segment; FileNotFoundError if there is none."""
         return Segment.attach(str(self.path(f"/dev/shm/framesrv.{code}")), self.users().get(service_user(code), -1))
+
+    def _group(self, user: str) -> str:
+        """The number of a user's own group."""
+        lines = self.path("/etc/passwd").read_text().splitlines()
+        return next(line.split(":")[3] for line in lines if line.startswith(f"{user}:"))
 
     def users(self) -> dict[str, int]:
         """The host's users and their numbers."""
