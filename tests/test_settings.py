@@ -329,6 +329,29 @@ def test_settings_cannot_be_changed(load: Callable[..., Settings]) -> None:
                 setattr(section, section.__struct_fields__[0], "changed")
 
 
+# Written
+
+
+def test_what_is_written_is_read_as_it_was(load: Callable[..., Settings]) -> None:
+    """A TOML document, its environment and its defaults for cameras, in one file."""
+    given = load(
+        '[store]\nsecret_id = "x"\n[result]\nallowed_callbacks = ["https://wvp.example:1"]\n'
+        "[camera_defaults]\nslots = 4\ntimeout = 3\n"
+        '[[camera]]\ncode = "-a"\nsource = "rtsp://user:pass@192.0.2.1/摄"\n' + CAMERA,
+        FRAMESRV_STORE__SECRET_KEY="s3cret",
+        FRAMESRV_HTTP__INSECURE="true",
+    )
+    written = settings.to_json(given)
+    assert msgspec.structs.replace(load(written.decode()), file=given.file) == given
+    assert msgspec.structs.replace(load(settings.to_json(load("")).decode()), file=None) == Settings()
+    assert b"quality" not in written, "what is as by default is not fixed for the versions to come"
+
+
+def test_file_that_begins_as_json_does_and_is_none_is_refused(problems: Callable[..., list[str]]) -> None:
+    assert problems('{"shm": {"mode": "0640"')[0].startswith("not JSON: ")
+    assert problems('{"shm": {"mode": 7}}') == ['shm.mode: expected an octal mode such as "0640"']
+
+
 # The command line
 
 

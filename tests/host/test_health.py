@@ -57,3 +57,13 @@ def test_reason_is_that_of_the_state(status: CameraStatus, words: str) -> None:
 def test_totals_count_what_there_is() -> None:
     assert totals([]) == "no cameras"
     assert totals([CameraHealth(CameraStatus("c", "live"))]) == "1 camera: 1 live"
+
+
+def test_note_stands_above_the_keys_and_takes_no_cameras_place() -> None:
+    cameras = [CameraHealth(CameraStatus(f"camera{number}", "down")) for number in range(5)]
+    for note, room in (("", 5), ("edited, not applied: framesrv units sync", 4)):
+        screen = Screen(note=note, cameras=cameras)
+        lines = [str(line) for line in screen.rendered(80, 8, "12:00:00").renderables]
+        assert len(lines) == 8
+        assert sum(line.startswith("camera") for line in lines) == screen.page == room
+        assert (lines[-2] == note) == bool(note)

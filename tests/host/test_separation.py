@@ -242,24 +242,16 @@ def heals(site: Site) -> None:
     """Started again, the camera is live in a segment of its own user, and nothing keeps failing."""
     unit, user = unit_name(TAKEN), site.host.users()[service_user(TAKEN)]
     site.host.must("systemctl", "start", "--no-block", unit)
-    site.host.wait_for(lambda: owner(site) == user and site.is_live(TAKEN), "it is live, its own")
+    site.host.wait_for(lambda: site.owner(TAKEN) == user and site.is_live(TAKEN), "it is live, its own")
     assert int(site.host.show(unit, "NRestarts")) <= 2
     assert site.host.show(unit, "ActiveState") == "active"
-
-
-def owner(site: Site) -> int | None:
-    """The user whose file is in the place of the segment; None if there is none."""
-    try:
-        return site.host.path(SEGMENT).lstat().st_uid
-    except FileNotFoundError:
-        return None
 
 
 def test_segment_that_root_left_keeps_no_camera_from_starting(site: Site) -> None:
     site.settle()
     site.host.must("systemctl", "stop", unit_name(TAKEN))
     site.host.run("python", "-c", LEAVE)
-    assert owner(site) == 0
+    assert site.owner(TAKEN) == 0
     done = site.host.run("framesrv", "check", "--config", "/etc/framesrv/framesrv.toml")
     assert f"WRONG  segment of {TAKEN}: {SEGMENT} is in its place and belongs to root" in done.stdout
     assert "sudo framesrv units sweep" in done.stdout
@@ -291,8 +283,8 @@ def test_what_a_stranger_puts_there_keeps_no_camera_from_starting(site: Site, ki
     site.settle()
     site.host.must("systemctl", "stop", unit_name(TAKEN))
     site.host.run("sh", "-c", STRANGE[kind], user="" if kind == "held" else "nobody")
-    site.host.wait_for(lambda: owner(site) is not None, "it is there")
-    assert owner(site) == site.host.users()["nobody"]
+    site.host.wait_for(lambda: site.owner(TAKEN) is not None, "it is there")
+    assert site.owner(TAKEN) == site.host.users()["nobody"]
     heals(site)
     assert site.host.path("/etc/passwd").exists()
     site.host.run("systemctl", "stop", "stranger")

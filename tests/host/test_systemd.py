@@ -302,4 +302,7 @@ def test_remove_leaves_the_configuration_alone(site: Site) -> None:
     assert list(site.host.path("/etc").glob("*.d/framesrv*")) == []
     assert list(site.host.path("/etc/systemd/system").rglob("framesrv*")) == []
     assert site.host.must("systemctl", "list-units", "--all", "--no-legend", "framesrv*") == ""
+    assert [name for name in site.host.users() if name.startswith("framesrv")] == ["framesrv"]
+    left = sorted(file.name for file in site.host.path("/etc/framesrv").iterdir())
+    assert left == ["framesrv.env", "framesrv.toml"]
     assert site.host.path("/etc/framesrv/framesrv.toml").stat().st_size

@@ -9,6 +9,7 @@ import simplejpeg
 
 from framesrv.host.units.systemd import unit_name
 from framesrv.segment import layout
+from framesrv.segment.owner import service_user
 from tests.support.redis_server import free_port
 from tests.support.site import (
     CAMERAS,
@@ -229,6 +230,55 @@ def test_upgrade_of_pyav_alone_restarts_what_runs_with_the_old_one(site: Site) -
     finally:
         upgrade_dependency(site, "av", None)
     sync_after_upgrade(site, CAMERAS)
+
+
+# What the units of 0.1.0 said, in which all was the user `framesrv` and read the file that people edit.
+FORMER = (
+    ("User=framesrv-%I", "User=framesrv\nGroup=framesrv\nEnvironmentFile=-/etc/framesrv/framesrv.env"),
+    ("/etc/framesrv/applied/cameras/%I.json", "/etc/framesrv/framesrv.toml"),
+    ("/etc/framesrv/applied/snapd.json", "/etc/framesrv/framesrv.toml"),
+    ("/etc/framesrv/applied/snapd.env", "/etc/framesrv/framesrv.env"),
+)
+
+
+def test_host_whose_decoders_were_one_user_is_brought_over(site: Site) -> None:
+    """By `install` and `sync` alone; also a decoder that dies between the two, or left its segment."""
+    site.settle()
+    host = site.host
+    units = [host.path(f"/etc/systemd/system/{name}") for name in ("framesrv@.service", SNAPD)]
+    host.must("framesrv", "units", "remove")
+    host.must("framesrv", "units", "install")
+    for file in units:
+        text = file.read_text()
+        for new, old in FORMER:
+            text = text.replace(new, old)
+        file.write_text(text)
+    host.must("rm", "-r", "/etc/framesrv/applied")
+    host.must("chown", "framesrv", "/etc/framesrv/framesrv.toml")
+    host.must("systemctl", "daemon-reload")
+    names = [unit_name(code) for code in CAMERAS]
+    host.must("systemctl", "enable", "--now", *names, SNAPD, "framesrv.target")
+    former = host.users()["framesrv"]
+    host.wait_for(
+        lambda: [site.owner(code) for code in CAMERAS] == [former] * len(CAMERAS), "they are what they were"
+    )
+    host.kill(names[1], "SIGKILL")
+    host.must("systemctl", "stop", names[1])
+
+    host.must("framesrv", "units", "install")
+    host.kill(names[0], "SIGKILL")
+    users = host.wait_for(lambda: site.is_live(CAMERAS[0]) and host.users(), "the one that died is live again")
+    assert site.owner(CAMERAS[0]) == users[service_user(CAMERAS[0])]
+    site.sync()
+    for code in CAMERAS:
+        host.wait_for(lambda code=code: site.is_live(code), f"{code} is live")  # type: ignore[misc]
+        assert site.owner(code) == users[service_user(code)]
+    configuration = host.path("/etc/framesrv/framesrv.toml").stat()
+    assert (configuration.st_uid, configuration.st_mode & 0o777) == (0, 0o600)
+    with Load(site) as load:
+        host.wait_for(lambda: len(load.asked) >= 6, "some requests")
+    assert set(load.answers().values()) == {"ok"}
+    assert "4 units left alone" in site.sync()
 
 
 def test_new_layout_beside_an_old_one_is_refused_and_healed_by_sync(site: Site) -> None:

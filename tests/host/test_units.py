@@ -1,6 +1,7 @@
 """What `framesrv units` knows without a systemd: names, the environment file, what is the same, where it refuses."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -11,9 +12,11 @@ from typing import Any
 import pytest
 
 from framesrv.errors import ConfigError
-from framesrv.host.units import configuration, environment, files
+from framesrv.host.units import applied, configuration, environment, files
+from framesrv.host.units.known import known
 from framesrv.host.units.systemd import RUNS, UnitsError, camera_code, unit_name
-from framesrv.settings import Camera, Settings, ShmSettings, SnapshotSettings
+from framesrv.segment.owner import service_user
+from framesrv.settings import Camera, RedisSettings, Settings, ShmSettings, SnapshotSettings, StoreSettings
 from tests.support.processes import ROOT, run
 from tests.support.systemd import build_wheel
 
@@ -72,6 +75,44 @@ def test_snapd_tells_what_it_can_load_again_from_what_it_cannot() -> None:
     assert not configuration.same_for_snapd(base, loadable, fixed=False)
     assert not configuration.same_for_snapd(base, Settings(snapshot=SnapshotSettings(workers=3)), fixed=True)
     assert configuration.same_for_snapd(base, Settings(cameras=(camera("a", slots=3),)), fixed=False)
+
+
+def test_each_service_is_given_what_is_its_own() -> None:
+    other = Camera(code="b", source="rtsp://user:hunter2@192.0.2.2/")
+    given = Settings(
+        cameras=(camera("a", slots=3), other),
+        redis=RedisSettings(url="redis://:letmein@127.0.0.1/0"),
+        store=StoreSettings(secret_key="s3cret"),
+        shm=ShmSettings(owner="framesrv"),
+    )
+    decoder = applied.of_camera(given, "a")
+    assert decoder == Settings(cameras=(camera("a", slots=3),), shm=ShmSettings(group="framesrv"))
+    snapd = applied.of_snapd(given)
+    assert (snapd.redis, snapd.store, snapd.shm) == (given.redis, given.store, decoder.shm)
+    assert [(one.code, one.source, one.slots) for one in snapd.cameras] == [("a", "-", 3), ("b", "-", 2)]
+    assert applied.of_camera(Settings(shm=ShmSettings(group="video")), "a").shm.group == "video"
+
+
+def test_lines_that_are_not_of_the_configuration_are_kept_as_they_stand(tmp_path: Path) -> None:
+    file = tmp_path / "framesrv.env"
+    file.write_text("# one\nFRAMESRV_STORE__TOKEN=x\n OTEL_EXPORTER_OTLP_HEADERS='a=b'\nFRAMESRV_LOG_FORMAT=json\n")
+    assert environment.others(file) == " OTEL_EXPORTER_OTLP_HEADERS='a=b'\nFRAMESRV_LOG_FORMAT=json\n"
+    assert environment.others(tmp_path / "absent") == ""
+
+
+def test_configuration_that_is_not_the_units_is_read_as_ever(tmp_path: Path) -> None:
+    file = tmp_path / "framesrv.toml"
+    file.write_text('[[camera]]\ncode = "a"\nsource = "test:320x240@5"\n')
+    loaded, note = known(file)
+    assert ([one.code for one in loaded.cameras], note) == (["a"], "")
+    file.write_text("[redis")
+    with pytest.raises(ConfigError, match="not TOML"):
+        known(file)
+
+
+def test_users_of_decoders_are_valid_for_systemd_whatever_the_code() -> None:
+    for code in (*CODES, "x" * 64, "snapd"):
+        assert re.fullmatch(r"framesrv-[A-Za-z0-9_-]{1,22}", service_user(code))
 
 
 def test_wheel_carries_the_unit_files(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from framesrv.process.atomic import ABANDONED, DRAFT, sweep, write_file
+from tests.support.users import READERS, needs_root
 
 
 def test_file_is_replaced_whole_with_its_permissions(tmp_path: Path) -> None:
@@ -24,6 +25,13 @@ def test_file_is_replaced_whole_with_its_permissions(tmp_path: Path) -> None:
         os.umask(before)
     assert file.read_bytes() == b"again"
     assert list(tmp_path.iterdir()) == [file]
+
+
+@needs_root
+def test_file_is_its_groups_before_it_has_its_name(tmp_path: Path) -> None:
+    write_file(tmp_path / "file", b"content", mode=0o640, group=READERS)
+    status = (tmp_path / "file").stat()
+    assert (status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode)) == (0, READERS, 0o640)
 
 
 def test_file_that_cannot_be_written_leaves_what_was_there_and_nothing_else(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
+from framesrv.errors import SegmentOwnerError
 from framesrv.host.units.systemd import unit_name
 from framesrv.segment import layout
 from tests.support.cos import CosServer
@@ -78,8 +79,15 @@ class Site:
         try:
             with closing(self.host.segment(code)) as segment:
                 return segment.state == "live" and segment.arrived is not None
-        except FileNotFoundError:
+        except (FileNotFoundError, SegmentOwnerError):  # absent, or not its decoder's
             return False
+
+    def owner(self, code: str) -> int | None:
+        """The user whose file is in the place of a segment; None if nothing is there."""
+        try:
+            return self.host.path(f"/dev/shm/framesrv.{code}").lstat().st_uid
+        except FileNotFoundError:
+            return None
 
     def pid(self, code: str) -> int:
         return int(self.host.show(unit_name(code), "MainPID"))

@@ -113,6 +113,8 @@ def apply(loaded: Settings, software: Software, steps: list[Step], say: Say) -> 
     systemd.enable([TARGET, SNAPD, *(unit_name(camera.code) for camera in loaded.cameras)])
     for name in names["start"]:
         say(f"start    {name}")
+        if name != SNAPD:  # what lies there is no running unit's
+            Segment.remove_abandoned(loaded.shm.prefix, camera_code(name))
     systemctl("start", "--no-block", TARGET, *names["start"])
     faults = _await_live(names["start"], loaded)
     begun = [step.unit for step in steps if step.action in ("start", "keep", "reload")]
