@@ -300,3 +300,26 @@ def test_new_layout_beside_an_old_one_is_refused_and_healed_by_sync(site: Site) 
     finally:
         upgrade(site)
     sync_after_upgrade(site, CAMERAS)
+
+
+def test_starting_waits_for_no_redis_and_sync_says_what_it_did_not_wait_for(site: Site) -> None:
+    site.settle()
+    site.redis.stop()
+    try:
+        site.host.must("systemctl", "restart", "framesrv.target", timeout=30)
+        site.host.must("systemctl", "start", SNAPD, timeout=30)  # returns, as the boot would go on
+        status = site.host.wait_for(
+            lambda: (text := site.host.show(SNAPD, "StatusText")).startswith("waiting for Redis: ") and text,
+            "it says what it waits for",
+        )
+        assert "refused" in status
+        refused = site.host.run("framesrv", "units", "sync", timeout=60)
+        assert refused.returncode == 1
+        assert "nothing was changed" in refused.stderr
+        site.configure(stream={"consumer": "another"})
+        forced = site.host.run("framesrv", "units", "sync", "--force", timeout=60)
+        assert forced.returncode == 1
+        assert f"{SNAPD} runs and does not serve yet, which was not waited for: waiting for Redis" in forced.stderr
+    finally:
+        site.redis.start()
+    site.host.wait_for(lambda: site.host.show(SNAPD, "StatusText").startswith("serving"), "it serves")

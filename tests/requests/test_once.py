@@ -208,7 +208,8 @@ def test_redis_trouble_with_the_marks_costs_no_answer(edge: Edge) -> None:
         edge.send(*(edge.fields() for _ in range(3)))
         edge.wvp.wait(3, 10)
         wait_until(lambda: edge.pending == 0)
-    assert edge.redis.keys("snap:*") == []
+    for kind in ("done", "next", "result"):
+        assert edge.redis.keys(f"snap:{kind}:*") == []
 
 
 def test_answer_that_comes_between_two_looks_is_not_taken_for_a_mark_left_behind(edge: Edge) -> None:

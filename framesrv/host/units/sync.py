@@ -22,6 +22,7 @@ from framesrv.settings import Settings
 LIVE_PATIENCE = 20.0  # s that a camera gets to be live again, if it was before
 START_PATIENCE = 10.0, 0.5  # s that all new ones get together, and more for each: a host's start is work
 STOP_PATIENCE = 60.0  # s for systemd to stop what is to be stopped
+SERVING_PATIENCE, LOOK_EVERY = 8.0, 0.2  # s for snapd to reach Redis, and between looks at its status
 READY_PATIENCE = 60.0  # s for one unit to stop, if it runs, and to be ready
 
 Action = Literal["stop", "start", "restart", "reload", "keep"]
@@ -156,6 +157,8 @@ def _restart(name: str, loaded: Settings, software: Software) -> list[str]:
     if faults := _ready("restart", name):
         return faults
     software.note(systemd.show([name]).values())
+    if name == SNAPD:
+        return _serves()
     return [] if was_away else _live(code, loaded, LIVE_PATIENCE)
 
 
@@ -168,12 +171,22 @@ def _ready(action: Literal["start", "restart"], name: str) -> list[str]:
     return []
 
 
+def _serves() -> list[str]:
+    """Waits until snapd reads requests; a sentence if it does not, as without Redis."""
+    deadline = time.monotonic() + SERVING_PATIENCE
+    while not (status := systemd.show([SNAPD])[SNAPD].status).startswith("serving"):
+        if time.monotonic() > deadline:
+            return [f"{SNAPD} runs and does not serve yet, which was not waited for: {status or 'no status'}"]
+        time.sleep(LOOK_EVERY)
+    return []
+
+
 def _await_live(names: list[str], loaded: Settings) -> list[str]:
     deadline = time.monotonic() + START_PATIENCE[0] + START_PATIENCE[1] * len(names)
     faults: list[str] = []
     for name in names:
         if name == SNAPD:
-            faults += _ready("start", name)
+            faults += _ready("start", name) or _serves()
         else:
             faults += _live(camera_code(name), loaded, max(0.0, deadline - time.monotonic()))
     return faults
