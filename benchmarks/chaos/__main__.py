@@ -16,12 +16,14 @@ from typing import Any, NoReturn
 
 import click
 import redis
+from redis.exceptions import MovedError
 
+from benchmarks.chaos.backing import STREAM, TIMEOUT, Kind, StreamClient
 from benchmarks.chaos.deployment import Deployment
 from benchmarks.chaos.faults import CAMERAS, Fault, schedule
 from benchmarks.chaos.faulty_cloud import FaultyCloud
 from benchmarks.chaos.ledger import Answer, Ledger
-from benchmarks.chaos.load_generator import STREAM, LoadGenerator, client
+from benchmarks.chaos.load_generator import LoadGenerator
 from benchmarks.chaos.outcome import Idle, Outcome, render
 from benchmarks.chaos.sampler import DEAD, GROUP, Sampler
 from benchmarks.measures.process import BenchmarkError
@@ -31,6 +33,7 @@ TICK = 0.05  # s
 CLAIM = 90.0  # s, at most, after which a snapd takes what a dead one has left
 PATIENCE = CLAIM + 60.0  # s for everything to be answered once all is healed
 KEY_TTL = 3600.0  # s, as the deployment configures it
+KEYS_EVERY = 0.5  # s between looks at results under keys
 LAST_ROUND, LAST_PATIENCE = 20, 10.0  # requests when all is healed, and s for their answers
 QUIET = 2.0  # s over which an idle snapd is watched
 
@@ -38,24 +41,30 @@ QUIET = 2.0  # s over which an idle snapd is watched
 class Chaos:
     """One run on a deployment."""
 
-    def __init__(self, deployment: Deployment, seed: int, seconds: float, rate: float, *, quiet: bool) -> None:
+    def __init__(
+        self, deployment: Deployment, seed: int, seconds: float, rate: float, *, redis: Kind, quiet: bool
+    ) -> None:
         self._deployment = deployment
+        self._redis = redis
         self._seed = seed
         self._seconds = seconds
         self._rate = rate
         self._quiet = quiet
         self._ledger = Ledger()
-        self._client = client(deployment.redis.port)
-        self._faults = schedule(seed, seconds)
+        self._client = StreamClient(deployment.backing)
+        self._faults = schedule(seed, seconds, redis)
+        self._happened: list[Fault] = []
 
     def run(self) -> Outcome:
         """Breaks, heals, waits and counts."""
         deployment, ledger = self._deployment, self._ledger
         threading.Thread(target=_listen, args=(deployment.cloud, ledger), name="callbacks", daemon=True).start()
-        sampler = Sampler(deployment.snapds, deployment.redis.port)
+        sampler = Sampler(deployment.snapds, deployment.backing)
         generator = LoadGenerator(
-            deployment.redis.port, ledger, list(CAMERAS), deployment.cloud.endpoints.callback_url, self._seed
+            deployment.backing, ledger, list(CAMERAS), deployment.cloud.endpoints.callback_url, self._seed
         )
+        if deployment.backing.replicas:
+            threading.Thread(target=self._watch_keys, name="keys", daemon=True).start()
         generator.start(self._rate)
         self._break()
         generator.stop()
@@ -68,10 +77,11 @@ class Chaos:
         sampler.stop()
         deliveries = sampler.redelivered
         return Outcome(
+            redis=self._redis,
             seed=self._seed,
             seconds=self._seconds,
             totals=ledger.totals(),
-            faults=dict(Counter(fault.name for fault in self._faults)),
+            faults=dict(Counter(fault.name for fault in self._happened)),
             resent=generator.repeats,
             pending=pending,
             settled=settled,
@@ -93,13 +103,14 @@ class Chaos:
             while (now := time.monotonic() - began) < due:
                 self._tick(f"{now:3.0f} s", going)
             if begins:
-                self._deployment.begin(fault)
-                going[fault.target] = fault
-            else:
+                if self._deployment.begin(fault):
+                    going[fault.target] = fault
+                    self._happened.append(fault)
+            elif going.get(fault.target) is fault:
                 self._deployment.end(fault)
                 going.pop(fault.target, None)
                 if fault.may_repeat:
-                    self._ledger.disturbed(began + fault.at, time.monotonic())
+                    self._ledger.disturbed(began + fault.at, time.monotonic() + fault.aftermath)
         while (now := time.monotonic() - began) < self._seconds:
             self._tick(f"{now:3.0f} s", going)
 
@@ -124,26 +135,44 @@ class Chaos:
 
     def _unacknowledged(self) -> int | None:
         """Entries pending or not yet delivered; None if Redis does not say."""
-        with suppress(redis.RedisError, OSError, StopIteration):
-            groups: Any = self._client.xinfo_groups(STREAM)
+        with suppress(redis.RedisError, OSError, StopIteration), self._client.use() as client:
+            groups: Any = client.xinfo_groups(STREAM)
             group = next(one for one in groups if one["name"] == GROUP)
-            new: Any = self._client.xrange(STREAM, f"({group['last-delivered-id']}", "+")
+            new: Any = client.xrange(STREAM, f"({group['last-delivered-id']}", "+")
             return int(group["pending"]) + len(new)
         return None
 
     def _read_keys(self) -> None:
         """Enters the results that were left under keys, and the dead letters."""
-        for key in self._client.scan_iter("snap:result:*", count=1000):
-            content: Any = self._client.get(key)
-            left: Any = self._client.pttl(key)  # what it began with is known, so this tells when that was
+        self._look_at_keys()
+        for server in self._deployment.backing.masters():
+            with server.client(timeout=TIMEOUT) as client, suppress(MovedError):
+                letters: Any = client.xrange(DEAD)
+                for _, fields in letters:
+                    self._ledger.dead(fields.get("request_id", ""))
+
+    def _watch_keys(self) -> None:
+        """Looks as the senders would: a key may go with its master."""
+        while True:
+            self._look_at_keys()
+            time.sleep(KEYS_EVERY)
+
+    def _look_at_keys(self) -> None:
+        """Enters the results that are under keys now, where Redis answers."""
+        with suppress(redis.RedisError, OSError):
+            for server in self._deployment.backing.masters():
+                with server.client(timeout=TIMEOUT) as client:
+                    self._enter_keys(client)
+
+    def _enter_keys(self, client: redis.Redis) -> None:
+        for key in client.scan_iter("snap:result:*", count=1000):
+            content: Any = client.get(key)
+            left: Any = client.pttl(key)  # what it began with is known, so this tells when that was
             if content is not None:
                 result = json.loads(content)
                 at = time.monotonic() + left / 1000 - KEY_TTL
                 name = key.removeprefix("snap:result:")
                 self._ledger.kept(Answer(name, result["status"], result.get("message", ""), at))
-        letters: Any = self._client.xrange(DEAD)
-        for _, fields in letters:
-            self._ledger.dead(fields.get("request_id", ""))
 
     def _last_round(self, generator: LoadGenerator) -> tuple[int, int, float]:
         """Whether the service is as good as new: how many asked, how many answered ok, seconds of the slowest."""
@@ -199,6 +228,14 @@ def _exit(number: int, _frame: object) -> NoReturn:
 )
 @click.option("--seed", type=int, help="Which faults happen when. Default: any; it is printed.")
 @click.option("--rate", type=click.FloatRange(0.1, 1000), default=20.0, show_default=True, help="Requests a second.")
+@click.option(
+    "--redis",
+    "redis_kind",
+    type=click.Choice(["one", "sentinel", "cluster"]),
+    default="one",
+    show_default=True,
+    help="One server; a master, a replica and three sentinels; or a cluster of three masters and three replicas.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
 @click.option(
     "--logs",
@@ -206,13 +243,19 @@ def _exit(number: int, _frame: object) -> NoReturn:
     help="Keep what the processes say in this directory. Default: it is thrown away.",
 )
 @click.option("--quiet", is_flag=True, help="No progress on the terminal.")
-def main(seconds: float, seed: int | None, rate: float, as_json: bool, logs: Path | None, quiet: bool) -> None:
+def main(
+    seconds: float, seed: int | None, rate: float, redis_kind: Kind, as_json: bool, logs: Path | None, quiet: bool
+) -> None:
     """Break everything backend snapd, and snapd itself; count whether every request got its answer.
 
     Four cameras' decoders, three snapds and Redis run for real; the object store, the platform that is called
     back and the network between all of them are stand-ins. While requests come at a steady rate, a fault begins
     every second or two: processes are killed or stopped, the store and the platform are slow, silent, or refuse,
     connections are cut, stalled, delayed. Then all is healed, and the answers are counted.
+
+    With sentinels or a cluster, masters are killed, or stopped and come back, or killed after their replica has heard
+    nothing for a while. A request then counts as sent when a replica has heard of it (WAIT); else it is sent again. A
+    fault of Redis is left out where the one before is not mended yet.
 
     The same seed gives the same faults at the same times. One snapd is never killed, to show whether it grows.
 
@@ -230,8 +273,8 @@ def main(seconds: float, seed: int | None, rate: float, as_json: bool, logs: Pat
     try:
         if logs is not None:
             logs.mkdir(parents=True, exist_ok=True)
-        with Deployment(logs and logs.resolve()) as deployment:
-            outcome = Chaos(deployment, chosen, seconds, rate, quiet=quiet).run()
+        with Deployment(logs and logs.resolve(), redis_kind) as deployment:
+            outcome = Chaos(deployment, chosen, seconds, rate, redis=redis_kind, quiet=quiet).run()
     except BenchmarkError as error:
         raise click.ClickException(str(error)) from error
     if not quiet:

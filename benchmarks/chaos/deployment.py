@@ -1,29 +1,25 @@
 """An edge host and its backend, all real but COS and WVP, every part of which can be made to fail.
 
-Redis with an append-only file, cameras' decoders, three snapds, the stand-ins and the network between them.
+Redis (see `benchmarks.chaos.backing`), cameras' decoders, three snapds, the stand-ins and the network between them.
 """
 
 import os
-import random
 import signal
-import socket
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from benchmarks.chaos.backing import BACKINGS, STREAM, Backing, Kind
 from benchmarks.chaos.cleanup import scratch_directory
 from benchmarks.chaos.faults import CAMERAS, SNAPDS, Fault
 from benchmarks.chaos.faulty_cloud import FaultyCloud, faulty_cloud
 from benchmarks.chaos.kept_process import KeptProcess
-from benchmarks.chaos.load_generator import STREAM
 from benchmarks.measures.process import wait_until
 from framesrv import camera_status
 from tests.support.processes import write_config
-from tests.support.redis_server import RedisServer
 
 SOURCE = "test:640x360@10"
-PORTS = range(20000, 30000)  # below those the kernel gives to connections: Redis must get its own again
 
 
 class Deployment:
@@ -31,12 +27,14 @@ class Deployment:
 
     Args:
         logs: a directory for what the processes say; None: it is thrown away.
+        redis: how Redis is set up.
     """
 
     cloud: FaultyCloud
-    redis: RedisServer
+    backing: Backing
 
-    def __init__(self, logs: Path | None = None) -> None:
+    def __init__(self, logs: Path | None = None, redis: Kind = "one") -> None:
+        self._kind: Kind = redis
         self._logs = logs
         self.prefix = f"chaos-{os.getpid()}"
         self.processes: dict[str, KeptProcess] = {}
@@ -51,8 +49,8 @@ class Deployment:
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             directory = stack.enter_context(scratch_directory(self.prefix))
-            self.redis = stack.enter_context(RedisServer(directory / "redis", _free_port(), appendonly=True))
-            self.cloud = stack.enter_context(faulty_cloud(self.redis.port))
+            self.backing = stack.enter_context(BACKINGS[self._kind](directory / "redis"))
+            self.cloud = stack.enter_context(faulty_cloud(self.backing.port))
             self._add_units(directory, self._logs or directory)
             for process in self.processes.values():
                 stack.callback(process.stop)
@@ -60,7 +58,7 @@ class Deployment:
             wait_until(
                 lambda: all(camera_status(self.prefix, code).state == "live" for code in CAMERAS), "cameras are live"
             )
-            with self.redis.client() as client:
+            with self.backing.holder().client() as client:
                 wait_until(lambda: self.tend() or client.exists(STREAM), "a snapd has joined the stream")
             self._stack = stack.pop_all()
         return self
@@ -72,26 +70,26 @@ class Deployment:
 
     def tend(self) -> None:
         """Starts again what has died. To be called often."""
+        self.backing.tend()
         for process in self.processes.values():
             process.tend()
 
-    def begin(self, fault: Fault) -> None:
-        """Makes the fault happen."""
+    def begin(self, fault: Fault) -> bool:
+        """Makes the fault happen; whether it did: a Redis that is not whole again yet has no other."""
         process = self.processes.get(fault.target)
         if process is not None:
             if fault.kind == "stop":
                 process.signal(signal.SIGSTOP)
-                return
+                return True
             process.kill()
             if fault.kind == "replace":
                 self._names += 1
                 process.environment["FRAMESRV_STREAM__CONSUMER"] = f"{process.name}-{self._names}"
         elif fault.target != "redis":
             self.cloud.begin(fault)
-        elif fault.kind == "stop":
-            self._signal_redis(signal.SIGSTOP)
         else:
-            self.redis.kill()
+            return self.backing.begin(fault.kind)
+        return True
 
     def end(self, fault: Fault) -> None:
         """Mends what the fault broke."""
@@ -103,20 +101,13 @@ class Deployment:
                 process.release()
         elif fault.target != "redis":
             self.cloud.end(fault.target)
-        elif fault.kind == "stop":
-            self._signal_redis(signal.SIGCONT)
         else:
-            self.redis.start()
-
-    def _signal_redis(self, number: int) -> None:
-        if self.redis.pid is not None:
-            with suppress(ProcessLookupError):
-                os.kill(self.redis.pid, number)
+            self.backing.end(fault.kind)
 
     def _add_units(self, directory: Path, logs: Path) -> None:
         endpoints = self.cloud.endpoints
         sections = {
-            "redis": {"url": self.redis.url},
+            "redis": {"url": self.backing.url},
             "result": {"key_ttl": 3600},  # keys are counted at the end
             "store": endpoints.store,
             "shm": {"prefix": self.prefix},
@@ -127,16 +118,7 @@ class Deployment:
         for code in CAMERAS:
             self.processes[code] = KeptProcess(code, ["framesrv", "decode", code, "--config", config], logs, {})
         for name in SNAPDS:
-            environment = {
-                "FRAMESRV_STREAM__CONSUMER": name,
-                "FRAMESRV_REDIS__URL": f"redis://127.0.0.1:{endpoints.redis[name]}/0",
-            }
+            environment = {"FRAMESRV_STREAM__CONSUMER": name}
+            if name in endpoints.redis:
+                environment["FRAMESRV_REDIS__URL"] = f"redis://127.0.0.1:{endpoints.redis[name]}/0"
             self.processes[name] = KeptProcess(name, ["snapd", "run", "--config", config], logs, environment)
-
-
-def _free_port() -> int:
-    while True:
-        port = random.choice(PORTS)
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port

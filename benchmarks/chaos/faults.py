@@ -27,6 +27,13 @@ KINDS: Mapping[str, Sequence[str]] = {
     "wvp": HTTP,
     **dict.fromkeys(LINKS, NETWORK),
 }
+# Where Redis has replicas; its clients go where it sends them, past the links.
+REPLICATED = {
+    "sentinel": ("failover", "failover", "failover", "undo", "undo", "freeze", "replica", "cut"),
+    "cluster": ("failover", "failover", "failover", "undo", "undo", "other", "freeze", "replica", "cut"),
+}
+REPLICATED_WEIGHT = 6.0
+RECOVERY = 8.0  # s after such a fault in which a replica takes over, and Redis has no other
 GROUPS: Sequence[tuple[float, Sequence[str]]] = (  # what is hit how often
     (3.0, SNAPDS),
     (1.0, CAMERAS),
@@ -36,10 +43,23 @@ GROUPS: Sequence[tuple[float, Sequence[str]]] = (  # what is hit how often
     (2.5, LINKS),
 )
 
+REDIS_LINKS = LINKS[: len(SNAPDS)]
+REPLICATED_KINDS = {kind for kinds in REPLICATED.values() for kind in kinds} - {"cut"}
+# After these an answer may have been given that nobody could note.
+REPEATING = {"kill", "cut", "replace"} | REPLICATED_KINDS
+
 FIRST = 2.0  # s of quiet at the start
 GAP = (1.0, 2.0)  # s from one fault to the next
 LENGTH = (1.0, 8.0)
 STOP_LENGTH = (1.0, 5.0)
+TAKE_OVER_LENGTH, UNDO_LENGTH = (4.0, 8.0), (1.0, 3.0)  # longer than a failover takes; what is undone
+LENGTHS = {
+    "stop": STOP_LENGTH,
+    "failover": TAKE_OVER_LENGTH,
+    "other": TAKE_OVER_LENGTH,
+    "freeze": TAKE_OVER_LENGTH,
+    "undo": UNDO_LENGTH,
+}
 SLOW, DELAY = (0.5, 6.0), (0.05, 0.5)  # s; a callback is given up after 5
 REPLACED = 120.0  # s that a run must last for a snapd to be replaced: its entries wait for the claim time
 
@@ -49,7 +69,8 @@ class Fault:
     """What goes wrong with `target` from second `at` of the run on, for `seconds`.
 
     `kind`: "kill", "stop" (SIGSTOP) or "replace" (killed, and started under another name) for a process; for the
-    others what `tests.support.http_server.Fault` or `benchmarks.chaos.proxy.Link` know. `amount`: seconds, for
+    others what `tests.support.http_server.Fault` or `benchmarks.chaos.proxy.Link` know; for a Redis that has replicas
+    what `benchmarks.chaos.backing.Replicated` does. `amount`: seconds, for
     "slow" and "delay".
     """
 
@@ -71,34 +92,48 @@ class Fault:
         return f"{target}: {self.kind}"
 
     @property
+    def aftermath(self) -> float:
+        """Seconds after its end for which it still has effects: until a replica has taken over, and is heard of."""
+        return RECOVERY if self.kind in REPLICATED_KINDS else 0.0
+
+    @property
     def may_repeat(self) -> bool:
         """Whether a request may be answered twice because of it: its answer was given and nobody could note it."""
-        return self.kind in {"kill", "cut", "replace"} and self.target not in CAMERAS
+        return self.kind in REPEATING and self.target not in CAMERAS
 
 
-def schedule(seed: int, seconds: float) -> list[Fault]:
-    """The faults of a run, by their beginning; all are over after `seconds`."""
+def schedule(seed: int, seconds: float, redis: str = "one") -> list[Fault]:
+    """The faults of a run, by their beginning; all are over after `seconds`. `redis` is how that is set up."""
     dice = random.Random(seed)
+    groups, kinds = GROUPS, KINDS
+    if redis in REPLICATED:
+        groups = [
+            (REPLICATED_WEIGHT if "redis" in group else weight, [one for one in group if one not in REDIS_LINKS])
+            for weight, group in GROUPS
+        ]
+        kinds = {**KINDS, "redis": REPLICATED[redis]}
     faults: list[Fault] = []
     free_at: dict[str, float] = {}
     now = FIRST
     while now < seconds - LENGTH[0]:
-        weights = [weight for weight, _ in GROUPS]
-        targets = dice.choices([group for _, group in GROUPS], weights)[0]
+        weights = [weight for weight, _ in groups]
+        targets = dice.choices([group for _, group in groups], weights)[0]
         free = [target for target in targets if free_at.get(target, 0.0) <= now]
         if free:
-            fault = _fault(dice, dice.choice(free), now, seconds)
+            fault = _fault(dice, dice.choice(free), now, seconds, kinds)
             faults.append(fault)
-            free_at[fault.target] = fault.end
+            free_at[fault.target] = fault.end + (RECOVERY if fault.kind in REPLICATED_KINDS else 0.0)
         now += dice.uniform(*GAP)
     return faults
 
 
-def _fault(dice: random.Random, target: str, at: float, seconds: float) -> Fault:
-    kinds = list(KINDS[target])
+def _fault(
+    dice: random.Random, target: str, at: float, seconds: float, kinds_of: Mapping[str, Sequence[str]]
+) -> Fault:
+    kinds = list(kinds_of[target])
     if target == SNAPDS[-1] and seconds >= REPLACED:
         kinds.append("replace")
     kind = dice.choice(kinds)
-    length = min(dice.uniform(*(STOP_LENGTH if kind == "stop" else LENGTH)), seconds - at)
+    length = min(dice.uniform(*LENGTHS.get(kind, LENGTH)), seconds - at)
     amount = dice.uniform(*SLOW) if kind == "slow" else dice.uniform(*DELAY) if kind == "delay" else 0.0
     return Fault(target, kind, at, length, amount)

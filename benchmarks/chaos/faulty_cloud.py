@@ -21,7 +21,7 @@ TIMEOUT = 30.0  # s
 
 @dataclass(frozen=True, slots=True)
 class ProxiedEndpoints:
-    """What a configuration needs to know. `redis`: the port by which each snapd reaches it."""
+    """What a configuration needs to know. `redis`: the port by which each snapd reaches it, if there is a link."""
 
     redis: Mapping[str, int]
     store: Mapping[str, str]
@@ -51,20 +51,24 @@ class FaultyCloud:
 
 
 @contextmanager
-def faulty_cloud(redis_port: int) -> Iterator[FaultyCloud]:
-    """It, for the length of the block."""
+def faulty_cloud(redis_port: int | None) -> Iterator[FaultyCloud]:
+    """It, for the length of the block; with links to Redis if that has one port."""
     ours, theirs = SPAWN.Pipe()
     with child(_serve, theirs, redis_port):
         theirs.close()
         yield FaultyCloud(ours)
 
 
-def _serve(connection: Connection, redis_port: int) -> None:
+def _serve(connection: Connection, redis_port: int | None) -> None:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # requests left hanging keep their sockets
     with Bucket() as cos, Platform(connection) as wvp, Proxy() as proxy:
         servers: dict[str, http_server.FaultyServer] = {"cos": cos, "wvp": wvp}
-        redis_links = {name: proxy.link(link, redis_port) for name, link in zip(SNAPDS, LINKS, strict=False)}
+        redis_links = {
+            name: proxy.link(link, redis_port)
+            for name, link in zip(SNAPDS, LINKS, strict=False)
+            if redis_port is not None
+        }
         cos_port, wvp_port = (
             proxy.link(link, server.port) for link, server in zip(LINKS[len(SNAPDS) :], (cos, wvp), strict=True)
         )

@@ -7,31 +7,26 @@ import uuid
 from typing import Any
 
 import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
+from benchmarks.chaos.backing import STREAM, Backing, StreamClient
 from benchmarks.chaos.ledger import Ledger
 
-STREAM = "edge_snap_request"
 PAUSE = 0.1  # s before the same request is sent again
-TIMEOUT = 2.0  # s for an answer of Redis
+HEARD_MS = 1000  # for a replica to hear it
 # Shares of all requests: sent twice on purpose, without a callback URL, for a camera that nobody has.
 TWICE, BY_KEY, UNKNOWN = 0.02, 0.05, 0.01
-
-
-def client(port: int) -> redis.Redis:
-    """A client that says at once when Redis does not answer."""
-    return redis.Redis("127.0.0.1", port, socket_timeout=TIMEOUT, retry=Retry(NoBackoff(), 0), decode_responses=True)
 
 
 class LoadGenerator:
     """Asks for pictures of some cameras.
 
-    Where the reply of Redis was lost, the same request may lie in the stream twice; it is to be answered once.
+    Where the reply of Redis was lost, the same request may lie in the stream twice; it is to be answered once. A
+    request that no replica has heard of counts as not sent, where there are replicas: it may go with its master.
     """
 
-    def __init__(self, redis_port: int, ledger: Ledger, codes: list[str], callback_url: str, seed: int) -> None:
-        self._client = client(redis_port)
+    def __init__(self, backing: Backing, ledger: Ledger, codes: list[str], callback_url: str, seed: int) -> None:
+        self._client = StreamClient(backing)
+        self._replicas = backing.replicas
         self._ledger = ledger
         self._codes = codes
         self._callback_url = callback_url
@@ -74,13 +69,22 @@ class LoadGenerator:
         while True:
             at = time.monotonic()
             try:
-                self._client.xadd(STREAM, fields)
+                self._add(fields)
             except (redis.RedisError, OSError):
                 self.repeats += 1
                 self._ledger.perhaps_sent(request_id)
                 time.sleep(PAUSE)
             else:
                 return at
+
+    def _add(self, fields: dict[Any, Any]) -> None:
+        with self._client.use() as client, client.pipeline(transaction=False) as pipeline:
+            pipeline.xadd(STREAM, fields)
+            if self._replicas:
+                pipeline.wait(self._replicas, HEARD_MS)
+            replies = pipeline.execute()
+        if self._replicas and replies[1] < self._replicas:
+            raise redis.ConnectionError("no replica has heard of it")
 
     def _run(self, rate: float) -> None:
         due = time.monotonic()

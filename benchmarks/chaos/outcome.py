@@ -27,6 +27,7 @@ class Outcome:
     """One run.
 
     Attributes:
+        redis: how that was set up.
         faults: how many of each there were.
         resent: how often the generator had to repeat itself.
         pending: entries not acknowledged when the patience was over.
@@ -37,6 +38,7 @@ class Outcome:
         ended: exit statuses of processes that ended by themselves.
     """
 
+    redis: str
     seed: int
     seconds: float
     totals: Totals
@@ -109,7 +111,10 @@ def render(outcome: Outcome) -> str:
         *((f"fault {name}", str(count)) for name, count in sorted(outcome.faults.items())),
     ]
     width = max(_columns(name) for name, _ in rows)
-    lines = [f"seed {outcome.seed}, {outcome.seconds:g} s, {sum(outcome.faults.values())} faults", ""]
+    lines = [
+        f"redis {outcome.redis}, seed {outcome.seed}, {outcome.seconds:g} s, {sum(outcome.faults.values())} faults",
+        "",
+    ]
     lines += [f"{name}{' ' * (width - _columns(name))}  {value}" for name, value in rows]
     lines += ["", *(f"WRONG: {problem}" for problem in outcome.problems)]
     if not outcome.problems:

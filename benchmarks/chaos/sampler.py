@@ -9,8 +9,8 @@ from typing import Any
 
 import redis
 
+from benchmarks.chaos.backing import STREAM, Backing, StreamClient
 from benchmarks.chaos.kept_process import KeptProcess, Usage
-from benchmarks.chaos.load_generator import STREAM, client
 
 GROUP, DEAD = "edge_snap_group", "edge_snap_dead"
 INTERVAL = 0.5  # s
@@ -34,9 +34,9 @@ class Growth:
 class Sampler:
     """A thread that looks, until `stop`."""
 
-    def __init__(self, processes: Sequence[KeptProcess], redis_port: int) -> None:
+    def __init__(self, processes: Sequence[KeptProcess], backing: Backing) -> None:
         self._processes = processes
-        self._client = client(redis_port)
+        self._client = StreamClient(backing)
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="sampler", daemon=True)
         self._born: dict[int, tuple[float, float]] = {}
@@ -76,8 +76,8 @@ class Sampler:
                 born, spent = self._born.setdefault(usage.pid, (now, usage.cpu))
                 if now - born >= WARM and usage.cpu - spent >= WORKED:
                     self._early.setdefault(usage.pid, (now, usage))
-            with suppress(redis.RedisError, OSError):
-                pending: Any = self._client.xpending_range(STREAM, GROUP, min="-", max="+", count=MOST)
+            with suppress(redis.RedisError, OSError), self._client.use() as client:
+                pending: Any = client.xpending_range(STREAM, GROUP, min="-", max="+", count=MOST)
                 for entry in pending:
                     key, times = entry["message_id"], entry["times_delivered"]
                     self._deliveries[key] = max(times, self._deliveries.get(key, 0))

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 import redis
 from redis.backoff import NoBackoff
 from redis.crc import key_slot
-from redis.exceptions import AskError, MovedError
+from redis.exceptions import AskError, ClusterDownError, MovedError
 from redis.retry import Retry
 
 from snapd.requests.trouble import Refusals, is_refusal
@@ -45,7 +45,7 @@ class RedisClient(redis.Redis):
         self.refusals = Refusals()
         self._lock_of_nodes = threading.Lock()
         self._nodes: dict[Address, redis.Redis] = {}
-        self._owners: dict[int, Address] = {}  # of slots
+        self._owners: dict[int, Address] = {}  # of slots; replaced, never changed: others are reading it
         self._home: Address | None = None  # where else to ask; None: the node it was opened for
         self._mapped_at = -MAP_EVERY
         super().__init__(*args, **options)
@@ -62,8 +62,8 @@ class RedisClient(redis.Redis):
                 return self._node(address).execute_command(*args, **options)  # type: ignore[no-untyped-call]
             except MovedError as error:
                 moves += 1
-                if moves > MOST_MOVES:
-                    raise
+                if moves > MOST_MOVES:  # those who are asked still know one who is dead
+                    raise ClusterDownError(f"MOVED {error}, and from there again") from error
                 self._learn(error, address)
             except AskError as error:
                 with self._node(self._named(error, address)).pipeline(transaction=False) as pipeline:
@@ -138,7 +138,8 @@ class RedisClient(redis.Redis):
     def _learn(self, error: MovedError, address: Address | None) -> None:
         """Notes who has a slot, and asks him for the others: each key would be sent on otherwise."""
         owner = self._named(error, address)
-        self._owners[error.slot_id] = owner
+        with self._lock_of_nodes:
+            self._owners = self._owners | {error.slot_id: owner}
         now = time.monotonic()
         if now - self._mapped_at < MAP_EVERY:
             return
@@ -154,12 +155,14 @@ class RedisClient(redis.Redis):
             if is_refusal(error_of_map):
                 self.refusals.tell("CLUSTER", error_of_map)
             return  # or dying just now, or a proxy's: slots are learnt one by one
-        self._owners = owners | {error.slot_id: owner}
+        with self._lock_of_nodes:
+            self._owners = owners | {error.slot_id: owner}
 
     def _forget(self, address: Address | None) -> int:
         """A node is away: others are asked what it had. How many others there are."""
         if address is not None:
-            self._owners = {slot: owner for slot, owner in list(self._owners.items()) if owner != address}
+            with self._lock_of_nodes:
+                self._owners = {slot: owner for slot, owner in self._owners.items() if owner != address}
         known: list[Address | None] = [None, *self.seeds]
         known += [one for one in list(self._nodes) if one not in known]
         if self._home == address and address in known:

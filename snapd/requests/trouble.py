@@ -59,6 +59,8 @@ def is_passing(error: BaseException) -> bool:
 
 def is_refusal(error: BaseException) -> bool:
     """Whether the user may not do that, or the server cannot."""
+    if is_passing(error):  # of which some say "not allowed" too
+        return False
     return isinstance(error, redis.exceptions.NoPermissionError) or (
         isinstance(error, redis.ResponseError) and bool(_REFUSED.search(str(error)))
     )

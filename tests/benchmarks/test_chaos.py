@@ -5,12 +5,13 @@ import os
 import signal
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from benchmarks.chaos.faults import schedule
+from benchmarks.chaos.faults import RECOVERY, REPLICATED, schedule
 from benchmarks.chaos.ledger import Answer, Ledger
 from tests.conftest import SHM
 from tests.support.processes import ROOT, alive, descendants, wait_for
@@ -53,6 +54,27 @@ def test_nothing_is_lost_whatever_breaks() -> None:
     assert outcome["faults"]["snapd: kill"] > 1
 
 
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("redis", ["sentinel", "cluster"])
+def test_nothing_is_lost_when_a_replica_takes_over(redis: str) -> None:
+    done = subprocess.run(
+        [*CHAOS, "--redis", redis, "--seconds", "40", "--seed", "37", "--json", "--quiet"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=290,
+        check=False,
+    )
+    assert done.stdout, done.stderr
+    outcome: dict[str, Any] = json.loads(done.stdout)
+    assert outcome["problems"] == []
+    assert done.returncode == 0, done.stderr
+    assert outcome["redis"] == redis
+    assert outcome["totals"]["lost"] == []
+    assert outcome["totals"]["asked"] > 100
+    assert outcome["faults"].get("redis: failover", 0) + outcome["faults"].get("redis: undo", 0) > 0
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_nothing_is_left_behind_however_it_ends(number: int, tmp_path: Path) -> None:
     chaos = subprocess.Popen(
@@ -73,6 +95,16 @@ def test_nothing_is_left_behind_however_it_ends(number: int, tmp_path: Path) -> 
 
 def test_same_seed_gives_the_same_faults() -> None:
     assert schedule(3, 300) == schedule(3, 300) != schedule(4, 300)
+    for redis in ("sentinel", "cluster"):
+        assert schedule(3, 300, redis) == schedule(3, 300, redis) != schedule(3, 300)
+
+
+@pytest.mark.parametrize("redis", ["sentinel", "cluster"])
+def test_redis_with_replicas_has_all_its_faults_and_time_to_be_mended(redis: str) -> None:
+    faults = [fault for fault in schedule(5, 600, redis) if fault.target == "redis"]
+    assert {fault.kind for fault in faults} == set(REPLICATED[redis])
+    assert all(after.at >= before.end + RECOVERY for before, after in pairwise(faults) if before.kind != "cut")
+    assert not any("to Redis" in fault.target for fault in schedule(5, 600, redis))
 
 
 def test_faults_follow_each_other_closely_and_never_hit_a_target_that_has_one() -> None:

@@ -196,6 +196,31 @@ PASSING = [
 ]
 
 
+@pytest.mark.parametrize("answer", PASSING, ids=lambda answer: str(answer).split()[0])
+@pytest.mark.usefixtures("soon")
+@pytest.mark.parametrize("command", ["XGROUP", "XREADGROUP", "XPENDING", "INFO"])
+def test_reading_waits_for_a_server_that_cannot_now(
+    edge: Edge, caplog: pytest.LogCaptureFixture, answer: str, command: str
+) -> None:
+    asked = 0
+
+    def judge(words: list[bytes]) -> Verdict:
+        nonlocal asked
+        if words[0] != command.encode() or asked >= 3:
+            return "pass"
+        asked += 1
+        return b"-%s\r\n" % answer.encode()
+
+    proxy = RedisProxy(edge.redis_server.port, judge)
+    with proxy, Running(edge.settings(redis={"url": proxy.url})):
+        edge.send(edge.fields())
+        assert edge.wvp.wait(1, 15)[0].status == "ok"
+        wait_until(lambda: edge.pending == 0)
+    assert asked > 0
+    assert len(edge.wvp.results) == 1
+    assert not any("Redis refuses" in record.getMessage() for record in caplog.records)
+
+
 @pytest.mark.usefixtures("soon")
 @pytest.mark.parametrize("answer", PASSING, ids=lambda answer: str(answer).split()[0])
 def test_answer_that_cannot_be_noted_now_is_noted_and_acknowledged_later(

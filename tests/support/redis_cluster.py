@@ -1,6 +1,7 @@
 """A real Redis cluster: masters that share the slots, and a replica of each."""
 
 import time
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
@@ -15,6 +16,7 @@ from tests.support.redis_server import RedisServer, free_port
 SLOTS = 16384
 NODE_TIMEOUT = 1500  # ms after which a node counts as dead
 PATIENCE = 30.0  # s
+TIMEOUT = 1.0  # s for an answer of a node
 
 
 class RedisCluster:
@@ -24,19 +26,21 @@ class RedisCluster:
         directory: for all their files.
         masters: how many.
         replicas: of each of them.
-        ports: of the nodes, if they are to be these.
+        port: gives each node a port, and another.
     """
 
-    def __init__(self, directory: Path, masters: int = 3, replicas: int = 1, ports: list[int] | None = None) -> None:
+    def __init__(
+        self, directory: Path, masters: int = 3, replicas: int = 1, port: Callable[[], int] = free_port
+    ) -> None:
         self.masters = masters
         self.nodes = [
             RedisServer(
                 directory / f"node-{number}",
-                ports[number] if ports else 0,
+                port(),
                 appendonly=True,
                 appendfsync="no",  # a killed process loses nothing by that, and a replica is as good
                 cluster_enabled="yes",
-                cluster_port=str(free_port()),
+                cluster_port=str(port()),
                 cluster_node_timeout=str(NODE_TIMEOUT),
             )
             for number in range(masters * (1 + replicas))
@@ -57,17 +61,17 @@ class RedisCluster:
         """The master that has a key, as a node that runs sees it."""
         slot = key_slot(key.encode())
         for node in self.running():
-            with node.client() as client:
+            with node.client(timeout=TIMEOUT) as client, suppress(redis.RedisError):
                 rows: Any = client.execute_command("CLUSTER SLOTS")
                 for first, last, (_, port, *_), *_ in rows:
                     if first <= slot <= last:
                         return next(one for one in self.nodes if one.port == port)
-        raise RuntimeError(f"nobody has the slot of {key}")
+        raise redis.ConnectionError(f"nobody has the slot of {key}")
 
     def replica_of(self, master: RedisServer) -> RedisServer | None:
         """A replica that has everything its master has; None if there is none now."""
         for node in self.running():
-            with node.client() as client, suppress(redis.RedisError):
+            with node.client(timeout=TIMEOUT) as client, suppress(redis.RedisError):
                 role: Any = client.execute_command("ROLE")
                 if role[0] in {"slave", b"slave"} and int(role[2]) == master.port and _text(role[3]) == "connected":
                     return node
@@ -82,7 +86,7 @@ class RedisCluster:
 
     def flush(self) -> None:
         for node in self.running():
-            with node.client() as client, suppress(redis.exceptions.ReadOnlyError):
+            with node.client(timeout=TIMEOUT) as client, suppress(redis.exceptions.ReadOnlyError):
                 client.flushall()
 
     def __enter__(self) -> Self:
@@ -116,7 +120,7 @@ class RedisCluster:
 
     def _is_well(self, node: RedisServer) -> bool:
         try:
-            with node.client() as client:
+            with node.client(timeout=TIMEOUT) as client:
                 info: Any = client.execute_command("CLUSTER INFO")
                 replication: Any = client.info("replication")
         except redis.RedisError:
@@ -136,7 +140,7 @@ def _nodes(node: RedisServer) -> list[str]:
 
 def _tell(node: RedisServer, *words: str) -> Any:
     """The answer as it comes: redis-py makes something else of some."""
-    with node.client() as client:
+    with node.client(timeout=TIMEOUT) as client:
         connection: Any = client.connection_pool.get_connection()
         try:
             connection.send_command(*words)

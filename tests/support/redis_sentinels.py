@@ -2,6 +2,7 @@
 
 import subprocess
 import time
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
@@ -22,12 +23,12 @@ class Sentinels:
 
     Args:
         directory: for all their files.
-        ports: of the two servers, if they are to be these.
+        port: gives each server a port.
     """
 
-    def __init__(self, directory: Path, ports: list[int] | None = None) -> None:
+    def __init__(self, directory: Path, port: Callable[[], int] = free_port) -> None:
         self._directory = directory
-        one, two = ports or (free_port(), free_port())
+        one, two = port(), port()
         self.servers = [
             RedisServer(directory / "one", one, appendonly=True, appendfsync="no", repl_diskless_sync_delay="0"),
             RedisServer(
@@ -39,7 +40,7 @@ class Sentinels:
                 replicaof=f"127.0.0.1 {one}",
             ),
         ]
-        self.ports = [free_port() for _ in range(3)]
+        self.ports = [port() for _ in range(3)]
         self._stack = ExitStack()
 
     @property
@@ -51,7 +52,10 @@ class Sentinels:
     def master(self) -> RedisServer:
         """Whom the sentinels name."""
         found = {self._master_by(port) for port in self.ports} - {0}
-        return next(server for server in self.servers if server.port in found)
+        for server in self.servers:
+            if server.port in found:
+                return server
+        raise redis.ConnectionError("no sentinel names a master")
 
     @property
     def replica(self) -> RedisServer:
@@ -68,21 +72,21 @@ class Sentinels:
         try:
             if len({self._master_by(port) for port in self.ports}) != 1:
                 return False
-            with self.replica.client() as client:
+            with self.replica.client(timeout=1.0) as client:
                 info: Any = client.info("replication")
             if info["role"] == "master" or info["master_link_status"] != "up":
                 return False
             if info["master_port"] != self.master.port or info.get("master_sync_in_progress"):
                 return False
             return all(self._sees_well(port) for port in self.ports)
-        except (redis.RedisError, StopIteration):
+        except redis.RedisError:
             return False
 
     def lose_replica(self) -> None:
         """The replica hears no more of what is written: it is stopped, and its connection is closed."""
         replica, master = self.replica, self.master
         replica.signal(19)  # SIGSTOP
-        with master.client() as client:
+        with master.client(timeout=1.0) as client:
             client.execute_command("CLIENT", "KILL", "TYPE", "replica")
 
     def __enter__(self) -> Self:

@@ -33,10 +33,15 @@ class RedisServer:
     def url(self) -> str:
         return f"redis://127.0.0.1:{self.port}/0"
 
-    def client(self, *, decode_responses: bool = True) -> redis.Redis:
+    def client(self, *, decode_responses: bool = True, timeout: float | None = None) -> redis.Redis:
         """A client that fails at once when the server is gone, instead of trying again for seconds."""
-        no_retry = Retry(NoBackoff(), 0)
-        return redis.Redis("127.0.0.1", self.port, retry=no_retry, decode_responses=decode_responses)
+        return redis.Redis(
+            "127.0.0.1",
+            self.port,
+            retry=Retry(NoBackoff(), 0),
+            decode_responses=decode_responses,
+            socket_timeout=timeout,
+        )
 
     @property
     def pid(self) -> int | None:
