@@ -42,6 +42,8 @@ def decode(code: str, config: Path | None, log_format: log.Format) -> None:
     log.setup(log_format, camera=code)
     loaded = settings.load(config)
     camera = loaded.camera(code)
+    if code in loaded.disabled:
+        raise ConfigError([f"camera {code} is out of service: enabled = false in {loaded.file}"])
     if camera is None:
         known = ", ".join(one.code for one in loaded.cameras) or "none"
         raise ConfigError([f"camera {code} is not in {loaded.file or 'any configuration file'}; configured: {known}"])

@@ -80,6 +80,13 @@ def test_camera_takes_what_it_does_not_say_from_the_defaults(load: Callable[...,
     assert (camera.slots, camera.transport, camera.decode) == (3, "udp", "all")
 
 
+def test_camera_out_of_service_is_as_if_it_were_not_configured(load: Callable[..., Settings]) -> None:
+    loaded = load(CAMERA + 'enabled = false\n[[camera]]\ncode = "other"\nsource = "test:64x48@1"\n')
+    assert [camera.code for camera in loaded.cameras] == ["other"]
+    assert loaded.disabled == ("cam",)
+    assert loaded.camera("cam") is None
+
+
 def test_whole_number_will_do_for_seconds(load: Callable[..., Settings]) -> None:
     assert load("[snapshot]\nwait = 3\n").snapshot.wait == 3.0
 

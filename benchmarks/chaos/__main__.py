@@ -251,7 +251,8 @@ def main(
     Four cameras' decoders, three snapds and Redis run for real; the object store, the platform that is called
     back and the network between all of them are stand-ins. While requests come at a steady rate, a fault begins
     every second or two: processes are killed or stopped, the store and the platform are slow, silent, or refuse,
-    connections are cut, stalled, delayed. Then all is healed, and the answers are counted.
+    connections are cut, stalled, delayed, a reader keeps every lock of a camera that it can have. Then all is healed,
+    and the answers are counted.
 
     With sentinels or a cluster, masters are killed, or stopped and come back, or killed after their replica has heard
     nothing for a while. A request then counts as sent when a replica has heard of it (WAIT); else it is sent again. A

@@ -12,8 +12,9 @@ from typing import Self
 
 from benchmarks.chaos.backing import BACKINGS, STREAM, Backing, Kind
 from benchmarks.chaos.cleanup import scratch_directory
-from benchmarks.chaos.faults import CAMERAS, SNAPDS, Fault
+from benchmarks.chaos.faults import CAMERAS, READERS, SNAPDS, Fault
 from benchmarks.chaos.faulty_cloud import FaultyCloud, faulty_cloud
+from benchmarks.chaos.hostile_reader import HostileReader
 from benchmarks.chaos.kept_process import KeptProcess
 from benchmarks.measures.process import wait_until
 from framesrv import camera_status
@@ -38,6 +39,7 @@ class Deployment:
         self._logs = logs
         self.prefix = f"chaos-{os.getpid()}"
         self.processes: dict[str, KeptProcess] = {}
+        self._readers = {name: HostileReader(self.prefix, code) for name, code in zip(READERS, CAMERAS, strict=True)}
         self._stack = ExitStack()
         self._names = 0
 
@@ -77,7 +79,9 @@ class Deployment:
     def begin(self, fault: Fault) -> bool:
         """Makes the fault happen; whether it did: a Redis that is not whole again yet has no other."""
         process = self.processes.get(fault.target)
-        if process is not None:
+        if fault.target in self._readers:
+            self._readers[fault.target].begin()
+        elif process is not None:
             if fault.kind == "stop":
                 process.signal(signal.SIGSTOP)
                 return True
@@ -94,7 +98,9 @@ class Deployment:
     def end(self, fault: Fault) -> None:
         """Mends what the fault broke."""
         process = self.processes.get(fault.target)
-        if process is not None:
+        if fault.target in self._readers:
+            self._readers[fault.target].end()
+        elif process is not None:
             if fault.kind == "stop":
                 process.signal(signal.SIGCONT)
             else:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 SNAPDS = ("snapd-1", "snapd-2", "snapd-3")
 CAMERAS = ("camera1", "camera2", "camera3", "camera4")
+READERS = tuple(f"reader of {camera}" for camera in CAMERAS)
 LINKS = ("snapd-1 to Redis", "snapd-2 to Redis", "snapd-3 to Redis", "snapds to COS", "snapds to WVP")
 
 PROCESS = ("kill", "stop")
@@ -22,6 +23,7 @@ KINDS: Mapping[str, Sequence[str]] = {
     "snapd-2": ("kill", "kill", "stop"),
     "snapd-3": ("kill", "kill", "stop"),
     **dict.fromkeys(CAMERAS, PROCESS),
+    **dict.fromkeys(READERS, ("hold",)),
     "redis": PROCESS,
     "cos": HTTP,
     "wvp": HTTP,
@@ -37,6 +39,7 @@ RECOVERY = 8.0  # s after such a fault in which a replica takes over, and Redis 
 GROUPS: Sequence[tuple[float, Sequence[str]]] = (  # what is hit how often
     (3.0, SNAPDS),
     (1.0, CAMERAS),
+    (1.0, READERS),
     (2.0, ("redis",)),
     (2.0, ("cos",)),
     (2.0, ("wvp",)),
@@ -52,9 +55,11 @@ FIRST = 2.0  # s of quiet at the start
 GAP = (1.0, 2.0)  # s from one fault to the next
 LENGTH = (1.0, 8.0)
 STOP_LENGTH = (1.0, 5.0)
+HOLD_LENGTH = (4.0, 20.0)  # longer than a writer waits for a slot
 TAKE_OVER_LENGTH, UNDO_LENGTH = (4.0, 8.0), (1.0, 3.0)  # longer than a failover takes; what is undone
 LENGTHS = {
     "stop": STOP_LENGTH,
+    "hold": HOLD_LENGTH,
     "failover": TAKE_OVER_LENGTH,
     "other": TAKE_OVER_LENGTH,
     "freeze": TAKE_OVER_LENGTH,
@@ -68,10 +73,10 @@ REPLACED = 120.0  # s that a run must last for a snapd to be replaced: its entri
 class Fault:
     """What goes wrong with `target` from second `at` of the run on, for `seconds`.
 
-    `kind`: "kill", "stop" (SIGSTOP) or "replace" (killed, and started under another name) for a process; for the
-    others what `tests.support.http_server.Fault` or `benchmarks.chaos.proxy.Link` know; for a Redis that has replicas
-    what `benchmarks.chaos.backing.Replicated` does. `amount`: seconds, for
-    "slow" and "delay".
+    `kind`: "hold" for a reader, which keeps every lock that it can have; "kill", "stop" (SIGSTOP) or "replace"
+    (killed, and started under another name) for a process; for the others what `tests.support.http_server.Fault` or
+    `benchmarks.chaos.proxy.Link` know; for a Redis that has replicas what `benchmarks.chaos.backing.Replicated` does.
+    `amount`: seconds, for "slow" and "delay".
     """
 
     target: str

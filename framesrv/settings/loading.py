@@ -50,7 +50,12 @@ def load(file: Path | None = None, environment: Mapping[str, str] = os.environ) 
     if problems:
         raise ConfigError(problems if path is None else [_located(path, problem) for problem in problems])
     made = {name: SECTIONS[name](**values) for name, values in sections.items()}
-    settings = Settings(file=path, cameras=cameras, **cast("dict[str, Any]", made))
+    settings = Settings(
+        file=path,
+        cameras=tuple(camera for camera in cameras if camera.enabled),
+        disabled=tuple(camera.code for camera in cameras if not camera.enabled),
+        **cast("dict[str, Any]", made),
+    )
     protect(settings.secrets)
     return settings
 

@@ -207,6 +207,7 @@ class Camera(CameraDefaults, frozen=True, kw_only=True):
 
     code: Code
     source: Text
+    enabled: bool = True
 
 
 class Settings(Struct, frozen=True, kw_only=True):
@@ -214,7 +215,8 @@ class Settings(Struct, frozen=True, kw_only=True):
 
     Attributes:
         file: the file that was read, None if there was none.
-        cameras: in the order of the file.
+        cameras: in the order of the file, without those that are out of service.
+        disabled: the codes of those.
     """
 
     file: Path | None = None
@@ -226,6 +228,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     shm: ShmSettings = ShmSettings()
     http: HttpSettings = HttpSettings()
     cameras: tuple[Camera, ...] = ()
+    disabled: tuple[str, ...] = ()
 
     @property
     def policies(self) -> dict[str, str]:

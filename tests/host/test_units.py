@@ -54,6 +54,14 @@ def test_host_without_systemd_is_told_so(command: str) -> None:
     assert done.stderr == "framesrv: systemd does not run on this host: use `framesrv up` instead of units\n"
 
 
+@pytest.mark.parametrize("line", ["export FRAMESRV_REDIS__URL=x", "A B=c", "1A=b", "-=x"])
+def test_environment_file_with_what_systemd_does_not_take_is_refused(tmp_path: Path, line: str) -> None:
+    file = tmp_path / "framesrv.env"
+    file.write_text(f"FRAMESRV_STORE__TOKEN=a\n{line}\n")
+    with pytest.raises(ConfigError, match="line 2: expected FRAMESRV_SECTION__KEY=value"):
+        environment.read(file)
+
+
 def test_environment_file_without_a_pair_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "framesrv.env"
     file.write_text("FRAMESRV_STORE__TOKEN\n")

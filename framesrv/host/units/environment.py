@@ -1,5 +1,6 @@
 """The environment file of the services: keys of the configuration, and variables for snapd's process."""
 
+import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,7 +35,7 @@ def _pairs(file: Path) -> Iterator[tuple[str, str, str]]:
         name, is_pair, value = line.strip().partition("=")
         if not name or name[0] in "#;":
             continue
-        if not is_pair:
+        if not is_pair or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*\s*", name):  # as systemd, which knows no `export`
             raise ConfigError([f"{file}: line {number}: expected FRAMESRV_SECTION__KEY=value"])
         value = value.strip()
         try:

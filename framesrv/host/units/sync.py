@@ -7,6 +7,7 @@ before the next, so that an upgrade is never seen by more than one camera at onc
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal
 
@@ -23,6 +24,7 @@ LIVE_PATIENCE = 20.0  # s that a camera gets to be live again, if it was before
 START_PATIENCE = 10.0, 0.5  # s that all new ones get together, and more for each: a host's start is work
 STOP_PATIENCE = 60.0  # s for systemd to stop what is to be stopped
 SERVING_PATIENCE, LOOK_EVERY = 8.0, 0.2  # s for snapd to reach Redis, and between looks at its status
+AGAIN, JUST_NOW = 3, 10.0  # times that systemd has started a unit again, the last one so many s ago: it does not hold
 READY_PATIENCE = 60.0  # s for one unit to stop, if it runs, and to be ready
 
 Action = Literal["stop", "start", "restart", "reload", "keep"]
@@ -48,7 +50,11 @@ def plan(loaded: Settings, software: Software) -> list[Step]:
     wanted = [unit_name(camera.code) for camera in loaded.cameras]
     existing = systemd.camera_units()
     units = systemd.show([*wanted, SNAPD])
-    steps = [Step(name, "stop", "no longer configured") for name in existing if name not in wanted]
+    steps = [
+        Step(name, "stop", "out of service" if camera_code(name) in loaded.disabled else "no longer configured")
+        for name in existing
+        if name not in wanted
+    ]
     steps += [_step(units[name], loaded, software) for name in wanted]
     order: Sequence[Action] = ("stop", "start", "restart", "keep")
     steps.sort(key=lambda step: order.index(step.action))
@@ -120,6 +126,7 @@ def apply(loaded: Settings, software: Software, steps: list[Step], say: Say) -> 
     faults = _await_live(names["start"], loaded)
     begun = [step.unit for step in steps if step.action in ("start", "keep", "reload")]
     software.note(systemd.show(begun).values())
+    faults += _restarting([step.unit for step in steps if step.action == "keep"])
     for step in steps:
         if step.action == "restart":
             say(f"restart  {step.unit}")
@@ -131,6 +138,16 @@ def apply(loaded: Settings, software: Software, steps: list[Step], say: Say) -> 
     applied.keep(codes)
     users.keep(codes)
     return faults
+
+
+def _restarting(names: list[str]) -> list[str]:
+    """A sentence for each of these that systemd has to start again and again."""
+    return [
+        f"{unit.name} was started again {unit.restarts} times, the last time {time.time() - unit.started_at:.0f} s "
+        f"ago; journalctl -u '{unit.name}' says why"
+        for unit in systemd.show(names).values()
+        if unit.restarts >= AGAIN and time.time() - unit.started_at < JUST_NOW
+    ]
 
 
 def _stop(names: list[str], loaded: Settings, say: Say) -> None:
@@ -182,14 +199,13 @@ def _serves() -> list[str]:
 
 
 def _await_live(names: list[str], loaded: Settings) -> list[str]:
-    deadline = time.monotonic() + START_PATIENCE[0] + START_PATIENCE[1] * len(names)
-    faults: list[str] = []
-    for name in names:
-        if name == SNAPD:
-            faults += _ready("start", name) or _serves()
-        else:
-            faults += _live(camera_code(name), loaded, max(0.0, deadline - time.monotonic()))
-    return faults
+    """Waits for all that was started, each with the same deadline; a sentence for each that is not there by then."""
+    patience = START_PATIENCE[0] + START_PATIENCE[1] * len(names)
+    cameras = [camera_code(name) for name in names if name != SNAPD]
+    with ThreadPoolExecutor(max_workers=max(1, len(cameras))) as pool:
+        lives = pool.map(lambda code: _live(code, loaded, patience), cameras)
+        faults = _ready("start", SNAPD) or _serves() if SNAPD in names else []
+        return [fault for live in lives for fault in live] + faults
 
 
 def _live(code: str, loaded: Settings, patience: float) -> list[str]:
