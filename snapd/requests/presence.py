@@ -182,7 +182,7 @@ class Presence:
 
 
 def strangers(client: redis.Redis, settings: StreamSettings, host: Host, refusals: Refusals) -> Iterator[Host]:
-    """Those that read from the same group as `host` and have other cameras. Raises RedisError."""
+    """Those elsewhere that read from the same group as `host` and have other cameras. Raises RedisError."""
     names: list[str] = []
     with refusals.without("XINFO"):
         consumers: Any = client.xinfo_consumers(settings.name, settings.group)
@@ -190,7 +190,8 @@ def strangers(client: redis.Redis, settings: StreamSettings, host: Host, refusal
     with refusals.without("GET"):
         for name in names:
             found = Host.parse(client.get(f"{PREFIX}{settings.group}:{name}"))
-            if found and found.digest != host.digest and found.instance != host.instance and not found.has_ended:
+            # what runs here with other cameras has yet to hear of a change
+            if found and found.digest != host.digest and found.place != host.place:
                 yield found
 
 

@@ -166,7 +166,7 @@ def test_port_that_speaks_tls_is_recognised(scheme: str, over_tls: Answer) -> No
     [
         ("rtsp://u:p@no-such-host.invalid/x", "name_unknown", "the host name no-such-host.invalid is unknown"),
         ("http://no-such-host.invalid/x", "name_unknown", "the host name no-such-host.invalid is unknown"),
-        ("rtsp://127.0.0.1:1/x", "refused", "Connection refused: nothing listens at 127.0.0.1:1"),
+        ("rtsp://127.0.0.1:1/x", "refused", "nothing listens at 127.0.0.1:1: Connection refused"),
         ("rtsp://[ff00::1%lo]/x", "no_route", "there is no way to ff00::1"),
         ("foo://127.0.0.1/x", "protocol", "FFmpeg knows no protocol foo:"),
     ],

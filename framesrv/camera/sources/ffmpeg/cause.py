@@ -82,7 +82,7 @@ def _known(error: Exception, said: Sequence[str], source: str) -> tuple[Cause, s
     if scheme in PORTS and number in _UNREACHABLE:
         return "no_route", f"there is no way to {host}: see `ip route get {host}`"
     if number == errno.ECONNREFUSED:
-        return "refused", f"Connection refused: nothing listens at {where}"
+        return "refused", f"nothing listens at {where}: Connection refused"
     if any(words in message for message in said for words in _NO_TLS):
         return "protocol", f"{where} does not speak TLS: try {OTHER.get(scheme, scheme)}:// in its place"
     if broke_off(said) or (scheme == "http" and number == errno.ECONNRESET):
