@@ -27,6 +27,7 @@ from snapd.requests.trouble import Refusals
 logger = logging.getLogger(__name__)
 
 PREFIX = "snap:host:"
+BOOT_ID = "FRAMESRV_BOOT_ID"  # set by framesrv-snapd.service
 LEASE = 30  # s
 RENEWED_EVERY = 10.0  # s
 REMEDY = 'give each host a group of its own, [stream] group, with unknown_camera = "ignore"'
@@ -203,8 +204,9 @@ def describe(found: Iterator[Host]) -> str:
 
 def _place() -> str:
     try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
-        return f"{boot}:{os.stat('/proc/self/ns/pid').st_ino}"
+        # a unit hides all of /proc but processes, and says it so
+        boot = os.environ.get(BOOT_ID) or Path("/proc/sys/kernel/random/boot_id").read_text("ascii")
+        return f"{boot.strip().replace('-', '')}:{os.stat('/proc/self/ns/pid').st_ino}"
     except OSError:
         return f"unknown:{uuid.uuid4().hex}"  # like no other
 
