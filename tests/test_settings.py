@@ -100,7 +100,7 @@ def test_owner_of_segments_must_be_a_user(load: Callable[..., Settings], problem
     assert load('[shm]\nowner = "root"\n').shm.owner == "root"
     assert load('[shm]\nowner = "4711"\n').shm.owner == "4711"
     (problem,) = problems('[shm]\nowner = "no-such-user"\n')
-    assert problem.endswith("shm.owner: there is no user 'no-such-user' on this host")
+    assert problem == "shm.owner: there is no user 'no-such-user' on this host (line 2)"
 
 
 def test_mode_is_octal(load: Callable[..., Settings]) -> None:
@@ -176,7 +176,10 @@ def test_every_mistake_is_reported_at_once(problems: Callable[..., list[str]]) -
         ("camera = 5\n", "camera: expected [[camera]] tables"),
         ("[camera]\ncode = 'cam'\n", "camera: expected [[camera]] tables"),
         ("nonsense = 1\n", "nonsense: no such section; expected one of redis, stream,"),
-        ("[snapshot]\nqualty = 85\n", "snapshot.qualty: no such key; expected one of quality, encoder,"),
+        (
+            "[snapshot]\nqualty = 85\n",
+            "snapshot.qualty: no such key; did you mean quality? expected one of quality, encoder,",
+        ),
         (CAMERA + "pixel_format = 'nv12'\n", 'camera[0].pixel_format: expected one of "bgr24", "yuv420p"'),
         (
             CAMERA + "decode = 'fps:'\n",
@@ -196,10 +199,37 @@ def test_mistake_is_one_line_that_names_the_key_and_what_was_expected(
     assert found.startswith(line)
 
 
+def test_mistake_is_found_by_its_line_and_its_cameras_code(problems: Callable[..., list[str]]) -> None:
+    text = """
+        [ snapshot ]
+        quality = 0
+
+        # [[camera]]
+        [[camera]]
+        source = "test:64x48@1"
+        code = "cam-1"
+        [[camera]]
+        code = "cam-2"
+        sorce = "rtsp://admin:secret@192.0.2.1/x"
+        slots = 99
+        [[camera]]
+        code = "no code at all/"
+        source = "x"
+        [stores]
+    """
+    found = problems(text)
+    assert [line.rpartition(" (")[2] for line in found] == [
+        *("line 16)", "line 3)", "line 11, camera cam-2)", "line 12, camera cam-2)", "line 9, camera cam-2)"),
+        "line 14)",
+    ]
+    assert "did you mean source?" in found[2]
+    assert "secret" not in "".join(found)
+
+
 @pytest.mark.parametrize("code", ["", "a/b", "../cam", "a b", "x" * 65, "cam\\n", "摄像头", "a\\u0000"])
 def test_ill_formed_code_is_reported(problems: Callable[..., list[str]], code: str) -> None:
     (line,) = problems(f'[[camera]]\ncode = "{code}"\nsource = "test:320x240@5"\n')
-    assert line == "camera[0].code: expected 1 to 64 of A-Z a-z 0-9 _ . -"
+    assert line == "camera[0].code: expected 1 to 64 of A-Z a-z 0-9 _ . - (line 2)"
 
 
 def test_what_is_no_toml_is_reported_with_its_place(problems: Callable[..., list[str]]) -> None:

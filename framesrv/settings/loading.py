@@ -4,8 +4,10 @@ The file is TOML, or JSON as `writing.to_json` writes it.
 """
 
 import os
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar, cast, get_type_hints
 
@@ -13,11 +15,14 @@ import msgspec
 
 from framesrv.errors import ConfigError
 from framesrv.masking import protect
+from framesrv.segment.layout import CODE
 from framesrv.segment.owner import named_user
 from framesrv.settings.sections import SECTIONS, Camera, HttpOrigin, Section, Settings
 
 ENVIRONMENT_PREFIX = "FRAMESRV_"
 PLACES = (Path("framesrv.toml"), Path("/etc/framesrv/framesrv.toml"))
+
+_PLACE = re.compile(r"(?P<section>\w+)(\[(?P<index>\d+)\])?(\.(?P<key>[\w-]+))?: ")
 
 Kind = TypeVar("Kind", bound=Section)
 
@@ -48,7 +53,7 @@ def load(file: Path | None = None, environment: Mapping[str, str] = os.environ) 
         problems.append(f"shm.owner: {error}")
     cameras = _cameras(document.get("camera", []), defaults, problems)
     if problems:
-        raise ConfigError(problems if path is None else [_located(path, problem) for problem in problems])
+        raise ConfigError(problems if path is None else [_located(path, problem, document) for problem in problems])
     made = {name: SECTIONS[name](**values) for name, values in sections.items()}
     settings = Settings(
         file=path,
@@ -66,8 +71,44 @@ def find(file: Path | None, environment: Mapping[str, str] = os.environ) -> Path
     return named or next((place for place in PLACES if place.exists()), None)
 
 
-def _located(path: Path, problem: str) -> str:
-    return problem if problem.startswith(ENVIRONMENT_PREFIX) else f"{path}: {problem}"
+def _located(path: Path, problem: str, document: Mapping[str, Any]) -> str:
+    """With the file, and the line and the camera where they can be told."""
+    if problem.startswith(ENVIRONMENT_PREFIX):
+        return problem
+    match = _PLACE.match(problem)
+    if match is None:
+        return f"{path}: {problem}"
+    section, index, key = match["section"], match["index"], match["key"]
+    number = _line(path, section, None if index is None else int(index), key)
+    code = _code(document, index)
+    return f"{path}: {problem}" + (f" (line {number}{code})" if number else f" ({code[2:]})" if code else "")
+
+
+def _code(document: Mapping[str, Any], index: str | None) -> str:
+    """Of the camera that is meant; empty where there is none."""
+    cameras = document.get("camera", [])
+    camera = cameras[int(index)] if index is not None and isinstance(cameras, list) else None
+    code = camera.get("code") if isinstance(camera, dict) else None
+    return f", camera {code}" if isinstance(code, str) and re.fullmatch(CODE, code) else ""
+
+
+def _line(path: Path, section: str, index: int | None, key: str | None) -> int | None:
+    """The line of a key, or of its table's heading; None where that is not written as usual.
+
+    tomllib does not tell places. A table that is written in another way, as ``camera = [{...}]``, is not found.
+    """
+    heading = re.compile(rf"\s*\[\[?\s*{re.escape(section)}\s*\]")
+    begins, at = -1 if index is None else index, None
+    for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
+        if line.lstrip().startswith("["):
+            if at is not None:
+                return at
+            if heading.match(line):
+                begins -= 1
+                at = number if begins < 0 else None
+        elif at is not None and key and re.match(rf"\s*{re.escape(key)}\s*=", line):
+            return number
+    return at
 
 
 def _read(path: Path | None, problems: list[str]) -> dict[str, Any]:
@@ -161,7 +202,9 @@ def _checked(
     for key, value in table.items():
         full = f"{name}.{key}" if strict else f"{name}{key.upper()}"
         if key not in types:
-            problems.append(f"{full}: no such key; expected one of {', '.join(kind.__struct_fields__)}")
+            near = get_close_matches(key, kind.__struct_fields__, 1)
+            hint = f"did you mean {near[0]}? " if near else ""
+            problems.append(f"{full}: no such key; {hint}expected one of {', '.join(kind.__struct_fields__)}")
             continue
         try:
             yield key, msgspec.convert(value, types[key], strict=strict)
