@@ -309,6 +309,23 @@ def test_environment_overrides_the_file(load: Callable[..., Settings]) -> None:
     assert (loaded.http.listen, loaded.http.insecure) == ("", True)
 
 
+def test_file_of_variables_beside_the_configuration_counts_and_the_environment_wins(
+    load: Callable[..., Settings], problems: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    beside = tmp_path / "framesrv.env"
+    beside.write_text(
+        "FRAMESRV_STORE__SECRET_KEY='from the file'\nFRAMESRV_STORE__TOKEN=t\nOTHER=x\nFRAMESRV_CONFIG=/x\n"
+    )
+    loaded = load('[store]\nsecret_key = "below"\n', FRAMESRV_STORE__TOKEN="wins")
+    assert (loaded.store.secret_key, loaded.store.token) == ("from the file", "wins")
+    beside.write_text("export FRAMESRV_STORE__TOKEN=t\n")
+    (problem,) = problems("")
+    assert problem == f"{beside}: line 1: expected FRAMESRV_SECTION__KEY=value"
+    beside.write_text("FRAMESRV_STORE__TOKN=t\n")
+    (problem,) = problems("")
+    assert "FRAMESRV_STORE__TOKN: no such key in the environment" in problem
+
+
 def test_environment_can_empty_a_list(load: Callable[..., Settings]) -> None:
     text = '[result]\nallowed_callbacks = ["https://a.example"]\n'
     assert load(text, FRAMESRV_RESULT__ALLOWED_CALLBACKS="").result.allowed_callbacks == ()

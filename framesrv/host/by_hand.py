@@ -12,10 +12,11 @@ import click
 
 from framesrv import settings
 from framesrv.errors import FramesrvError
-from framesrv.host.units import applied, environment
+from framesrv.host.units import applied
 from framesrv.log import Format
 from framesrv.segment.owner import service_user
 from framesrv.settings import Camera, Settings
+from framesrv.settings.variables import is_key
 
 
 def hand_over(camera: Camera, loaded: Settings, log_format: Format) -> None:
@@ -37,7 +38,7 @@ def _become(user: pwd.struct_passwd, code: str, configuration: bytes, log_format
     file = os.memfd_create("framesrv", 0)
     os.write(file, configuration)
     words = ["decode", "--config", f"/dev/fd/{file}", "--log-format", log_format, "--", code]
-    variables = {name: value for name, value in os.environ.items() if not environment.is_key(name)}
+    variables = {name: value for name, value in os.environ.items() if not is_key(name)}
     os.initgroups(user.pw_name, user.pw_gid)
     os.setgid(user.pw_gid)
     os.setuid(user.pw_uid)

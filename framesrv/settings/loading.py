@@ -17,9 +17,9 @@ from framesrv.errors import ConfigError
 from framesrv.masking import protect
 from framesrv.segment.layout import CODE
 from framesrv.segment.owner import named_user
+from framesrv.settings import variables
 from framesrv.settings.sections import SECTIONS, Camera, HttpOrigin, Section, Settings
 
-ENVIRONMENT_PREFIX = "FRAMESRV_"
 PLACES = (Path("framesrv.toml"), Path("/etc/framesrv/framesrv.toml"))
 
 _PLACE = re.compile(r"(?P<section>\w+)(\[(?P<index>\d+)\])?(\.(?P<key>[\w-]+))?: ")
@@ -30,10 +30,15 @@ Kind = TypeVar("Kind", bound=Section)
 def load(file: Path | None = None, environment: Mapping[str, str] = os.environ) -> Settings:
     """The settings from `file`, or else from the first place that has one, and from the environment.
 
+    Where ``framesrv.env`` lies beside the file, its variables count as those of the environment, which win.
+
     Raises:
         ConfigError: with a line for every problem there is.
     """
     path = find(file, environment)
+    if path is not None:
+        beside = variables.read(path.parent / variables.NAME)
+        environment = {name: value for name, value in beside.items() if variables.is_key(name)} | dict(environment)
     problems: list[str] = []
     document = _read(path, problems)
     problems.extend(
@@ -73,7 +78,7 @@ def find(file: Path | None, environment: Mapping[str, str] = os.environ) -> Path
 
 def _located(path: Path, problem: str, document: Mapping[str, Any]) -> str:
     """With the file, and the line and the camera where they can be told."""
-    if problem.startswith(ENVIRONMENT_PREFIX):
+    if problem.startswith(variables.PREFIX):
         return problem
     match = _PLACE.match(problem)
     if match is None:
@@ -134,9 +139,9 @@ def _overrides(environment: Mapping[str, str], problems: list[str]) -> dict[str,
     """``FRAMESRV_SECTION__KEY`` as {section: {key: text}}."""
     found: dict[str, dict[str, str]] = {}
     for variable, text in environment.items():
-        if not variable.startswith(ENVIRONMENT_PREFIX) or "__" not in variable:
+        if not variable.startswith(variables.PREFIX) or "__" not in variable:
             continue
-        section, key = variable.removeprefix(ENVIRONMENT_PREFIX).lower().split("__", 1)
+        section, key = variable.removeprefix(variables.PREFIX).lower().split("__", 1)
         if section not in SECTIONS or key not in SECTIONS[section].__struct_fields__:
             problems.append(f"{variable}: no such key in the environment; expected FRAMESRV_SECTION__KEY")
         else:
@@ -154,7 +159,7 @@ def _section(
     values = dict(_checked(name, kind, table, problems, strict=True))
     values.update(
         _checked(
-            f"{ENVIRONMENT_PREFIX}{name}__".upper(),
+            f"{variables.PREFIX}{name}__".upper(),
             kind,
             {key: _listed(kind, key, text) for key, text in overrides.items()},
             problems,

@@ -17,6 +17,7 @@ from framesrv.host.units.files import as_user, programs
 from framesrv.host.units.systemd import SNAPD, UnitsError, camera_code, run
 from framesrv.segment.access import group_id
 from framesrv.settings import Settings, ShmSettings
+from framesrv.settings.variables import is_key
 
 STATE = Path("/run/framesrv")  # of root alone; units copy here what they read, see framesrv@.service
 CHECK_PATIENCE = 60.0  # s
@@ -29,7 +30,7 @@ def load() -> Settings:
     Raises:
         ConfigError: with a line for every problem there is.
     """
-    return settings.load(CONFIG, environment.read())
+    return settings.load(CONFIG, {})
 
 
 def problems(loaded: Settings) -> list[str]:
@@ -48,12 +49,12 @@ def problems(loaded: Settings) -> list[str]:
 def _checked(candidate: Settings) -> list[dict[str, object]]:
     """What ``framesrv check`` finds, run as snapd's user over what snapd would be given."""
     command = [str(programs() / "framesrv"), "check", "--json", "--config", "/dev/stdin"]
-    variables = {name: value for name, value in environment.read().items() if not environment.is_key(name)}
+    others = {name: value for name, value in environment.read().items() if not is_key(name)}
     # a file without a name, which may be opened anew; its name in messages is that of what it is made of
     with open(os.memfd_create("framesrv"), "wb") as file:
         file.write(settings.to_json(candidate))
         file.flush()
-        done = as_user(command, variables, CHECK_PATIENCE, stdin=file.fileno())
+        done = as_user(command, others, CHECK_PATIENCE, stdin=file.fileno())
     said, errors = (text.replace("/dev/stdin", str(CONFIG)) for text in (done.stdout, done.stderr))
     if done.returncode == 2:
         raise ConfigError([line.removeprefix("framesrv: ") for line in errors.splitlines()])

@@ -1,56 +1,16 @@
 """The environment file of the services: keys of the configuration, and variables for snapd's process."""
 
-import re
-import shlex
-from collections.abc import Iterator
 from pathlib import Path
 
-from framesrv.errors import ConfigError
 from framesrv.host.units import ENVIRONMENT
-from framesrv.settings.loading import ENVIRONMENT_PREFIX
+from framesrv.settings import variables
 
 
 def read(file: Path = ENVIRONMENT) -> dict[str, str]:
-    """The file as systemd reads it, without its rarest forms (continued lines, escapes).
-
-    Raises:
-        ConfigError: it cannot be read, or a line is no pair.
-    """
-    return {name: value for name, value, _ in _pairs(file)}
+    """All of it. Raises ConfigError: it cannot be read, or a line is no pair."""
+    return variables.read(file)
 
 
 def others(file: Path = ENVIRONMENT) -> str:
     """Its lines that are not of the configuration, as they stand there. Raises ConfigError as `read`."""
-    return "".join(f"{line}\n" for name, _, line in _pairs(file) if not is_key(name))
-
-
-def is_key(name: str) -> bool:
-    """Whether a variable is a key of the configuration: ``FRAMESRV_SECTION__KEY``."""
-    return name.startswith(ENVIRONMENT_PREFIX) and "__" in name
-
-
-def _pairs(file: Path) -> Iterator[tuple[str, str, str]]:
-    """Name, value and line of each variable."""
-    for number, line in enumerate(_text(file).splitlines(), 1):
-        name, is_pair, value = line.strip().partition("=")
-        if not name or name[0] in "#;":
-            continue
-        if not is_pair or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*\s*", name):  # as systemd, which knows no `export`
-            raise ConfigError([f"{file}: line {number}: expected FRAMESRV_SECTION__KEY=value"])
-        value = value.strip()
-        try:
-            value = shlex.split(value)[0] if value[:1] in ("'", '"') else value
-        except ValueError as error:
-            raise ConfigError([f"{file}: line {number}: expected a closing quotation mark"]) from error
-        yield name.strip(), value, line
-
-
-def _text(file: Path) -> str:
-    try:
-        return file.read_text("utf-8")
-    except FileNotFoundError:
-        return ""
-    except OSError as error:
-        raise ConfigError([f"{file}: cannot be read: {error.strerror}"]) from error
-    except UnicodeDecodeError as error:
-        raise ConfigError([f"{file}: not UTF-8"]) from error
+    return "".join(f"{line}\n" for name, _, line in variables.pairs(file) if not variables.is_key(name))
