@@ -61,7 +61,8 @@ def _segments(settings: Settings) -> list[Finding]:
         except FileNotFoundError:
             continue
         # root may remove it, and where a writer lives that readers trust, this is no leftover
-        if decoder in (0, uid) or camera_status(settings.shm.prefix, camera.code).state != "down":
+        state = camera_status(settings.shm.prefix, camera.code, owner=settings.shm.owner).state
+        if decoder in (0, uid) or state != "down":
             continue
         sentence = (
             f"{path} is in its place and belongs to {user_name(uid)}, the decoder runs as {user_name(decoder)}: "

@@ -186,7 +186,7 @@ def test_mistake_in_the_configuration_is_no_outage(site: Site, mistake) -> None:
     mistake(site)
     try:
         site.host.must("systemctl", "restart", unit_name(TAKEN), SNAPD)
-        site.host.kill(unit_name(OTHER), "SIGKILL")
+        site.host.kill(unit_name(CAMERAS[list(WRONG).index(mistake)]), "SIGKILL")
         site.host.must("systemctl", "restart", "framesrv.target")  # as a reboot does
         site.host.wait_for(lambda: all(site.is_live(code) for code in CAMERAS), "the cameras are live")
         site.host.wait_for(lambda: site.host.show(SNAPD, "ActiveState") == "active", "snapd is")

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from framesrv.errors import SegmentError
 from framesrv.host.units import applied
+from framesrv.host.units.systemd import UnitsError
 from framesrv.segment import layout, locks
 from framesrv.segment.file import SHM_DIRECTORY, segment_path
 from framesrv.segment.mapping import Segment
@@ -18,8 +19,11 @@ def sweep(codes: Iterable[str] = ()) -> list[str]:
     anybody else has put there is removed, whatever it is and whoever holds it open.
 
     Raises:
-        ConfigError: nothing was applied yet, so that nobody knows the cameras.
+        UnitsError: no units were made on this host, so that nobody knows whose segments are whose.
+        ConfigError: the copy that knows it is damaged.
     """
+    if not applied.exists():
+        raise UnitsError("this host has no cameras of `framesrv units sync`: remove the file by hand, as root")
     last = applied.last()
     prefix, cameras = last.shm.prefix, [camera.code for camera in last.cameras]
     faults = []
