@@ -10,7 +10,7 @@ import pytest
 from framesrv.host.units.systemd import unit_name
 from framesrv.segment.owner import service_user
 from tests.support import intruder
-from tests.support.site import CAMERAS, SNAPD, SPARE, Site
+from tests.support.site import CAMERAS, SNAPD, SPARE, Load, Site
 from tests.support.systemd import obstacle
 
 OBSTACLE = obstacle()
@@ -327,3 +327,24 @@ def test_decoder_started_by_root_goes_on_as_its_user_and_leaves_its_unit_what_it
     heals(site)
     assert site.host.path(SEGMENT).stat().st_ino == inode
     assert site.host.show(unit, "NRestarts") == "0"
+
+
+def test_segment_that_is_cut_short_ends_neither_snapd_nor_its_decoder(site: Site) -> None:
+    """What maps it must survive it within the units' limits, which forbid memory that is written and executed."""
+    site.settle()
+    snapd, decoder = site.host.show(SNAPD, "MainPID"), site.pid(TAKEN)
+    with Load(site) as load:
+        site.host.wait_for(lambda: len(load.asked) > 20, "snapd has all cameras' frames mapped")
+        for size in ("4096", "0"):
+            inode = site.host.path(SEGMENT).stat().st_ino
+            site.host.must("truncate", "--size", size, SEGMENT)
+            site.host.wait_for(
+                lambda inode=inode: site.owner(TAKEN) and site.host.path(SEGMENT).stat().st_ino != inode,  # type: ignore[misc]
+                "the decoder has made another",
+            )
+            site.host.wait_for(lambda: site.is_live(TAKEN), "it is live again")
+    load.answers()
+    assert (site.host.show(SNAPD, "MainPID"), site.pid(TAKEN)) == (snapd, decoder)
+    for unit in (SNAPD, unit_name(TAKEN)):
+        assert "will end this process" not in site.host.journal(unit)
+    assert "was cut short and is made anew" in site.host.journal(unit_name(TAKEN))
