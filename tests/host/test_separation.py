@@ -348,3 +348,21 @@ def test_segment_that_is_cut_short_ends_neither_snapd_nor_its_decoder(site: Site
     for unit in (SNAPD, unit_name(TAKEN)):
         assert "will end this process" not in site.host.journal(unit)
     assert "was cut short and is made anew" in site.host.journal(unit_name(TAKEN))
+
+
+def test_install_from_where_nobody_else_can_read_changes_nothing(site: Site) -> None:
+    """As a virtual environment that was made with a umask of 077."""
+    site.settle()
+    unit = site.host.path("/etc/systemd/system/framesrv.slice")
+    before = unit.read_text()
+    unit.write_text("# of another version\n")
+    place = site.host.path("/opt/framesrv")
+    place.chmod(0o700)
+    try:
+        done = site.host.run("framesrv", "units", "install")
+        assert done.returncode == 1
+        assert "cannot be run as user nobody: Permission denied; everybody must be able to read it" in done.stderr
+        assert unit.read_text() == "# of another version\n"
+    finally:
+        place.chmod(0o755)
+        unit.write_text(before)

@@ -12,6 +12,7 @@ from framesrv.host.units.systemd import UNITS, UnitsError, run, systemctl
 from framesrv.process.atomic import write_file
 
 SOURCES = (Path(__file__).parents[2] / "systemd", Path(__file__).parents[3] / "systemd")  # wheel, clone
+NOBODY = "nobody"
 TEMPLATE_BIN = "/opt/framesrv/bin/"  # what the files say in place of where our programs are
 PLACES = {"sysusers.d": Path("/etc/sysusers.d"), "tmpfiles.d": Path("/etc/tmpfiles.d")}
 HIDDEN = ("/home", "/root", "/run/user", "/tmp", "/var/tmp")  # noqa: S108  ProtectHome= and PrivateTmp= hide these
@@ -60,18 +61,22 @@ def install() -> list[Path]:
     """Puts the files in place, makes the user and its directories; gives what was changed.
 
     Raises:
-        UnitsError: the programs cannot be run as the user, or systemd refuses.
+        UnitsError: the programs cannot be run as another user, so that nothing was changed; or systemd refuses.
     """
     files = wanted()
     changed = outdated()
+    # decoders are users that do not exist yet, and in no group of anybody's
+    tried = as_user([str(programs() / "framesrv"), "--version"], {}, user=NOBODY)
+    if tried.returncode:
+        raise UnitsError(
+            f"{programs() / 'framesrv'} does not run as another user than this one: {tried.stderr.strip()[-500:]}; "
+            "nothing was changed: install framesrv with umask 022, so that everybody can read it"
+        )
     for path in changed:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_file(path, files[path].encode(), mode=0o644)
     for name, tool in (("sysusers.d", ["systemd-sysusers"]), ("tmpfiles.d", ["systemd-tmpfiles", "--create"])):
         run(*tool, *(str(path) for path in files if path.parent == PLACES[name]))
-    tried = as_user([str(programs() / "framesrv"), "--version"], {})
-    if tried.returncode:
-        raise UnitsError(f"{programs() / 'framesrv'} does not run as user {USER}: {tried.stderr.strip()[-500:]}")
     systemctl("daemon-reload")
     return changed
 
@@ -86,23 +91,27 @@ def remove() -> list[Path]:
 
 
 def as_user(
-    command: list[str], environment: dict[str, str], timeout: float = 60.0, stdin: int = subprocess.DEVNULL
+    command: list[str],
+    environment: dict[str, str],
+    timeout: float = 60.0,
+    stdin: int = subprocess.DEVNULL,
+    user: str = USER,
 ) -> subprocess.CompletedProcess[str]:
-    """Runs a program of ours as snapd's user, as systemd would.
+    """Runs a program of ours as snapd's user, or another, as systemd would.
 
     Raises:
         UnitsError: there is no such user, it may not run the program, or that took longer than `timeout` seconds.
     """
     try:
-        user = pwd.getpwnam(USER)
+        entry = pwd.getpwnam(user)
     except KeyError as error:
-        raise UnitsError(f"there is no user {USER}: run `framesrv units install` first") from error
+        raise UnitsError(f"there is no user {user}: run `framesrv units install` first") from error
     try:
         return subprocess.run(
             command,
-            user=user.pw_uid,
-            group=user.pw_gid,
-            extra_groups=os.getgrouplist(USER, user.pw_gid),
+            user=entry.pw_uid,
+            group=entry.pw_gid,
+            extra_groups=os.getgrouplist(user, entry.pw_gid),
             env={"PATH": os.defpath, **environment},
             cwd="/",
             stdin=stdin,
@@ -112,6 +121,8 @@ def as_user(
             check=False,
         )
     except OSError as error:
-        raise UnitsError(f"{command[0]} cannot be run as user {USER}: {error.strerror}") from error
+        raise UnitsError(
+            f"{command[0]} cannot be run as user {user}: {error.strerror}; everybody must be able to read it"
+        ) from error
     except subprocess.TimeoutExpired as error:
-        raise UnitsError(f"`{' '.join(command[:2])}` took longer than {timeout:g} s as user {USER}") from error
+        raise UnitsError(f"`{' '.join(command[:2])}` took longer than {timeout:g} s as user {user}") from error
