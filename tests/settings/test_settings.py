@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from framesrv import settings
+from framesrv.host.units.files import TEMPLATE
 from framesrv.settings import SECTIONS, Camera, Settings
 from tests.settings.conftest import CAMERA
 
@@ -36,6 +37,13 @@ def test_defaults_are_those_of_the_example(load: Callable[..., Settings]) -> Non
         }
         assert getattr(example, name) == section
     assert nothing.cameras == ()
+
+
+def test_template_of_units_install_is_that_example_commented_out(load: Callable[..., Settings]) -> None:
+    template = TEMPLATE.read_text("utf-8")
+    assert load(template) == load("")
+    lines = template.partition("\n\n")[2].splitlines()
+    assert "".join(f"{line.removeprefix('#')}\n" for line in lines) == EXAMPLE
 
 
 def test_cameras_defaults_are_those_of_the_example(load: Callable[..., Settings]) -> None:

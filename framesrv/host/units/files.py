@@ -7,12 +7,13 @@ import sys
 import sysconfig
 from pathlib import Path
 
-from framesrv.host.units import USER
+from framesrv.host.units import CONFIG, USER
 from framesrv.host.units.systemd import UNITS, UnitsError, run, systemctl
 from framesrv.process.atomic import write_file
 
 SOURCES = (Path(__file__).parents[2] / "systemd", Path(__file__).parents[3] / "systemd")  # wheel, clone
 NOBODY = "nobody"
+TEMPLATE = Path(__file__).parent / "template.toml"  # of the configuration
 TEMPLATE_BIN = "/opt/framesrv/bin/"  # what the files say in place of where our programs are
 PLACES = {"sysusers.d": Path("/etc/sysusers.d"), "tmpfiles.d": Path("/etc/tmpfiles.d")}
 HIDDEN = ("/home", "/root", "/run/user", "/tmp", "/var/tmp")  # noqa: S108  ProtectHome= and PrivateTmp= hide these
@@ -77,6 +78,8 @@ def install() -> list[Path]:
         write_file(path, files[path].encode(), mode=0o644)
     for name, tool in (("sysusers.d", ["systemd-sysusers"]), ("tmpfiles.d", ["systemd-tmpfiles", "--create"])):
         run(*tool, *(str(path) for path in files if path.parent == PLACES[name]))
+    if not CONFIG.stat().st_size:
+        write_file(CONFIG, TEMPLATE.read_bytes(), mode=0o600)
     systemctl("daemon-reload")
     return changed
 
