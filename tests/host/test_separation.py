@@ -243,8 +243,8 @@ def heals(site: Site) -> None:
     unit, user = unit_name(TAKEN), site.host.users()[service_user(TAKEN)]
     site.host.must("systemctl", "start", "--no-block", unit)
     site.host.wait_for(lambda: site.owner(TAKEN) == user and site.is_live(TAKEN), "it is live, its own")
+    site.host.wait_for(lambda: site.host.show(unit, "ActiveState") == "active", "its unit is ready")
     assert int(site.host.show(unit, "NRestarts")) <= 2
-    assert site.host.show(unit, "ActiveState") == "active"
 
 
 def test_segment_that_root_left_keeps_no_camera_from_starting(site: Site) -> None:

@@ -167,6 +167,11 @@ def test_unit_of_no_configured_camera_is_not_even_begun(site: Site) -> None:
     assert "nowhere" not in site.host.status()
 
 
+# s at most between a decoder's first frame, which sync waits for, and its line about it. From being ready to that
+# frame takes longer, so a sync that waits for no frame is noticed.
+SAID_LATER = 0.15
+
+
 def sync_after_upgrade(site: Site, codes: Sequence[str]) -> None:
     """Every unit is restarted, and each of the usual cameras is live before the next is stopped."""
     pids = {code: site.pid(code) for code in codes}
@@ -178,16 +183,20 @@ def sync_after_upgrade(site: Site, codes: Sequence[str]) -> None:
     for code in codes:
         assert site.pid(code) not in (0, pids[code])
     entries = site.host.must("journalctl", "--output=json", f"--since=@{since}")
-    stopped: list[str] = []
-    live: list[str] = []
+    events: list[tuple[float, str, bool]] = []  # when, which unit, whether it is live
     for entry in map(json.loads, entries.splitlines()):
-        unit = entry.get("UNIT") or entry.get("_SYSTEMD_UNIT")
+        unit, at = entry.get("UNIT") or entry.get("_SYSTEMD_UNIT"), int(entry["__MONOTONIC_TIMESTAMP"]) / 1e6
         if unit in {unit_name(code) for code in CAMERAS}:
             if str(entry["MESSAGE"]).startswith("Stopping "):
-                assert live == stopped, f"{unit} is stopped before the one before it is live again"
-                stopped.append(unit)
+                events.append((at, unit, False))
             elif "live 640x360" in str(entry["MESSAGE"]):
-                live.append(unit)
+                events.append((at - SAID_LATER, unit, True))
+    stopped: list[str] = []
+    live: list[str] = []
+    for _, unit, is_live in sorted(events):
+        if not is_live:
+            assert live == stopped, f"{unit} is stopped before the one before it is live again"
+        (live if is_live else stopped).append(unit)
     assert live == stopped == [unit_name(code) for code in CAMERAS]
     assert site.sync().splitlines() == [f"{len(codes)} cameras and snapd; {len(codes) + 1} units left alone"]
 
@@ -254,7 +263,8 @@ def test_host_whose_decoders_were_one_user_is_brought_over(site: Site) -> None:
             text = text.replace(new, old)
         file.write_text(text)
     host.must("rm", "-r", "/etc/framesrv/applied")
-    host.must("chown", "framesrv", "/etc/framesrv/framesrv.toml")
+    # the second for this version's decoders, which read both
+    host.must("chown", "framesrv", "/etc/framesrv/framesrv.toml", "/etc/framesrv/framesrv.env")
     host.must("systemctl", "daemon-reload")
     names = [unit_name(code) for code in CAMERAS]
     host.must("systemctl", "enable", "--now", *names, SNAPD, "framesrv.target")
@@ -273,8 +283,9 @@ def test_host_whose_decoders_were_one_user_is_brought_over(site: Site) -> None:
     for code in CAMERAS:
         host.wait_for(lambda code=code: site.is_live(code), f"{code} is live")  # type: ignore[misc]
         assert site.owner(code) == users[service_user(code)]
-    configuration = host.path("/etc/framesrv/framesrv.toml").stat()
-    assert (configuration.st_uid, configuration.st_mode & 0o777) == (0, 0o600)
+    for name in ("framesrv.toml", "framesrv.env"):
+        status = host.path(f"/etc/framesrv/{name}").stat()
+        assert (status.st_uid, status.st_mode & 0o777) == (0, 0o600)
     with Load(site) as load:
         host.wait_for(lambda: len(load.asked) >= 6, "some requests")
     assert set(load.answers().values()) == {"ok"}
