@@ -2,7 +2,6 @@
 
 import socket
 import ssl
-import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
@@ -20,8 +19,9 @@ from framesrv.process.notify import Notifier
 from framesrv.process.repeats import Repeats
 from framesrv.process.signals import Signals
 from framesrv.settings import Camera
-from tests.support.processes import Program, run, wait_for, write_config
+from tests.support.processes import ROOT, Program, run, wait_for, write_config
 
+CERTIFICATE = ROOT / "tests/support/certificate.pem"  # with its key; of nobody, for a hundred years
 Answer = Callable[[socket.socket], object]
 
 
@@ -92,14 +92,10 @@ def in_plain_words(connection: socket.socket) -> None:
 
 
 @pytest.fixture(scope="module")
-def over_tls(tmp_path_factory: pytest.TempPathFactory) -> Answer:
+def over_tls() -> Answer:
     """A server that speaks TLS and nothing else."""
-    directory = tmp_path_factory.mktemp("tls")
-    key, certificate = directory / "key", directory / "certificate"
-    make = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=camera"]
-    subprocess.run([*make, "-keyout", key, "-out", certificate], check=True, capture_output=True, timeout=60)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, key)
+    context.load_cert_chain(CERTIFICATE)
 
     def answer(connection: socket.socket) -> None:
         with context.wrap_socket(connection, server_side=True) as secret:
