@@ -1,4 +1,4 @@
-"""When a lost source is tried again, and what of that the log says.
+"""When a lost source is tried again.
 
 Most are tried again within seconds, for ever: a camera comes back when it likes. Where trying does harm, as with a
 password that the camera refuses, which locks the account after a few tries, it is done ever more rarely.

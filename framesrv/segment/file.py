@@ -7,7 +7,6 @@ import contextlib
 import errno
 import glob
 import os
-import secrets
 import shutil
 import stat
 from pathlib import Path
@@ -126,4 +125,4 @@ def clear_leftovers(path: str) -> None:
 def _passing(path: str) -> str:
     """A hidden name, beside that one, that nobody has."""
     directory, name = os.path.split(path)
-    return f"{directory}/.{name}.{secrets.token_hex(TOKEN)}"
+    return f"{directory}/.{name}.{os.urandom(TOKEN).hex()}"

@@ -30,6 +30,7 @@ from framesrv.segment.file import (
 from framesrv.segment.layout import HEADER, PAGE, Geometry
 
 STALL = 3.0  # s
+NOT_OURS = (errno.EACCES, errno.EPERM, errno.EISDIR, errno.ELOOP, errno.ENXIO)  # another user's file, or no file
 COUNTABLE = 2**62  # no camera has published so many frames: a header that says so is damaged
 
 _SEQUENCE, _NEWEST, _RETIRED = (layout.OFFSETS[name] // 4 for name in ("sequence", "newest", "retired"))
@@ -118,12 +119,15 @@ class Segment:
         Raises:
             SegmentBusyError: the writer is alive.
             SegmentOwnerError: another user has the name.
+            SegmentError: the file cannot be opened.
         """
         try:
             fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
         except FileNotFoundError:
             return None
-        except OSError:  # another user's, or no file at all
+        except OSError as error:
+            if error.errno not in NOT_OURS:  # too many open files, say: what lies there may be a live segment
+                raise SegmentError(f"{path} cannot be opened for writing: {error.strerror}") from error
             _take_away(path)
             return None
         try:

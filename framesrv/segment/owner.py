@@ -4,7 +4,6 @@ Only root makes users, and only a user makes files of its own. So a segment is a
 the user that the camera's unit runs as, to whoever looks, or to the owner that one names.
 """
 
-import hashlib
 import os
 import pwd
 import re
@@ -21,6 +20,8 @@ def service_user(code: str) -> str:
     name = f"framesrv-{code}"
     if code not in TAKEN and len(name) <= LONGEST and re.fullmatch(r"[A-Za-z0-9_-]+", code):
         return name
+    import hashlib  # OpenSSL's, which hardly any camera needs
+
     return f"framesrv-{hashlib.sha256(code.encode()).hexdigest()}"[:LONGEST]
 
 

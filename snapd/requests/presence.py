@@ -13,7 +13,7 @@ import time
 import uuid
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -161,8 +161,7 @@ class Presence:
 
     @property
     def _host(self) -> Host:
-        made = Host.this(self._codes())
-        return Host(self._instance, made.name, made.place, made.pid, made.started, made.cameras, made.digest)
+        return replace(Host.this(self._codes()), instance=self._instance)
 
     def _take(self, name: str) -> Host | None:
         """Takes a name; gives who has it, if somebody has who may be alive."""

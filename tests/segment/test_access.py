@@ -1,5 +1,6 @@
 """Who may read a segment, that a reader cannot write, and that space is reserved."""
 
+import errno
 import mmap
 import os
 from pathlib import Path
@@ -96,6 +97,26 @@ def test_writer_outside_the_readers_group_admits_it_and_nobody_else(
             assert not as_user(BOB, lambda: opens(os.O_RDWR), groups)
     finally:
         os.unlink(path)
+
+
+def test_writer_that_cannot_open_the_segment_leaves_it_to_the_one_that_lives(
+    writer: FrameWriter, camera: FrameReader, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(writer, 1)
+    opened = os.open
+
+    def out_of_files(path: str, *arguments: int, **options: int) -> int:
+        if path == path_of(prefix, "cam"):
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return opened(path, *arguments, **options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("os.open", out_of_files)
+        with pytest.raises(SegmentError, match="cannot be opened for writing: Too many open files"):
+            FrameWriter("cam", WIDTH, HEIGHT, "yuv420p", prefix=prefix)
+    assert os.path.exists(path_of(prefix, "cam"))
+    with camera.latest(max_age=None) as frame:
+        assert whole(frame)
 
 
 def test_unknown_group_is_named(prefix: str) -> None:

@@ -8,7 +8,6 @@ import errno
 import os
 import re
 import socket
-import ssl
 from collections.abc import Sequence
 from urllib.parse import urlsplit
 
@@ -125,6 +124,8 @@ def _unanswered(scheme: str, host: str, port: int) -> tuple[Cause, str]:
 
 
 def _speaks_tls(host: str, port: int) -> bool:
+    import ssl  # which only this needs
+
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     try:
