@@ -93,11 +93,11 @@ def give_name(fd: int, directory: str, name: str) -> None:
         os.close(there)
 
 
-def take_name(fd: int, directory: str, name: str) -> None:
-    """Links an O_TMPFILE into its directory in place of the file that has the name, which never is free meanwhile."""
-    passing = _passing(f"{directory}/{name}")
-    give_name(fd, directory, os.path.basename(passing))
-    os.rename(passing, f"{directory}/{name}")
+def give_passing_name(fd: int, path: str) -> str:
+    """Links an O_TMPFILE into the directory of `path`, under a hidden name: a rename leaves no name free."""
+    passing = _passing(path)
+    give_name(fd, *os.path.split(passing))
+    return passing
 
 
 def clear_name(path: str) -> None:
@@ -115,7 +115,7 @@ def clear_name(path: str) -> None:
 
 
 def clear_leftovers(path: str) -> None:
-    """Removes what `take_name` and `clear_name` have left of that name, killed half way; nothing of other users."""
+    """Removes what was left under passing names, by processes killed half way; nothing of other users."""
     directory, name = os.path.split(path)
     for leftover in Path(directory).glob(f".{glob.escape(name)}.{'[0-9a-f]' * 2 * TOKEN}"):
         with contextlib.suppress(PermissionError, FileNotFoundError):

@@ -21,11 +21,11 @@ from framesrv.segment.file import (
     clear_leftovers,
     clear_name,
     give_name,
+    give_passing_name,
     reserve,
     same_file,
     segment_path,
     space_of,
-    take_name,
 )
 from framesrv.segment.layout import HEADER, PAGE, Geometry
 
@@ -78,7 +78,7 @@ class Segment:
             geometry: of its frames.
             mode: its permissions.
             gid: its group; this process's own where None.
-            replacing: the segment that has the name; it is retired once the new one has that.
+            replacing: the segment that has the name; it is retired as the new one gets that.
 
         Raises:
             SegmentSpaceError: shared memory is too small.
@@ -98,7 +98,10 @@ class Segment:
             segment.header["magic"] = layout.MAGIC
             segment.admit(mode, gid)
             if replacing is not None and same_file(replacing.fd, path):
-                take_name(fd, directory, name)
+                passing = give_passing_name(fd, path)
+                # first: were this writer killed behind the rename, nobody would ever tell the readers of the old one
+                replacing.words[_RETIRED] = 1
+                os.rename(passing, path)
             else:
                 give_name(fd, directory, name)
             if replacing is not None:
@@ -131,7 +134,10 @@ class Segment:
             _take_away(path)
             return None
         try:
-            if os.fstat(fd).st_uid != os.geteuid() and not _is_decoders(fd, path):
+            uid = os.fstat(fd).st_uid
+            if uid != os.geteuid() and not owner.is_trusted(
+                uid, layout.code_of(path)
+            ):  # a decoder's is root's to replace
                 _take_away(path)
             elif not locks.lock_exclusive(fd, layout.WRITER_BYTE) and locks.is_held(
                 fd, layout.WRITER_BYTE, exclusively=True
@@ -365,11 +371,6 @@ def _geometry_of(fd: int) -> Geometry:
     space = space_of(fd)
     header = np.frombuffer(os.pread(fd, PAGE, 0).ljust(PAGE, b"\0"), HEADER)
     return layout.geometry_of(header, space)
-
-
-def _is_decoders(fd: int, path: str) -> bool:
-    """Whether the file is that of the camera's own decoder, though not of this user: root's to replace."""
-    return owner.is_trusted(os.fstat(fd).st_uid, layout.code_of(path))
 
 
 def _take_away(path: str) -> None:

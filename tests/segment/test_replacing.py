@@ -2,6 +2,7 @@
 
 import logging
 import math
+import os
 import time
 from typing import Any
 
@@ -121,3 +122,33 @@ def test_look_that_does_not_wait_makes_no_watch(camera: FrameReader, monkeypatch
     monkeypatch.setattr("framesrv.segment.reader.DirectoryWatch", lambda _: pytest.fail("a watch was made"))
     with pytest.raises(FrameUnavailableError):
         camera.latest(timeout=0)
+
+
+class DiedError(Exception):
+    """Stands for SIGKILL at that line."""
+
+
+@pytest.mark.parametrize("moved", [False, True], ids=["before the new segment has the name", "behind that"])
+def test_writer_that_dies_as_the_name_changes_hands_leaves_no_reader_with_the_old_frame(
+    prefix: str, monkeypatch: pytest.MonkeyPatch, moved: bool
+) -> None:
+    rename = os.rename
+
+    def die(old: str, new: str) -> None:
+        if moved:
+            rename(old, new)
+        raise DiedError
+
+    with FrameReader("cam", prefix=prefix) as camera:
+        first = FrameWriter("cam", WIDTH, HEIGHT, "yuv420p", prefix=prefix)
+        put(first, 1)
+        assert newest(camera) == (1, 1)
+        with monkeypatch.context() as patched:
+            patched.setattr("os.rename", die)
+            with pytest.raises(DiedError):
+                first.resize(WIDTH * 2, HEIGHT, "yuv420p")
+        first._segment.close()
+        with FrameWriter("cam", WIDTH, HEIGHT, "yuv420p", prefix=prefix) as second:
+            put(second, 7)
+            with camera.latest(max_age=None, timeout=0) as frame:
+                assert frame.stamp.pts == 7
