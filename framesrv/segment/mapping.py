@@ -135,9 +135,8 @@ class Segment:
             return None
         try:
             uid = os.fstat(fd).st_uid
-            if uid != os.geteuid() and not owner.is_trusted(
-                uid, layout.code_of(path)
-            ):  # a decoder's is root's to replace
+            # of another user that is the decoder's, root gets here, and replaces it
+            if uid != os.geteuid() and not owner.is_trusted(uid, layout.code_of(path)):
                 _take_away(path)
             elif not locks.lock_exclusive(fd, layout.WRITER_BYTE) and locks.is_held(
                 fd, layout.WRITER_BYTE, exclusively=True
