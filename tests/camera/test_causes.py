@@ -2,9 +2,8 @@
 
 import socket
 import ssl
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -20,42 +19,22 @@ from framesrv.process.repeats import Repeats
 from framesrv.process.signals import Signals
 from framesrv.settings import Camera
 from tests.support.processes import ROOT, Program, run, wait_for, write_config
+from tests.support.tcp_server import TcpServer
 
 CERTIFICATE = ROOT / "tests/support/certificate.pem"  # with its key; of nobody, for a hundred years
 Answer = Callable[[socket.socket], object]
 
 
-class Server:
-    """Listens, and answers each connection in a thread of its own.
-
-    Attributes:
-        port: its port.
-        connections: how many there were.
-    """
+class Server(TcpServer):
+    """Answers each connection as it is told."""
 
     def __init__(self, answer: Answer) -> None:
+        super().__init__()
         self._answer = answer
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self._listener.getsockname()[1]
-        self.connections = 0
-        threading.Thread(target=self._accept, daemon=True).start()
 
-    def _accept(self) -> None:
-        with suppress(OSError):  # closed
-            while True:
-                connection, _ = self._listener.accept()
-                self.connections += 1
-                threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
-
-    def _serve(self, connection: socket.socket) -> None:
-        with connection, suppress(OSError):
-            self._answer(connection)
-
-    def __enter__(self) -> "Server":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._listener.close()
+    def serve(self, connection: socket.socket) -> None:
+        """By what it was given."""
+        self._answer(connection)
 
 
 def refusing(status: str) -> Answer:

@@ -16,9 +16,9 @@ from framesrv import ConfigError
 from snapd.requests.once import Mark
 from snapd.requests.redis import open_client, open_once
 from snapd.requests.url import ClusterUrl
-from tests.requests.pending import DEAD, take_for, wear_out
+from tests.requests.pending import DEAD, assert_letter_is_made_once_and_put_back
 from tests.support.cos import CosServer
-from tests.support.edge import CONSUMER, GROUP, STREAM, Edge, Fields, Running, wait_until, write_config
+from tests.support.edge import GROUP, STREAM, Edge, Fields, Running, wait_until, write_config
 from tests.support.processes import run
 from tests.support.redis_cluster import RedisCluster
 from tests.support.redis_proxy import RedisProxy, Verdict
@@ -118,17 +118,7 @@ def test_entry_that_ended_without_an_answer_has_one_successor(edge: Edge) -> Non
 
 
 def test_dead_letter_is_made_once_and_put_back(edge: Edge, tmp_path: Path) -> None:
-    config = write_config(edge, tmp_path / "framesrv.toml")
-    edge.send(edge.fields())
-    wear_out(edge, take_for(edge, CONSUMER, 1)[0], 5)
-    with Running(edge.settings()):
-        assert edge.wvp.wait(1, 10)[0].message == "内部错误"
-        wait_until(lambda: edge.pending == 0)
-        (letter,) = orjson.loads(snapd("dead", "--json", "--config", config).stdout)
-        assert snapd("dead", "--replay", letter["id"], "--config", config).returncode == 0
-        assert edge.wvp.wait(2, 10)[1].status == "ok"
-        wait_until(lambda: edge.pending == 0)
-    assert edge.redis.xlen(DEAD) == 0
+    assert_letter_is_made_once_and_put_back(edge, tmp_path)
 
 
 def test_commands_work(edge: Edge, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 import pytest
 
-from tests.requests.pending import DEAD, take_for, wear_out
+from tests.requests.pending import DEAD, assert_letter_is_made_once_and_put_back, take_for, wear_out
 from tests.support.edge import CONSUMER, STREAM, Edge, Running, wait_until, write_config
 from tests.support.redis_proxy import RedisProxy, Verdict
 from tests.test_snapd_cli import snapd
@@ -195,14 +195,4 @@ def test_letter_that_is_put_back_is_answered_anew_by_the_snapd_that_buried_it(
     edge: Edge, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("snapd.requests.stream.RETURN_AFTER", 0.1)
-    config = write_config(edge, tmp_path / "framesrv.toml")
-    edge.send(edge.fields())
-    wear_out(edge, take_for(edge, CONSUMER, 1)[0], 5)
-    with Running(edge.settings()):
-        assert edge.wvp.wait(1, 10)[0].message == "内部错误"
-        wait_until(lambda: edge.pending == 0)
-        (letter,) = orjson.loads(snapd("dead", "--json", "--config", config).stdout)
-        assert snapd("dead", "--replay", letter["id"], "--config", config).returncode == 0
-        assert edge.wvp.wait(2, 10)[1].status == "ok"
-        wait_until(lambda: edge.pending == 0)
-    assert edge.redis.xlen(DEAD) == 0
+    assert_letter_is_made_once_and_put_back(edge, tmp_path)

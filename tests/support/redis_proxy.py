@@ -12,24 +12,24 @@ What becomes of a command is said by `judge`:
 
 import socket
 import struct
-import threading
 from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
-from typing import IO, Literal, Self
+from typing import IO, Literal
+
+from tests.support.tcp_server import TcpServer
 
 Verdict = Literal["pass", "cut", "hold"] | bytes
 
 _RESET = struct.pack("ii", 1, 0)
 
 
-class RedisProxy:
+class RedisProxy(TcpServer):
     def __init__(self, target: int, judge: Callable[[list[bytes]], Verdict]) -> None:
+        super().__init__()
         self.target = target
         self.judge = judge
         self.held: list[bytes] = []
-        self._listening = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self._listening.getsockname()[1]
         self._open: set[socket.socket] = set()
 
     @property
@@ -46,25 +46,17 @@ class RedisProxy:
                 answers.append(_reply(replies).splitlines()[0])
         return answers
 
-    def __enter__(self) -> Self:
-        threading.Thread(target=self._accept, daemon=True).start()
-        return self
-
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._listening.close()
+        super().__exit__(kind, error, trace)
         for one in list(self._open):
             _reset(one)
 
-    def _accept(self) -> None:
-        with suppress(OSError):
-            while True:
-                near = self._listening.accept()[0]
-                threading.Thread(target=self._serve, args=(near,), daemon=True).start()
-
-    def _serve(self, near: socket.socket) -> None:
+    def serve(self, connection: socket.socket) -> None:
+        """Carries commands until one is not to be."""
         with suppress(OSError, EOFError), socket.create_connection(("127.0.0.1", self.target)) as far:
+            near = connection
             self._open |= {near, far}
             commands, replies = near.makefile("rb"), far.makefile("rb")
             while True:
@@ -81,7 +73,7 @@ class RedisProxy:
                 if verdict == "cut":
                     break
                 near.sendall(answer)
-        _reset(near)
+        _reset(connection)
 
 
 def _command(stream: IO[bytes]) -> tuple[bytes, list[bytes]]:
