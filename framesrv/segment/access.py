@@ -1,6 +1,5 @@
 """Who may read a segment's file: its mode and its group, or an access list where its owner is not in that group."""
 
-import errno
 import grp
 import os
 import struct
@@ -32,19 +31,6 @@ def admit(fd: int, mode: int, gid: int | None) -> None:
         os.setxattr(fd, _NAME, _access_list(mode, gid))
         return
     os.fchmod(fd, mode)
-
-
-def admits(fd: int, gid: int) -> bool:
-    """Whether the file is that group's, or has an access list that names it."""
-    if os.fstat(fd).st_gid == gid:
-        return True
-    try:
-        entries = os.getxattr(fd, _NAME)[4:]
-    except OSError as error:
-        if error.errno not in (errno.ENODATA, errno.ENOTSUP):
-            raise
-        return False
-    return any(entry[0] == _GROUP and entry[2] == gid for entry in struct.iter_unpack("<HHI", entries))
 
 
 def group_id(group: str | None) -> int | None:
