@@ -7,7 +7,6 @@ import os
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar, cast, get_type_hints
 
@@ -207,6 +206,8 @@ def _checked(
     for key, value in table.items():
         full = f"{name}.{key}" if strict else f"{name}{key.upper()}"
         if key not in types:
+            from difflib import get_close_matches  # which only a mistake needs
+
             near = get_close_matches(key, kind.__struct_fields__, 1)
             hint = f"did you mean {near[0]}? " if near else ""
             problems.append(f"{full}: no such key; {hint}expected one of {', '.join(kind.__struct_fields__)}")
