@@ -1,7 +1,9 @@
 """Readers that keep what they lock: the writer starts, frames come, and somebody says who it is."""
 
+import json
 import os
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +12,7 @@ from framesrv.segment import layout, locks, starvation
 from framesrv.segment.mapping import Segment
 from tests.segment.observing import newest, wait_until
 from tests.support import segment_programs as programs
+from tests.support.processes import run, write_config
 from tests.support.segment_programs import HEIGHT, WIDTH, Process, path_of, put, whole
 
 
@@ -142,3 +145,17 @@ def test_reader_that_forgets_its_frames_starves_nobody(
             except FrameUnavailableError:
                 continue
     assert published > 8
+
+
+def test_ls_says_who_pins_every_slot(writer: FrameWriter, prefix: str, tmp_path: Path) -> None:
+    cameras = [{"code": "cam", "source": "test:64x48@1"}]
+    config = write_config(tmp_path / "c.toml", {"shm": {"prefix": prefix}}, cameras)
+    put(writer, 1)
+    with FrameReader("cam", prefix=prefix) as camera, camera.latest(max_age=None):
+        assert "pinned" not in run("framesrv", "ls", "--config", config).stdout
+        put(writer, 2)
+        with camera.latest(max_age=None):
+            said = run("framesrv", "ls", "--config", config).stdout
+            assert f"every slot is pinned by pid {os.getpid()} (" in said
+            (row,) = json.loads(run("framesrv", "ls", "--json", "--config", config).stdout)
+            assert row["pinned"].startswith(f"pid {os.getpid()} (")
