@@ -19,9 +19,9 @@ from av.codec.hwaccel import HWAccel
 from framesrv import FrameReader, FrameWriter, SourceError
 from framesrv.camera.policy import Policy
 from framesrv.camera.sources import SourceFrame, open_source
-from framesrv.camera.sources.ffmpeg.damage import Damage
-from framesrv.camera.sources.ffmpeg.decoding import Decoding
-from framesrv.camera.sources.ffmpeg.packets import Arrival
+from framesrv.camera.sources.codec.arrival import Arrival
+from framesrv.camera.sources.codec.damage import Damage
+from framesrv.camera.sources.codec.decoding import Decoding
 from framesrv.errors import SourceUsageError
 from framesrv.segment.layout import PixelFormat
 from framesrv.settings import Camera
@@ -281,7 +281,7 @@ def test_fps_policy_does_not_decode_what_no_frame_refers_to() -> None:
         with Damage() as damage, av.open(str(video)) as container:
             stream = container.streams.video[0]
             counts = Counts()
-            decoding = Counted(stream, "yuv420p", Policy(policy), damage, counts)
+            decoding = Counted(stream.codec_context, "yuv420p", Policy(policy), damage, counts)
             arrivals = (Arrival(index * 40_000_000, 0) for index in itertools.count(1))
             wanted[policy] = [
                 frame for packet in container.demux(stream) for frame, _ in decoding.frames(packet, next(arrivals))

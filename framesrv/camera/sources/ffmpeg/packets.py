@@ -4,16 +4,16 @@ import os
 import time
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TypeAlias
 
 import av
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
+from framesrv.camera.sources.codec.arrival import Arrival, Packet
+from framesrv.camera.sources.codec.damage import Damage
 from framesrv.camera.sources.ffmpeg.cause import sentence
 from framesrv.camera.sources.ffmpeg.cost import Cost
-from framesrv.camera.sources.ffmpeg.damage import Damage
 from framesrv.camera.sources.ffmpeg.pacing import Pacing
 from framesrv.errors import SourceError
 
@@ -25,25 +25,7 @@ BUFFERED = 5_000_000  # ns; a packet that takes less to get was there when the s
 DOUBTFUL = 2  # packets: a loss noticed while one is put together may be of the next
 UNCERTAIN = 1_000_000_000  # ns after opening in which it is not known where a loss then was
 
-Packet: TypeAlias = "av.Packet[VideoStream]"
 Moment: TypeAlias = tuple[int, int]  # monotonic and Unix nanoseconds
-
-
-@dataclass(slots=True)
-class Arrival:
-    """How a packet came; it goes through the codec with it.
-
-    Attributes:
-        monotonic: time in nanoseconds at which the host had its first byte.
-        unix: the same by the wall clock.
-        captured: Unix nanoseconds by the camera's clock, None where it does not tell.
-        whole: nothing of it is missing, as far as is known.
-    """
-
-    monotonic: int
-    unix: int
-    captured: int | None = None
-    whole: bool = True
 
 
 class Packets:

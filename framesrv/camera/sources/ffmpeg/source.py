@@ -9,27 +9,20 @@ from collections.abc import Iterator
 
 import av
 from av.container import InputContainer
-from av.video.reformatter import ColorRange
 
 from framesrv.camera.policy import Policy
 from framesrv.camera.sources import Sink, SourceFrame
+from framesrv.camera.sources.codec.conversion import source_frame
+from framesrv.camera.sources.codec.damage import Damage
+from framesrv.camera.sources.codec.decoding import Decoding
+from framesrv.camera.sources.codec.hardware import Hardware
 from framesrv.camera.sources.ffmpeg import cause
 from framesrv.camera.sources.ffmpeg.cost import Cost
-from framesrv.camera.sources.ffmpeg.damage import Damage
-from framesrv.camera.sources.ffmpeg.decoding import Decoding
-from framesrv.camera.sources.ffmpeg.hardware import Hardware
 from framesrv.camera.sources.ffmpeg.pacing import Pacing
-from framesrv.camera.sources.ffmpeg.packets import Arrival, Moment, Packets
+from framesrv.camera.sources.ffmpeg.packets import Moment, Packets
 from framesrv.camera.sources.ffmpeg.protocols import whitelist
 from framesrv.errors import SourceError, SourceLimitError
-from framesrv.segment import colour
-from framesrv.segment.frame import Stamp, usual_matrix
-from framesrv.segment.layout import Matrix, PixelFormat
 from framesrv.settings import Camera
-
-# ITU-T H.273 matrix coefficients; what is not here is unspecified or rare
-MATRICES: dict[int, Matrix] = {1: "bt709", 5: "bt601", 6: "bt601", 9: "bt2020"}
-PLANAR = ("yuv420p", "yuvj420p")
 
 
 class FFmpeg:
@@ -61,14 +54,14 @@ class FFmpeg:
         self._check_size(stream.codec_context.width, stream.codec_context.height)
         stream.codec_context.options = {"max_pixels": str(self._camera.max_pixels)}
         packets = Packets(container, stream, damage, opened, pacing, self._cost, self._camera.timeout)
-        decoding = Decoding(stream, self._camera.pixel_format, self._policy, damage, sink)
+        decoding = Decoding(stream.codec_context, self._camera.pixel_format, self._policy, damage, sink)
         while True:
             for packet, arrival in packets:
                 frames = decoding.frames(packet, arrival)
                 if damage.oversized:
                     raise self._oversized(damage.oversized)
                 for frame, its in frames:
-                    yield self._source_frame(frame, its)
+                    yield source_frame(frame, its, self._camera.pixel_format)
                 if not frames:
                     yield None
             if not packets.recorded:
@@ -125,22 +118,3 @@ class FFmpeg:
                 if is_rtsp and invalid and not damage.described and not cause.broke_off(said):
                     raise self._cost.much_memory("its session description is missing, or") from error
                 raise cause.explain(error, said, camera.source) from error
-
-    def _source_frame(self, frame: av.VideoFrame, arrival: Arrival) -> SourceFrame:
-        full = frame.color_range == ColorRange.JPEG or frame.format.name.startswith("yuvj")
-        full_range = full and not frame.format.is_rgb
-        matrix = MATRICES.get(frame.colorspace, usual_matrix(frame.height))
-        stamp = Stamp(
-            pts=None if frame.pts is None or frame.time_base is None else int(frame.pts * frame.time_base * 10**9),
-            captured_ns=arrival.captured or arrival.unix,
-            arrived_ns=arrival.monotonic,
-            matrix=matrix,
-            full_range=full_range,
-            key_frame=frame.key_frame,
-            clock="camera" if arrival.captured else "arrival",
-        )
-        wanted: PixelFormat = self._camera.pixel_format
-        if wanted == "yuv420p" and frame.format.name in PLANAR:
-            return SourceFrame(colour.planes_of(frame), frame.width, frame.height, wanted, stamp)
-        converted = colour.convert(frame, wanted, matrix, full_range=full_range)
-        return SourceFrame(colour.planes_of(converted), frame.width, frame.height, wanted, stamp)

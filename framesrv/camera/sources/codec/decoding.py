@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from typing import TypeAlias
 
 import av
-from av.video.stream import VideoStream
+from av.video.codeccontext import VideoCodecContext
 
 from framesrv.camera.policy import Demand, Policy
 from framesrv.camera.sources import Sink
-from framesrv.camera.sources.ffmpeg.damage import Damage
-from framesrv.camera.sources.ffmpeg.gop import GopCache
-from framesrv.camera.sources.ffmpeg.packets import Arrival, Packet
+from framesrv.camera.sources.codec.arrival import Arrival, Packet
+from framesrv.camera.sources.codec.damage import Damage
+from framesrv.camera.sources.codec.gop import GopCache
 from framesrv.segment.layout import PixelFormat
 
 REORDERED = 4  # packets before the newest that are decoded whole, so that the newest frame comes out
@@ -20,16 +20,16 @@ Frames: TypeAlias = Sequence[tuple[av.VideoFrame, Arrival]]
 
 
 class Decoding:
-    """The codec of a stream and what it is fed.
+    """A codec and what it is fed.
 
     Attributes:
         began: whether a frame has come out, or none was asked for.
     """
 
     def __init__(
-        self, stream: VideoStream, pixel_format: PixelFormat, policy: Policy, damage: Damage, sink: Sink
+        self, codec: VideoCodecContext, pixel_format: PixelFormat, policy: Policy, damage: Damage, sink: Sink
     ) -> None:
-        self._codec = stream.codec_context
+        self._codec = codec
         self._codec.thread_count = 1  # threads hold frames back
         self._codec.copy_opaque = True
         self._pixel_format: PixelFormat = pixel_format

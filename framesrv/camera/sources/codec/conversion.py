@@ -1,0 +1,34 @@
+"""From the codec's frames to ours: the planes that are wanted, and the stamp."""
+
+import av
+from av.video.reformatter import ColorRange
+
+from framesrv.camera.sources import SourceFrame
+from framesrv.camera.sources.codec.arrival import Arrival
+from framesrv.segment import colour
+from framesrv.segment.frame import Stamp, usual_matrix
+from framesrv.segment.layout import Matrix, PixelFormat
+
+# ITU-T H.273 matrix coefficients; what is not here is unspecified or rare
+MATRICES: dict[int, Matrix] = {1: "bt709", 5: "bt601", 6: "bt601", 9: "bt2020"}
+PLANAR = ("yuv420p", "yuvj420p")
+
+
+def source_frame(frame: av.VideoFrame, arrival: Arrival, wanted: PixelFormat) -> SourceFrame:
+    """The frame in the pixel format that is wanted; without a copy where it has it already."""
+    full = frame.color_range == ColorRange.JPEG or frame.format.name.startswith("yuvj")
+    full_range = full and not frame.format.is_rgb
+    matrix = MATRICES.get(frame.colorspace, usual_matrix(frame.height))
+    stamp = Stamp(
+        pts=None if frame.pts is None or frame.time_base is None else int(frame.pts * frame.time_base * 10**9),
+        captured_ns=arrival.captured or arrival.unix,
+        arrived_ns=arrival.monotonic,
+        matrix=matrix,
+        full_range=full_range,
+        key_frame=frame.key_frame,
+        clock="camera" if arrival.captured else "arrival",
+    )
+    if wanted == "yuv420p" and frame.format.name in PLANAR:
+        return SourceFrame(colour.planes_of(frame), frame.width, frame.height, wanted, stamp)
+    converted = colour.convert(frame, wanted, matrix, full_range=full_range)
+    return SourceFrame(colour.planes_of(converted), frame.width, frame.height, wanted, stamp)
