@@ -47,9 +47,11 @@ def _snapshot(job: Job, capture: Capture, counters: Counters) -> Result:
         url = job.configured.store.put(request.cos_path, picture.content)
     except StoreError as error:
         counters.add("store_errors", error.trouble)
+        counters.uploads.failed(error.reason, error.trouble)
         level = logging.DEBUG if error.told else logging.WARNING
         logger.log(level, "Upload failed reason=%r", str(error))
         return Result.error(request_id, code, UPLOAD_FAILED, f"store_{error.trouble}")
     finally:
         stopwatch.end("uploading")
+    counters.uploads.succeeded()
     return Result.ok(request_id, code, url)

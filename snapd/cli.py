@@ -61,8 +61,8 @@ def run(config: Path | None, log_format: log.Format, verbose: bool) -> None:
     from snapd.telemetry.counters import Counters
     from snapd.telemetry.trace import Trace
 
-    counters = Counters()
     supervision = Supervision(config)
+    counters = Counters(supervision.changed)
     spans = _spans()
     pages = Launcher(loaded.http, log_format, counters, supervision.changed) if loaded.http.listen else None
 

@@ -17,7 +17,9 @@ import redis
 
 from framesrv.log import about
 from framesrv.process.notify import Progress
+from framesrv.process.report import Report
 from framesrv.settings import Settings
+from snapd.account import Account
 from snapd.answer import find_answer
 from snapd.answers.handover import Via
 from snapd.configured import Configured, settle
@@ -74,6 +76,7 @@ class Service:
             refusals=self._refusals,
             presence=self._presence,
         )
+        self._account = Account(self._stream, self._presence, self._counters)
         self._answered = IdempotencyKeys(
             client, self._stream.is_pending, 2 * configured.limit, self._refusals, self._counters
         )
@@ -128,7 +131,8 @@ class Service:
         configured = Configured.of(settings, self._client, counters=self._counters, old=self._configured)
         self._stream.adjust(settings.stream, configured.limit, settings.snapshot.deadline)
         self._answered.taken_for = 2 * configured.limit
-        self._configured = configured
+        before, self._configured = self._configured.settings, configured
+        self._account.reloaded(store=before.store != settings.store, result=before.result != settings.result)
         return fixed
 
     @property
@@ -158,16 +162,12 @@ class Service:
     @property
     def status(self) -> str:
         """How it does, in words."""
-        in_hand = f"{self._stream.in_hand} in hand"
-        if self._stopped.is_set():
-            return f"stopping, {in_hand}"
-        away = self._stream.away
-        if not self.joined:
-            return f"waiting for Redis: {away}" if away else "waiting for Redis"
-        if away:
-            return f"Redis away: {away}"
-        others = self._presence.strangers
-        return f"serving, {in_hand}" + (f"; the group is not this host's alone: {others}" if others else "")
+        return self._account.status(stopping=self._stopped.is_set())
+
+    @property
+    def report(self) -> Report:
+        """How it does, for everybody on this host."""
+        return self._account.report(self._configured, self.status, self.hang)
 
     @property
     def hang(self) -> str:

@@ -1,12 +1,16 @@
 """The thread that hears signals and speaks with the service manager: reloading, draining, how the service does."""
 
 import logging
+import math
 import os
 import signal
 import threading
 from pathlib import Path
 
+import msgspec
+
 from framesrv import ConfigError, FramesrvError
+from framesrv.process import report
 from framesrv.process.notify import Notifier
 from framesrv.process.signals import Signals
 from framesrv.settings import load
@@ -14,6 +18,8 @@ from snapd.pages.launcher import Launcher
 from snapd.service import Service
 
 logger = logging.getLogger(__name__)
+
+REPORTED_EVERY = 10.0  # s, where nothing but figures has changed
 
 HEARD = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
@@ -35,7 +41,12 @@ class Supervision:
         self._stopping = False
         self._hang = ""
         self._note = ""
+        self._refused = False
         self._pages: Launcher | None = None
+        self._place = report.place()
+        self._reported: report.Report | None = None
+        self._unreported = ""
+        self._interval = min(self._notifier.interval or math.inf, REPORTED_EVERY if self._place else math.inf)
 
     def changed(self) -> None:
         """The service's status has. For any thread."""
@@ -49,8 +60,9 @@ class Supervision:
     def _run(self, service: Service) -> None:
         # at once: what comes after it at boot must not wait for a Redis that is away
         self._notifier.ready(self._words(service))
+        self._report(service)
         while True:
-            heard = self._signals.wait(self._notifier.interval)
+            heard = self._signals.wait(None if self._interval == math.inf else self._interval)
             try:
                 self._heed(service, heard)
             except Exception:  # outermost: whatever it is, signals are still heard
@@ -79,7 +91,7 @@ class Supervision:
         if self._stopping:
             return
         self._notifier.reloading()
-        self._note = "; the changed configuration is wrong, see the log"
+        self._note, self._refused = "; the changed configuration is wrong, see the log", True
         try:
             settings = load(self._config)
             fixed = service.reload(settings)
@@ -87,7 +99,7 @@ class Supervision:
             for problem in error.problems if isinstance(error, ConfigError) else [str(error)]:
                 logger.error("Configuration not reloaded: %s", problem)  # noqa: TRY400  it is a sentence
         else:
-            self._note = ""
+            self._note, self._refused = "", False
             if self._pages:
                 self._pages.reload()
             logger.info("Reloaded cameras=%d store=%s", len(settings.cameras), settings.store.kind)
@@ -108,6 +120,23 @@ class Supervision:
             self._notifier.status(f"{hang} hangs" if hang else self._words(service))
         if not hang:
             self._notifier.alive(self._words(service))
+        self._report(service)
+
+    def _report(self, service: Service) -> None:
+        """Leaves word for everybody on this host, if there is news."""
+        if self._place is None:
+            return
+        problem = self._pages.problem if self._pages else ""
+        now = msgspec.structs.replace(service.report, refused=self._refused, pages=problem)
+        if now == self._reported:
+            return
+        try:
+            report.write(self._place, now)
+            self._reported, self._unreported = now, ""
+        except OSError as error:
+            if str(error) != self._unreported:
+                logger.warning("How snapd does cannot be told path=%s reason=%s", self._place, error.strerror)
+            self._unreported = str(error)
 
     def _words(self, service: Service) -> str:
         problem = self._pages.problem if self._pages else ""

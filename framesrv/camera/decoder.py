@@ -187,8 +187,8 @@ class Decoder:
         delay = self._attempts.failed(error)
         at = f"; next try at {time.strftime('%H:%M:%S', time.localtime(time.time() + delay))}" if delay > LONG else ""
         cause = error.cause if isinstance(error, SourceError) else ""
-        self._writer.describe(error=mask(reason) + at, cause=cause)
         self._attempt = self._attempts.failures
+        self._writer.describe(error=mask(reason) + at, cause=cause, attempts=self._attempt)
         unforeseen = not isinstance(error, FramesrvError)
         logger.log(
             logging.WARNING if self._said.is_news(reason) else logging.DEBUG,
@@ -234,6 +234,7 @@ class Decoder:
             if not said and self._writer.flowing:
                 said = True
                 self._attempt = 0
+                self._writer.describe(attempts=0)
                 signals.wake()
                 geometry = self._writer.geometry
                 logger.info("live %dx%d source=%s", geometry.width, geometry.height, self._camera.source)

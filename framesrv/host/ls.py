@@ -37,7 +37,7 @@ def lines(cameras: Sequence[tuple[CameraStatus, str]]) -> Iterator[str]:
     width = max([len("CODE"), *(len(code) for _, code, _ in rows)])
     yield (
         f"{'CODE':{width}}  {'STATE':10}  {'SIZE':9}  {'FPS':>5}  {'AGE':>7}  "
-        f"{'DROPS':>5}  {'LOST':>4}  {'RECONN':>6}  ERROR"
+        f"{'DROPS':>5}  {'BAD':>4}  {'RECONN':>6}  ERROR"
     )
     for camera, code, words in rows:
         size = f"{camera.width}x{camera.height}" if camera.width else "-"

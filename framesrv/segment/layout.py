@@ -37,6 +37,8 @@ Header page, 4096 bytes::
        256  char[256]   error          the newest error of the source
        512  char[16]    cause          of that error, one word for programs; empty: not known
        528  u32         crashes        writers before this one that ended unasked, within a minute each
+       532  u32         attempts       to reach the source, that failed since it last gave pictures
+       536  u32         restarts       writers before this one that ended unasked, since one was last told to end
       2048  record[16]  records        one a slot
 
 Plane, 24 bytes::
@@ -164,13 +166,15 @@ HEADER_ROWS: Rows = (
     ("error", "char[256]", 256),
     ("cause", "char[16]", 512),
     ("crashes", "u32", 528),
+    ("attempts", "u32", 532),
+    ("restarts", "u32", 536),
     ("records", "record[16]", 2048),
 )
 
 # What a new segment of the same camera goes on with.
 LASTING: tuple[str, ...] = (
     *("state", "pid", "started", "frames", "dropped", "blocked", "corrupt", "reconnects", "bytes"),
-    *("decode", "activity", "interval", "seq", "decode_policy", "error", "cause", "crashes"),
+    *("decode", "activity", "interval", "seq", "decode_policy", "error", "cause", "crashes", "attempts", "restarts"),
 )
 
 _TYPES: dict[str, tuple[str, str]] = {"u32": ("<u4", "I"), "u64": ("<u8", "Q"), "i64": ("<i8", "q")}  # numpy, struct

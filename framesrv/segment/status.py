@@ -12,7 +12,10 @@ from framesrv.segment.mapping import Segment, State
 from framesrv.segment.owner import named_user
 from framesrv.segment.starvation import pinning
 
-NUMBERS = ("seq", "dropped", "corrupt", "reconnects", "blocked", "pid", "frames", "bytes", "decode", "started")
+NUMBERS = (
+    *("seq", "dropped", "corrupt", "reconnects", "blocked", "pid", "frames", "bytes", "decode", "started"),
+    *("attempts", "restarts"),
+)
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,8 @@ class CameraStatus:
         started_at: Unix seconds at which the decoder began, None if none ever did; of the last one if it is down.
         nbytes: of shared memory.
         cause: of `error`, one word for programs, see `SourceError.cause`; empty if it is not known.
+        attempts: to reach the source, that failed since it last gave pictures.
+        restarts: decoders before this one that ended unasked, since one was last told to end.
         pinned: who keeps every slot pinned, in words, so that no frame can be published; empty if one is free.
     """
 
@@ -64,6 +69,8 @@ class CameraStatus:
     started_at: float | None = None
     nbytes: int = 0
     cause: str = ""
+    attempts: int = 0
+    restarts: int = 0
     pinned: str = ""
 
     @property
@@ -153,6 +160,8 @@ def _read(segment: Segment, code: str, decode: str) -> CameraStatus:
         pid=None if state == "down" else number["pid"],
         error=segment.error,
         cause=segment.cause,
+        attempts=number["attempts"],
+        restarts=number["restarts"],
         frames=number["frames"],
         received=number["bytes"],
         decode_s=number["decode"] / 1e9,

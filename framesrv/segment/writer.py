@@ -87,18 +87,14 @@ class FrameWriter:
         self._mode = mode
         self._gid = access.group_id(group)
         self._slots = slots
-        self._closed = False
+        self._previous, self._closed = 0, False
         self._starvation = Starvation()
         wanted = Geometry(width, height, pixel_format, slots) if width or height else None
-        self._previous = 0
         self._use(self._claim(wanted or layout.UNKNOWN))
         try:
             clear_leftovers(self._path)
             self._segment.admit(self._mode, self._gid)
-            self._segment.header["crashes"] = self._count_crashes()
-            self._segment.header["pid"] = os.getpid()
-            self._segment.header["started"] = time.time_ns()
-            self._segment.header["interval"] = 0
+            self._begin()
             self.connecting()
             if wanted is not None:
                 self.resize(width, height, pixel_format)
@@ -281,8 +277,12 @@ class FrameWriter:
         """Notes that a packet has come from the source."""
         self._segment.longs[_ACTIVITY] = time.monotonic_ns()
 
-    def describe(self, *, decode: str | None = None, error: str | None = None, cause: Cause = "") -> None:
-        """Tells readers the decode policy, or the source's newest error and its cause."""
+    def describe(
+        self, *, decode: str | None = None, error: str | None = None, cause: Cause = "", attempts: int | None = None
+    ) -> None:
+        """Tells readers the decode policy; the source's newest error and its cause; attempts that failed in a row."""
+        if attempts is not None:
+            self._segment.header["attempts"] = attempts
         if decode is not None:
             self._segment.header["decode_policy"] = decode.encode()
         if error is not None:
@@ -290,11 +290,14 @@ class FrameWriter:
             self._segment.header["error"] = error.encode()[:256].decode("utf-8", "ignore").encode()
             self._segment.header["cause"] = cause.encode()
 
-    def _count_crashes(self) -> int:
-        """As `crashes`, with the writer that left the segment behind, if any did."""
-        began = int(self._segment.header["started"][0])
-        recent = 0 <= time.time_ns() - began < SHORT_LIFE * 1e9
-        return int(self._segment.header["crashes"][0]) + 1 if recent else 0
+    def _begin(self) -> None:
+        """Says whose the segment is now. Who has left it behind ended unasked."""
+        header = self._segment.header
+        lived = time.time_ns() - int(header["started"][0])
+        header["crashes"] = (header["crashes"] + 1) * (0 <= lived < SHORT_LIFE * 1e9)
+        header["restarts"] += header["started"] != 0
+        header["pid"], header["started"] = os.getpid(), time.time_ns()
+        header["interval"] = header["attempts"] = 0
 
     def _claim(self, geometry: Geometry) -> Segment:
         """The camera's segment as a former writer left it, or else a new one of that form."""

@@ -10,6 +10,7 @@ import logging
 import time
 from functools import lru_cache
 from typing import Literal
+from urllib.parse import urlsplit
 
 import redis
 
@@ -70,9 +71,19 @@ class Handover:
         finally:
             breaker.end(call, failed=failed)
         if failure is None:
+            self._counters.callbacks.succeeded()
             return True
         self._counters.add("callback_errors", failure.trouble)
+        self._counters.callbacks.failed(f"{_host(request.callback_url)}: {failure.reason}", failure.trouble)
         logger.warning(
             "Callback failed, result goes to its key url=%r reason=%r", request.callback_url[:SHOWN], failure.reason
         )
         return False
+
+
+def _host(url: str) -> str:
+    """Who is called, without what else an address may hold."""
+    try:
+        return urlsplit(url).netloc.rpartition("@")[2][:SHOWN] or "nobody"
+    except ValueError:
+        return "nobody"

@@ -9,6 +9,7 @@ from typing import TypeAlias
 import msgspec
 from msgspec import Struct
 
+from framesrv.process.report import Outcomes
 from framesrv.settings import ResultSettings, Settings, StoreSettings
 from snapd.telemetry.counters import Kind
 from snapd.telemetry.trace import Trace
@@ -39,6 +40,10 @@ class Condition(Struct, frozen=True, tag=True):
         counts: as `Counters.counts` gives them.
         strangers: hosts with other cameras that read from the same group, in words; empty if there are none.
         store: what the store said last, see `StoreAnswer`; None if it was not asked yet.
+        uploads: what became of those, and of `callbacks`.
+        configured_at: Unix seconds at which the configuration in force was read; 0 if not known.
+        free_bytes: left in the directory of the store at the last upload; None if not known, or there is none.
+        size_bytes: of that file system.
     """
 
     status: str = "starting"
@@ -48,6 +53,11 @@ class Condition(Struct, frozen=True, tag=True):
     counts: Mapping[Kind, Mapping[str, int]] = {}
     strangers: str = ""
     store: "StoreAnswer | None" = None
+    uploads: Outcomes = Outcomes()
+    callbacks: Outcomes = Outcomes()
+    configured_at: float = 0.0
+    free_bytes: int | None = None
+    size_bytes: int | None = None
 
 
 class StoreAnswer(Struct, frozen=True, tag=True):

@@ -6,6 +6,7 @@ limit. An address that is taken, and a process that dies, are tried again for as
 
 import logging
 import os
+import re
 import select
 import socket
 import subprocess
@@ -17,6 +18,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from framesrv import FramesrvError, log
+from framesrv.process.report import Report
 from framesrv.process.retry import Backoff
 from framesrv.settings import HttpSettings, Settings
 from snapd.pages import channel
@@ -43,20 +45,8 @@ class Served(Protocol):
         """Those in force."""
 
     @property
-    def status(self) -> str:
-        """How it does, in words."""
-
-    @property
-    def joined(self) -> bool:
-        """Whether it has ever been a consumer of the group."""
-
-    @property
-    def away(self) -> str:
-        """Why Redis cannot be read; empty if it can."""
-
-    @property
-    def strangers(self) -> str:
-        """Hosts with other cameras that read from the same group; empty if there are none."""
+    def report(self) -> Report:
+        """How it does."""
 
     @property
     def hang(self) -> str:
@@ -124,7 +114,8 @@ class Launcher:
         """A request was; for any thread."""
         self._counters.add("requests", reason(trace))
         if trace.message == UPLOAD_FAILED:
-            self._store = channel.StoreAnswer(False, "the last upload failed, see the log", time.monotonic())
+            words = self._counters.uploads.outcomes.in_words("the last upload failed")
+            self._store = channel.StoreAnswer(False, words or "an upload failed", time.monotonic())
         elif any(name == "uploading" for name, _ in trace.stages):
             self._store = channel.StoreAnswer(True, "the last upload succeeded", time.monotonic())
         self._traces.append(trace)
@@ -250,14 +241,20 @@ class Launcher:
             self._channel.sendall(channel.line(channel.NewConfiguration(channel.shown(service.settings))))
         while self._traces:
             self._channel.sendall(channel.line(channel.RequestAnswered(self._traces.popleft())))
+        report = service.report
         condition = channel.Condition(
-            service.status.partition(",")[0],  # without the number in hand, which changes all the time
-            service.joined,
-            service.away,
-            service.hang,
+            re.sub(r"(, |; )\d+ in hand", "", report.status),  # which changes all the time
+            report.joined,
+            report.away,
+            report.hang,
             self._counters.counts(),
-            service.strangers,
+            report.strangers,
             self._store,
+            report.uploads,
+            report.callbacks,
+            report.configured_at,
+            report.free_bytes,
+            report.size_bytes,
         )
         if condition != self._told:
             self._channel.sendall(channel.line(condition))

@@ -41,6 +41,7 @@ CAMERA_GAUGES: tuple[tuple[str, str, str], ...] = (
     ("height_pixels", "Height of the frames; 0 while unknown.", "height"),
     ("decoder_start_time_seconds", "Unix time at which the decoder began; it changes with a restart.", "started_at"),
     ("shared_memory_bytes", "Size of the segment.", "nbytes"),
+    ("failed_attempts", "Attempts to reach the source that failed since it last gave pictures.", "attempts"),
 )
 QUEUE_GAUGES: tuple[tuple[str, str, str], ...] = (
     ("queue_lag_requests", "Requests on the stream that no consumer has taken yet.", "lag"),
@@ -154,6 +155,16 @@ def _service(condition: Condition) -> Iterator[Metric]:
         "snapd_group_shared", "Whether hosts with other cameras read from the same group.", bool(condition.strangers)
     )
     yield _gauge("snapd_hanging", "Whether a thread of snapd hangs.", bool(condition.hang))
+    if condition.configured_at:
+        text = "Unix time at which the configuration in force was read."
+        yield _gauge("snapd_configuration_time_seconds", text, condition.configured_at)
+    text = "Uploads that failed since the last one that did not."
+    yield _gauge("snapd_store_failures_in_a_row", text, condition.uploads.failed)
+    text = "Callbacks that failed since the last one that did not."
+    yield _gauge("snapd_callback_failures_in_a_row", text, condition.callbacks.failed)
+    if condition.free_bytes is not None and condition.size_bytes is not None:
+        yield _gauge("snapd_store_free_bytes", "Free where the directory store is.", condition.free_bytes)
+        yield _gauge("snapd_store_size_bytes", "Size of that file system.", condition.size_bytes)
     if condition.store is not None:
         yield _gauge(
             "snapd_store_up", "Whether the store took the last picture, or answered last.", condition.store.ok
@@ -192,6 +203,13 @@ def _cameras(cameras: list[CameraStatus]) -> Iterator[Metric]:
             if getattr(camera, attribute) is not None:
                 gauge.add_metric([camera.code], getattr(camera, attribute))
         yield gauge
+    causes = GaugeMetricFamily(
+        "framesrv_camera_cause", "Always 1; the label says why nothing comes.", labels=["camera", "cause"]
+    )
+    for camera in cameras:
+        if camera.cause and camera.state != "live":
+            causes.add_metric([camera.code, camera.cause], 1)
+    yield causes
     states = GaugeMetricFamily(
         "framesrv_camera_state", "1 for the camera's state, 0 for others.", labels=["camera", "state"]
     )

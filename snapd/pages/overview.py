@@ -47,7 +47,6 @@ class Overview:
         self.settings = settings
         self.condition = Condition()
         self.requests: deque[Trace] = deque(maxlen=REQUESTS)
-        self._starts: dict[str, tuple[float | None, int]] = {}
         self._client = open_short(settings.redis.url)
         self._refusals = Refusals()
         self._cameras = Cached(CAMERAS_EVERY, self._look_at_cameras)
@@ -79,10 +78,6 @@ class Overview:
         except TimeoutError:
             return BacklogFound(None, f"no answer within {patience:g} s")
 
-    def restarts(self, code: str) -> int:
-        """How often a camera's decoder began anew, as far as that was seen here."""
-        return self._starts.get(code, (None, 0))[1]
-
     async def page(self) -> dict[str, Any]:
         """What the page shows."""
         cameras, found = await asyncio.gather(self.cameras(), self.queue(PAGE_PATIENCE))
@@ -91,22 +86,17 @@ class Overview:
             "now": time.time(),
             "status": f"{condition.hang} hangs" if condition.hang else log.mask(condition.status),
             "warning": log.mask(condition.strangers),
-            "well": condition.joined and not condition.away and not condition.hang,
+            "well": condition.joined and not (condition.away or condition.hang or condition.uploads.failed),
             "queue": _numbers(found.queue),
             "cameras": [self._card(camera) for camera in cameras],
             "requests": [_row(trace) for trace in reversed(self.requests)],
         }
 
     def _card(self, camera: CameraStatus) -> dict[str, Any]:
-        return camera.to_json() | {"reason": log.mask(camera.reason), "restarts": self.restarts(camera.code)}
+        return camera.to_json() | {"reason": log.mask(camera.reason)}
 
     def _look_at_cameras(self) -> list[CameraStatus]:
-        cameras = camera_statuses(self.settings.shm.prefix, self.settings.policies, self.settings.shm.owner)
-        for camera in cameras:
-            started, count = self._starts.get(camera.code, (None, 0))
-            if camera.started_at is not None and camera.started_at != started:
-                self._starts[camera.code] = (camera.started_at, count + (started is not None))
-        return cameras
+        return camera_statuses(self.settings.shm.prefix, self.settings.policies, self.settings.shm.owner)
 
     def _look_at_queue(self) -> BacklogFound:
         try:

@@ -43,6 +43,14 @@ class Backlog:
     dead: int
 
 
+def waiting(client: redis.Redis, settings: StreamSettings) -> tuple[int | None, int | None]:
+    """How many entries nobody has taken yet, and how many are pending; None: not told. Raises RedisError."""
+    group: dict[str, int] = next(
+        (one for one in _groups(client, settings.name) if one["name"] == settings.group.encode()), {}
+    )
+    return group.get("lag"), group.get("pending")
+
+
 def look(client: redis.Redis, settings: StreamSettings) -> Backlog:
     """The state now; of a group that does not exist, everything is still to be done. Raises RedisError."""
     redis_: Any = client

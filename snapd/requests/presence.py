@@ -22,6 +22,7 @@ import redis
 
 from framesrv.process.repeats import Repeats
 from framesrv.settings import StreamSettings
+from snapd.requests.backlog import waiting
 from snapd.requests.trouble import Refusals
 
 logger = logging.getLogger(__name__)
@@ -94,6 +95,7 @@ class Presence:
     Attributes:
         consumer: the name to read under.
         strangers: in words, the hosts with other cameras that read from the same group; empty if there are none.
+        waiting: how many requests nobody has taken yet, and how many are pending; None where not known.
     """
 
     def __init__(
@@ -105,6 +107,7 @@ class Presence:
     ) -> None:
         self.consumer = settings.consumer
         self.strangers = ""
+        self.waiting: tuple[int | None, int | None] = (None, None)
         self._client = client
         self._settings = settings
         self._codes = codes
@@ -142,6 +145,8 @@ class Presence:
             with self._refusals.without("SET"):
                 self._client.set(self._key(self.consumer), self._host.to_json(), ex=LEASE)
             self.strangers = describe(strangers(self._client, self._settings, self._host, self._refusals))
+            with self._refusals.without("XINFO"):
+                self.waiting = waiting(self._client, self._settings)
         if self.strangers and self._said.is_news(self.strangers):
             logger.error("Requests of this group are for other cameras too: %s", self.strangers)
 

@@ -171,6 +171,11 @@ class ServerClock:
             offset = seconds + microseconds / 1e6 - (began + ended) / 2
         self._offset, self._read_at = offset, ended
 
+    @property
+    def ahead(self) -> float | None:
+        """Seconds by which the clock of this host is ahead of that of Redis; None while that has not told."""
+        return None if self._read_at is None else time.time() - self.now()
+
     def is_older_than(self, seconds: float) -> bool:
         """Whether the server was last asked longer ago."""
         return self._read_at is None or time.monotonic() - self._read_at > seconds

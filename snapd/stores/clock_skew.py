@@ -15,9 +15,14 @@ RIGHT = 30.0  # s; between the two nothing is said
 
 
 class ClockSkew:
-    """A hook for the responses of a session; says once that the clock is wrong, and once that it is right again."""
+    """A hook for the responses of a session; says once that the clock is wrong, and once that it is right again.
+
+    Attributes:
+        ahead: seconds by which this host's clock is, by the newest reply; None if not known.
+    """
 
     def __init__(self) -> None:
+        self.ahead: float | None = None
         self._is_wrong = False
         self._seen = ""
         self._lock = threading.Lock()
@@ -35,6 +40,7 @@ class ClockSkew:
             ahead = time.time() - mktime_tz(parsed)
         except (OverflowError, ValueError):
             return
+        self.ahead = ahead
         if abs(ahead) > WRONG and self._turn(is_wrong=True):
             logger.error(
                 "The clock of this host is %.0f s %s that of the store, which refuses signatures for that; "

@@ -26,6 +26,7 @@ from snapd.http.guard import Resolver
 from snapd.http.session import CONNECT_TIMEOUT, DeadlineSession, deadline, reason
 from snapd.stores.clock_skew import ClockSkew
 from snapd.stores.credentials import Credentials, CredentialSource
+from snapd.stores.facts import StoreFacts
 
 LIMIT = 8.0  # s for one try, all of it
 PATIENCE = 3.5  # s of silence that a try bears
@@ -76,7 +77,8 @@ class CosStore:
         self._credentials = CredentialSource(settings)
         # A session of our own: the SDK's is one for all clients, sized by the first of them.
         self._session = DeadlineSession(Resolver(), connections=connections)
-        self._session.hooks["response"] += [ClockSkew(), _no_redirect]
+        self._clock = ClockSkew()
+        self._session.hooks["response"] += [self._clock, _no_redirect]
         self._breaker = Breaker(failures=SILENT_TRIES, within=SILENT_FOR, pause=PROBE_PAUSE, headstart=HEADSTART)
         self._grievances = _Grievances()
         self._client = self._open(self._credentials.current())
@@ -99,7 +101,8 @@ class CosStore:
             )
         except CosException as error:
             told = _code(error) in self._grievances.known
-            raise StoreError(f"COS does not take {key!r}: {_sentence(error)}", _trouble(error), told=told) from error
+            why = _sentence(error)
+            raise StoreError(f"COS does not take {key!r}: {why}", _trouble(error), why, told=told) from error
         return url
 
     def check(self) -> str:
@@ -113,6 +116,11 @@ class CosStore:
             message = f"bucket {self._bucket} cannot be reached: {_sentence(error)}"
             raise StoreError(message, _trouble(error)) from error
         return f"bucket {self._bucket} answers"
+
+    @property
+    def facts(self) -> StoreFacts:
+        """The store's clock."""
+        return StoreFacts(clock_ahead=self._clock.ahead)
 
     def _upload(self, key: str, jpeg: bytes) -> _Client:
         client = self._current()

@@ -12,10 +12,12 @@ from urllib.parse import quote
 
 from framesrv.process.atomic import sweep, write_file
 from snapd.errors import StoreError
+from snapd.stores.facts import StoreFacts
 from snapd.wire.request import is_path
 
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 BELOW = DIRECTORY | os.O_NOFOLLOW
+TRIAL = 256 * 1024  # bytes, about a picture of 1920x1080
 MOST_SWEPT = 10_000  # directories that are remembered as swept
 
 logger = logging.getLogger(__name__)
@@ -27,12 +29,16 @@ class DirectoryStore:
     Args:
         path: made if it does not exist.
         base_url: URLs are below it; if empty, they are ``file://`` URLs.
+
+    Attributes:
+        facts: where it is, and how much was left there at the last upload.
     """
 
     def __init__(self, path: str, base_url: str = "") -> None:
         self._root = Path(path).absolute()
         self._base_url = base_url.rstrip("/") or self._root.as_uri()
         self._swept: set[tuple[int, int]] = set()  # device and inode of directories
+        self.facts = StoreFacts(str(self._root))
 
     def put(self, key: str, jpeg: bytes) -> str:
         """Writes `jpeg` whole, or not at all, and gives its URL."""
@@ -45,25 +51,33 @@ class DirectoryStore:
                 self._sweep(directory)
                 write_file(name, jpeg, directory=directory, durable=True)
             finally:
+                self._look_at_space(directory)
                 os.close(directory)
         except OSError as error:
             message = f"{key!r} cannot be written below {self._root}: {error.strerror}"
-            raise StoreError(message, "unwritable") from error
+            raise StoreError(message, "unwritable", f"{self._root}: {error.strerror}") from error
         return f"{self._base_url}/{quote(key, safe='/-_.~')}"
 
     def check(self) -> str:
-        """Writes and removes a file."""
+        """Writes and removes a file as large as a picture: an empty one finds room on a full disk."""
         try:
             directory = self._descend([])
             try:
                 name = ".framesrv-check"
-                write_file(name, b"", directory=directory)
+                write_file(name, os.urandom(TRIAL), directory=directory, durable=True)
                 os.unlink(name, dir_fd=directory)
             finally:
+                self._look_at_space(directory)
                 os.close(directory)
         except OSError as error:
             raise StoreError(f"{self._root} cannot be written: {error.strerror}", "unwritable") from error
-        return f"{self._root} can be written"
+        return f"{self._root} can be written, {self.facts.free_bytes} bytes free"
+
+    def _look_at_space(self, directory: int) -> None:
+        with suppress(OSError):
+            status = os.fstatvfs(directory)
+            unit = status.f_frsize
+            self.facts = StoreFacts(str(self._root), status.f_bavail * unit, status.f_blocks * unit)
 
     def _sweep(self, directory: int) -> None:
         """Removes what a killed snapd has left in a directory, when that is first written to."""

@@ -3,6 +3,7 @@
 from typing import Protocol
 
 from framesrv.settings import StoreSettings
+from snapd.stores.facts import StoreFacts
 
 
 class Store(Protocol):
@@ -13,6 +14,10 @@ class Store(Protocol):
 
     def check(self) -> str:
         """Says in a sentence that the store can be reached, or raises StoreError."""
+
+    @property
+    def facts(self) -> StoreFacts:
+        """What it knows of itself without asking anybody."""
 
 
 def open_store(settings: StoreSettings, *, connections: int) -> Store:

@@ -2,17 +2,28 @@
 
 import threading
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Literal, TypeAlias, get_args
+
+from snapd.telemetry.outcomes import Attempts
 
 Kind: TypeAlias = Literal["requests", "redeliveries", "undone", "store_errors", "callback_errors"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
 class Counters:
-    """Used by several threads at once."""
+    """Used by several threads at once.
 
-    def __init__(self) -> None:
+    Args:
+        on_change: is called when uploads or callbacks begin to fail, or no longer do.
+
+    Attributes:
+        uploads: to the store.
+        callbacks: to the platform.
+    """
+
+    def __init__(self, on_change: Callable[[], object] = lambda: None) -> None:
+        self.uploads, self.callbacks = Attempts(on_change), Attempts(on_change)
         self._lock = threading.Lock()
         self._counts: dict[Kind, Counter[str]] = {kind: Counter() for kind in KINDS}
 

@@ -275,7 +275,8 @@ def test_unforeseen_error_is_a_traceback_once_and_the_camera_is_tried_again(
 
         monkeypatch.setattr(decoder, "_wait", count)
         decoder._follow(Signals())
-        assert camera_status(prefix, "cam").error == "ZeroDivisionError: what?"
+        status = camera_status(prefix, "cam")
+        assert (status.error, status.attempts) == ("ZeroDivisionError: what?", 5)
     assert pauses[4] > pauses[0]
     said = [record for record in caplog.records if record.levelname == "WARNING"]
     assert [record.exc_info is not None for record in said] == [True]

@@ -103,7 +103,7 @@ def test_worst_cameras_stand_first_with_their_reasons(host: Host, tmp_path: Path
         ("d-none", "down"), ("c-stalled", "stalled"), ("b-refused", "connecting"), ("a-live", "live"),
     ]  # fmt: skip
     assert rows[0].startswith("4 cameras: 1 down, 1 stalled, 1 connecting, 1 live")
-    assert rows[1].split() == ["CODE", "STATE", "SIZE", "FPS", "AGE", "DROPS", "LOST", "RECONN", "REASON"]
+    assert rows[1].split() == ["CODE", "STATE", "SIZE", "FPS", "AGE", "DROPS", "BAD", "RECONN", "REASON"]
     shown = table(rows)
     assert shown["d-none"].endswith("no decoder runs")
     assert shown["c-stalled"].endswith("nothing comes")
@@ -347,7 +347,7 @@ def test_lines_come_where_there_is_no_terminal(host: Host) -> None:
         for _ in range(3):
             lines = [process.stdout.readline() for _ in range(5)]
             assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d  2 cameras: 1 down, 1 live\n", lines[0])
-            assert lines[1].split() == ["CODE", "STATE", "SIZE", "FPS", "AGE", "DROPS", "LOST", "RECONN", "ERROR"]
+            assert lines[1].split() == ["CODE", "STATE", "SIZE", "FPS", "AGE", "DROPS", "BAD", "RECONN", "ERROR"]
             assert [line.split()[0] for line in lines[2:4]] == ["down", "live"]
             assert lines[2].endswith("no decoder runs\n")
             assert "\x1b" not in "".join(lines)

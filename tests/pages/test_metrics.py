@@ -68,6 +68,9 @@ def test_errors_are_counted_by_class(pages: Shown) -> None:
     edge.send(fields)
     assert edge.result_by_key(fields).status == "ok"
     wait_until(lambda: pages.metric("snapd_request_seconds_count") == 5)
+    assert pages.metric("snapd_store_failures_in_a_row") == 0
+    assert pages.metric("snapd_callback_failures_in_a_row") == 3
+    assert 0 <= time.time() - pages.metric("snapd_configuration_time_seconds") < 600
     assert pages.metric("snapd_store_errors_total", **{"class": "failed"}) == 1
     assert pages.metric("snapd_store_errors_total", **{"class": "refused"}) == 1
     for name in ("unreachable", "refused", "status_4xx"):
@@ -109,6 +112,11 @@ def test_cameras_are_told_by_their_headers(pages: Shown) -> None:
     assert found["framesrv_camera_shared_memory_bytes"] > 2 * 640 * 480 * 1.5
     assert 0 < found["framesrv_camera_frame_age_seconds"] < 600
     assert 0 <= time.time() - found["framesrv_camera_decoder_start_time_seconds"] < 600
+    writer.describe(error="the camera refuses the user", cause="unauthorized", attempts=3)
+    assert pages.metric("framesrv_camera_cause", camera="cam01", cause="unauthorized") == 0, "frames come"
+    writer.connecting()
+    wait_until(lambda: pages.metric("framesrv_camera_cause", camera="cam01", cause="unauthorized") == 1)
+    assert pages.metric("framesrv_camera_failed_attempts", camera="cam01") == 3
     assert pages.metric("framesrv_camera_state", camera="down", state="down") == 1
     assert pages.metric("framesrv_camera_state", camera="cam01", state="down") == 0
 
@@ -196,8 +204,17 @@ def test_alerts_and_dashboard_use_only_metrics_that_exist(pages: Shown) -> None:
     edge.send(fields)
     edge.result_by_key(fields)
     wait_until(lambda: pages.metric("snapd_callback_errors_total", **{"class": "unreachable"}) == 1)
+    edge.writers["cam01"].describe(error="refused", cause="unauthorized")
+    edge.writers["cam01"].connecting()
+    wait_until(lambda: pages.metric("framesrv_camera_cause", camera="cam01", cause="unauthorized") == 1)
     labels: dict[str, set[str]] = {"up": {"job"}}
-    for name, given in pages.metrics():
+    found = [*pages.metrics()]
+    pages.reload(store={"kind": "dir", "path": str(pages.config.parent / "pictures")})
+    edge.camera("cam02")
+    edge.ask(camera_code="cam02")
+    wait_until(lambda: pages.metric("snapd_store_free_bytes") > 0)
+    assert pages.metric("snapd_store_free_bytes") <= pages.metric("snapd_store_size_bytes")
+    for name, given in [*found, *pages.metrics()]:
         labels.setdefault(name, set()).update(name for name, _ in given)
     used = 0
     for expression in expressions():

@@ -220,6 +220,7 @@ def test_second_writer_is_refused_while_the_first_lives_and_takes_over_when_it_i
         first.kill()
         with FrameWriter("cam", WIDTH, HEIGHT, "yuv420p", prefix=prefix) as writer:
             assert header(prefix, "cam", "pid") == os.getpid()
+            assert header(prefix, "cam", "restarts") == 1
             put(writer, 2)
             assert newest(camera) == (2, 2)
             assert whole(frame)
@@ -235,6 +236,11 @@ def test_segment_of_a_writer_that_ends_by_itself_is_gone(prefix: str, start: Cal
     writer.pipe.send("end")
     assert writer.join() == 0
     assert not Path(path_of(prefix, "cam")).exists()
+    again = start(programs.open_writer, prefix, "cam")
+    again.answer()
+    assert header(prefix, "cam", "restarts") == 0, "the one before was told to end"
+    again.pipe.send("end")
+    again.join()
 
 
 def test_camera_whose_writer_was_killed_is_down(prefix: str, start: Callable[..., Process]) -> None:

@@ -1,6 +1,8 @@
 """Pictures in a directory, which no request can leave."""
 
 import os
+import re
+import resource
 import time
 from pathlib import Path
 
@@ -84,3 +86,17 @@ def test_directory_store_removes_what_a_killed_snapd_has_left_half_written(tmp_p
     os.utime(abandoned, (time.time() - ABANDONED - 60,) * 2)
     DirectoryStore(str(tmp_path)).put("a/b.jpg", b"1")
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["b.jpg"]
+
+
+def test_disk_that_has_room_for_names_alone_cannot_be_written(tmp_path: Path) -> None:
+    """An empty file finds room on a full disk, a picture does not; stood in for by the limit of a file's size."""
+    store = DirectoryStore(str(tmp_path))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+    try:
+        with pytest.raises(StoreError, match=f"{tmp_path} cannot be written: File too large"):
+            store.check()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list(tmp_path.iterdir()) == []
+    assert re.search(r"can be written, [0-9]+ bytes free$", store.check())

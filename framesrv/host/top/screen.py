@@ -158,7 +158,7 @@ def _columns(rows: Sequence[CameraHealth], width: int) -> list[Column]:
         Column("FPS", 5, lambda camera: f"{camera.status.fps:.1f}", right=True, least=60),
         Column("AGE", 7, lambda camera: _age(camera.status.age_s), right=True, least=50),
         Column("DROPS", 5, lambda camera: _count(camera.status.dropped), right=True, least=75),
-        Column("LOST", 4, lambda camera: _count(camera.status.corrupt), right=True, least=75),
+        Column("BAD", 4, lambda camera: _count(camera.status.corrupt), right=True, least=75),
         Column("RECONN", 6, lambda camera: _count(camera.status.reconnects), right=True, least=100),
     ]
     return [column for column in columns if width >= column.least]

@@ -83,7 +83,7 @@ class Card {
     show(this.part("size"), camera.width ? `${camera.width}×${camera.height}` : "–");
     show(this.part("fps"), camera.fps.toFixed(1));
     this.count("drops", camera.dropped);
-    this.count("lost", camera.corrupt);
+    this.count("damaged", camera.corrupt);
     this.count("reconnects", camera.reconnects);
     this.count("restarts", camera.restarts);
     this.explain();
