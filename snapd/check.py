@@ -9,10 +9,13 @@ from framesrv.process.finding import Finding
 from framesrv.settings import Settings
 from snapd.errors import EncoderError, RedisVersionError, StoreError
 from snapd.pictures.encoder import Encoder
+from snapd.requests.cause import explain
 from snapd.requests.presence import Host, describe, strangers
 from snapd.requests.redis import check_version, open_client
-from snapd.requests.trouble import Refusals, is_refusal
+from snapd.requests.trouble import WITHOUT, Refusals, is_refusal
 from snapd.stores.store import open_store
+
+NEEDED = {"XREADGROUP", "XACK", "SET"}  # of Redis; the others make things better
 
 
 def findings(settings: Settings) -> list[Finding]:
@@ -33,11 +36,9 @@ def _redis(settings: Settings) -> list[Finding]:
     try:
         version = _version(client)
         reached = Finding("redis", 0, f"{settings.redis.url} answers, version {version or 'unknown'}")
-        return [reached, _group(settings, client), *_strangers(settings, client)]
-    except RedisVersionError as error:
-        return [Finding("redis", 1, str(error))]
-    except (redis.RedisError, OSError) as error:
-        return [Finding("redis", 1, f"{settings.redis.url} cannot be reached: {error}")]
+        return [reached, _group(settings, client), _rights(settings, client), *_strangers(settings, client)]
+    except (RedisVersionError, redis.RedisError, OSError) as error:
+        return [Finding("redis", 1, explain(error, settings.redis.url))]
     finally:
         client.close()
 
@@ -58,11 +59,36 @@ def _group(settings: Settings, client: redis.Redis) -> Finding:
     except redis.ResponseError as error:
         if "no such key" in str(error):
             return Finding("group", 0, f"stream {stream.name} does not exist yet; snapd will make it")
-        return Finding("group", 1, f"stream {stream.name}: {error}")
+        return Finding("group", 1, f"stream {stream.name}: {explain(error, settings.redis.url)}")
     for group in groups:
         if group["name"] == stream.group.encode():
             return Finding("group", 0, f"{stream.group} on {stream.name}, {group['pending']} pending")
     return Finding("group", 0, f"{stream.group} on {stream.name} does not exist yet; snapd will make it")
+
+
+def _rights(settings: Settings, client: redis.Redis) -> Finding:
+    """Whether the user may do what snapd does; by commands that are refused, or else change nothing."""
+    stream, key = settings.stream, f"{settings.result.key_prefix}check"
+    nobody = "framesrv-check"  # a group that does not exist
+    refused: dict[str, str] = {}
+    for command in (
+        ("XREADGROUP", "GROUP", nobody, nobody, "COUNT", 1, "STREAMS", stream.name, ">"),
+        ("XACK", stream.name, nobody, "0-0"),
+        ("SET", key, "", "XX"),
+        ("GET", key),
+        ("XPENDING", stream.name, nobody),
+        ("XCLAIM", stream.name, nobody, nobody, 0, "0-0"),
+        ("XADD", stream.dead, "NOMKSTREAM", "0-0", "no", "letter"),
+    ):
+        try:
+            client.execute_command(*command)  # type: ignore[no-untyped-call]
+        except redis.ResponseError as error:
+            if is_refusal(error):
+                refused[str(command[0])] = explain(error, settings.redis.url)
+    if not refused:
+        return Finding("rights", 0, "snapd may do in Redis what it needs")
+    words = "; ".join(f"without {name} {WITHOUT[name]}" for name in refused)
+    return Finding("rights", int(not NEEDED.isdisjoint(refused)), f"{next(iter(refused.values()))}; {words}")
 
 
 def _strangers(settings: Settings, client: redis.Redis) -> list[Finding]:

@@ -187,13 +187,14 @@ def request(config: Path | None, code: str, timeout: float, callback_url: str, a
 
     import redis
 
+    from snapd.requests.cause import explain
     from snapd.requests.client import Client
     from snapd.telemetry.trace import waterfall
 
     try:
         answer = Client(loaded).request(code, callback_url, timeout, trace=verbose)
     except redis.RedisError as error:
-        raise click.ClickException(log.shown(f"{loaded.redis.url} cannot be reached: {error}")) from error
+        raise click.ClickException(log.shown(explain(error, loaded.redis.url))) from error
     result = answer.result
     if result is None:
         click.echo(f"the result went to {log.shown(callback_url)}", err=as_json)
@@ -228,12 +229,13 @@ def show_queue(config: Path | None, as_json: bool) -> None:
     import redis
 
     from snapd.requests.backlog import look
+    from snapd.requests.cause import explain
     from snapd.requests.redis import open_client
 
     try:
         found = look(open_client(loaded.redis.url), loaded.stream)
     except redis.RedisError as error:
-        raise click.ClickException(log.shown(f"{loaded.redis.url} cannot be asked: {error}")) from error
+        raise click.ClickException(log.shown(explain(error, loaded.redis.url))) from error
     if as_json:
         click.echo(orjson.dumps(found))
         return
@@ -267,6 +269,7 @@ def dead(config: Path | None, replay: str | None, as_json: bool) -> None:
     import orjson
     import redis
 
+    from snapd.requests.cause import explain
     from snapd.requests.dead_letters import DeadLetters
     from snapd.requests.redis import open_client, open_once
 
@@ -278,7 +281,7 @@ def dead(config: Path | None, replay: str | None, as_json: bool) -> None:
             return
         found = letters.all()
     except redis.RedisError as error:
-        raise click.ClickException(log.shown(f"{loaded.redis.url} cannot be asked: {error}")) from error
+        raise click.ClickException(log.shown(explain(error, loaded.redis.url))) from error
     if as_json:
         click.echo(orjson.dumps([letter.shown() for letter in found]))
         return

@@ -27,6 +27,7 @@ from snapd.errors import DeadLetterError, RedisVersionError
 from snapd.job import Job, longest
 from snapd.pictures.encoder import Encoder
 from snapd.pool import Pool
+from snapd.requests.cause import explain
 from snapd.requests.cluster import RedisClient
 from snapd.requests.dead_letters import DeadLetters
 from snapd.requests.entry import Entry
@@ -348,7 +349,7 @@ class Service:
             if job.request.wants_trace:
                 keep(self._client, trace)
         except redis.RedisError as error:
-            logger.warning("The sender cannot see where the time went reason=%r", str(error))
+            logger.warning("The sender cannot see where the time went reason=%r", explain(error))
         except Exception:
             logger.exception("Nobody was told of the answer, going on")
 
@@ -361,7 +362,7 @@ class Service:
             self._dead.bury(entry, reason)
         except (redis.RedisError, DeadLetterError) as error:
             level = logging.DEBUG if is_refusal(error) else logging.ERROR  # that is told once, for all
-            logger.log(level, "No dead letter made, entry stays pending reason=%r", str(error))
+            logger.log(level, "No dead letter made, entry stays pending reason=%r", explain(error))
             self._stream.give_back(entry.id)
             return
         self._stream.acknowledge(
@@ -383,7 +384,7 @@ class Service:
             if is_refusal(error):
                 self._refusals.tell("SET", error)
             else:
-                logger.warning("Result could not be handed over reason=%r", str(error))
+                logger.warning("Result could not be handed over reason=%r", explain(error))
             return error
         finally:
             job.stopwatch.end("deliver")

@@ -19,6 +19,7 @@ from framesrv import CameraStatus, camera_statuses, log, segment_path
 from framesrv.settings import Settings
 from snapd.pages.channel import Condition
 from snapd.requests.backlog import Backlog, look
+from snapd.requests.cause import explain
 from snapd.requests.redis import open_short
 from snapd.requests.trouble import Refusals, is_refusal
 from snapd.telemetry.trace import Trace
@@ -104,7 +105,7 @@ class Overview:
         except (redis.RedisError, OSError) as error:
             if is_refusal(error):
                 self._refusals.tell("XINFO", error)
-            return BacklogFound(None, log.mask(str(error)))
+            return BacklogFound(None, log.mask(explain(error, self.settings.redis.url)))
 
 
 def _numbers(queue: Backlog | None) -> Mapping[str, Any] | None:

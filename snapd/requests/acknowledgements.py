@@ -14,6 +14,7 @@ import redis
 
 from framesrv.process.retry import Backoff
 from framesrv.settings import StreamSettings
+from snapd.requests.cause import explain
 from snapd.requests.entry import Also
 from snapd.requests.trouble import Refusals, is_passing
 
@@ -123,7 +124,8 @@ class Acknowledgements:
         if not is_passing(error):
             self._refusals.tell("XACK", error)
         elif reason != self._reason:
-            logger.warning("Answers are not acknowledged yet waiting=%d reason=%r", len(self._waiting), reason)
+            words = explain(error)
+            logger.warning("Answers are not acknowledged yet waiting=%d reason=%r", len(self._waiting), words)
         self._reason = reason
         self._hold()
 
@@ -139,4 +141,4 @@ class Acknowledgements:
             # JUSTID: this is no delivery
             self._client.xclaim(settings.name, settings.group, settings.consumer, 0, held, justid=True)
         except redis.RedisError as error:
-            logger.debug("Answered entries could not be held reason=%r", str(error))
+            logger.debug("Answered entries could not be held reason=%r", explain(error))

@@ -21,6 +21,7 @@ from typing import Any, Literal, get_args
 import orjson
 import redis
 
+from snapd.requests.cause import explain
 from snapd.requests.cluster import Command, RedisClient
 from snapd.requests.entry import Also
 from snapd.requests.memory import Memory
@@ -269,7 +270,7 @@ class IdempotencyKeys:
             self._refusals.tell(command, error)
             return
         if self._may_tell("not remembered"):
-            logger.warning("Answers are not remembered, some may come twice reason=%r", str(error))
+            logger.warning("Answers are not remembered, some may come twice reason=%r", explain(error))
 
     def _may_tell(self, what: str) -> bool:
         """Whether that was not told for a while; it counts as told then."""

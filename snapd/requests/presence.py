@@ -23,6 +23,7 @@ import redis
 from framesrv.process.repeats import Repeats
 from framesrv.settings import StreamSettings
 from snapd.requests.backlog import waiting
+from snapd.requests.cause import explain
 from snapd.requests.trouble import Refusals
 
 logger = logging.getLogger(__name__)
@@ -162,7 +163,7 @@ class Presence:
         try:
             yield
         except redis.RedisError as error:
-            logger.debug("Not known in Redis now reason=%r", str(error))
+            logger.debug("Not known in Redis now reason=%r", explain(error))
 
     @property
     def _host(self) -> Host:

@@ -27,6 +27,7 @@ from framesrv.process.retry import Backoff
 from framesrv.settings import StreamSettings
 from snapd.errors import RedisVersionError
 from snapd.requests.acknowledgements import Acknowledgements
+from snapd.requests.cause import explain
 from snapd.requests.entry import Also, Entry
 from snapd.requests.group import make_group
 from snapd.requests.pending import claim, leave
@@ -201,7 +202,7 @@ class RequestStream:
             if self._presence:
                 self._presence.leave()
         except redis.RedisError as error:
-            logger.warning("Pending entries wait until they can be claimed reason=%r", str(error))
+            logger.warning("Pending entries wait until they can be claimed reason=%r", explain(error, self._url))
 
     def close(self) -> None:
         """Closes the reading connection."""
@@ -374,6 +375,7 @@ class RequestStream:
         pause = self._backoff.pause()
         failures = self._backoff.failures
         reason = str(error) or type(error).__name__
+        words = self.away if reason == self._reason and self.away else explain(error, self._url)
         self._answers_errors = isinstance(error, redis.ResponseError)
         if failures == 1 and reason.startswith(("NOGROUP", "UNBLOCKED")):
             logger.warning("The consumer group is gone and will be made again group=%s", self._settings.group)
@@ -381,11 +383,9 @@ class RequestStream:
         if is_refusal(error):
             self._refusals.tell("XREADGROUP", error)
         elif reason != self._reason or failures.bit_count() == 1:  # not a line a second for days
-            logger.warning(
-                "Redis cannot be read, trying again attempt=%d in=%.1fs reason=%r", failures, pause, reason
-            )
+            logger.warning("Redis cannot be read, trying again attempt=%d in=%.1fs reason=%r", failures, pause, words)
         self._reason = reason
-        if reason != self.away:
-            self.away = reason
+        if words != self.away:
+            self.away = words
             self._on_change()
         self._stopped.wait(pause)

@@ -7,15 +7,14 @@ own (libavformat/tcp.c, tls_gnutls.c, tls_openssl.c, rtsp.c, mov.c, avio.c).
 import errno
 import os
 import re
-import socket
 from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 import av.error
 
 from framesrv.errors import Cause, SourceError
+from framesrv.process import reaching
 
-PATIENCE = 2.0  # s for a look at what speaks at a port
 PORTS = {"rtsp": 554, "rtsps": 322, "http": 80, "https": 443}
 OTHER = {"rtsp": "rtsps", "rtsps": "rtsp", "http": "https", "https": "http"}  # with TLS, and without
 
@@ -23,7 +22,6 @@ _REFUSED_METHOD = re.compile(r"method (\w+) failed: (\d+) ?(.*)")
 _WHITELIST = re.compile(r"Protocol '([^']+)' not on whitelist")
 _NO_TLS = ("An unexpected TLS packet was received", "wrong version number", "packet length too long")
 _SILENT_END = "Failed reading RTSP data"
-_UNREACHABLE = {errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EINVAL, errno.ENETDOWN, errno.EADDRNOTAVAIL}
 _ANSWERS: tuple[tuple[type[Exception], Cause, str], ...] = (
     (
         av.error.HTTPUnauthorizedError,
@@ -77,13 +75,13 @@ def _known(error: Exception, said: Sequence[str], source: str) -> tuple[Cause, s
     scheme, host, port = _place(source)
     where = f"{host}:{port}" if port else host
     if any(message.startswith("Failed to resolve hostname") for message in said):
-        return "name_unknown", f"the host name {host} is unknown: see its spelling, and this host's DNS"
-    if scheme in PORTS and number in _UNREACHABLE:
-        return "no_route", f"there is no way to {host}: see `ip route get {host}`"
+        return "name_unknown", reaching.name_unknown(host)
+    if scheme in PORTS and number in reaching.UNREACHABLE:
+        return "no_route", reaching.no_route(host)
     if number == errno.ECONNREFUSED:
-        return "refused", f"nothing listens at {where}: Connection refused"
+        return "refused", reaching.not_listening(where)
     if any(words in message for message in said for words in _NO_TLS):
-        return "protocol", f"{where} does not speak TLS: try {OTHER.get(scheme, scheme)}:// in its place"
+        return "protocol", reaching.no_tls(where, OTHER.get(scheme, scheme))
     if broke_off(said) or (scheme == "http" and number == errno.ECONNRESET):
         return _unanswered(scheme, host, port)
     for message in said:
@@ -118,24 +116,9 @@ def _unreadable(said: Sequence[str], source: str) -> str:
 
 def _unanswered(scheme: str, host: str, port: int) -> tuple[Cause, str]:
     """Of a server that took the connection and ended it without an answer."""
-    if scheme in ("rtsp", "http") and _speaks_tls(host, port):
-        return "protocol", f"{host}:{port} speaks TLS: try {OTHER[scheme]}:// in its place"
+    if scheme in ("rtsp", "http") and reaching.speaks_tls(host, port):
+        return "protocol", reaching.only_tls(f"{host}:{port}", OTHER[scheme])
     return "protocol", f"{host}:{port} ends the connection without an answer: is it a camera's {scheme} port?"
-
-
-def _speaks_tls(host: str, port: int) -> bool:
-    import ssl  # which only this needs
-
-    context = ssl.create_default_context()
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    try:
-        with socket.create_connection((host, port), PATIENCE) as plain, context.wrap_socket(plain):
-            return True
-    except ssl.SSLError as error:
-        # an alert is an answer in TLS; anything else that cannot be read as TLS is none
-        return "ALERT" in (error.reason or "")
-    except OSError:
-        return False
 
 
 def _place(source: str) -> tuple[str, str, int]:
