@@ -171,6 +171,24 @@ def check(as_json: bool, config: Path | None) -> None:
 
 
 @main.command()
+@click.option("--json", "as_json", is_flag=True, help="One object, for scripts.")
+@config_option
+def health(as_json: bool, config: Path | None) -> None:
+    """Say whether this host is well; the first line names the cause that matters most.
+
+    Exit status: 0 well, 1 impaired (something is wrong, the rest serves), 2 down (no camera is live, no request is
+    read, no picture is stored), as Nagios and cron read it. It changes nothing, asks no camera, Redis or store, and
+    takes 10 seconds at most. Anybody may ask; what only root, or the group of the frames, may see is listed as
+    unseen.
+
+    Example: framesrv health --json | jq -r .cause
+    """
+    from framesrv.host.health.examination import health as tell
+
+    raise SystemExit(tell(config, as_json=as_json))
+
+
+@main.command()
 @click.option("--source", "sources", multiple=True, metavar="URL", help="Your camera; several allowed.")
 @click.option("--seconds", type=click.FloatRange(min=0, min_open=True), help="End by itself after so long.")
 @click.option(

@@ -64,6 +64,7 @@ class Report(Struct, frozen=True):
         consumer: the name that it reads under,
         wanted_consumer: and the one that is configured.
         configured_at: Unix seconds at which the configuration in force was read.
+        cameras: the codes of its cameras.
         refused: whether one that was read since is wrong.
         pages: why the pages are not shown; empty if they are, or are turned off.
         uploads: of pictures to the store.
@@ -88,6 +89,7 @@ class Report(Struct, frozen=True):
     consumer: str = ""
     wanted_consumer: str = ""
     configured_at: float = 0.0
+    cameras: tuple[str, ...] = ()
     refused: bool = False
     pages: str = ""
     uploads: Outcomes = Outcomes()

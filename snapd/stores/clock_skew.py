@@ -15,14 +15,10 @@ RIGHT = 30.0  # s; between the two nothing is said
 
 
 class ClockSkew:
-    """A hook for the responses of a session; says once that the clock is wrong, and once that it is right again.
-
-    Attributes:
-        ahead: seconds by which this host's clock is, by the newest reply; None if not known.
-    """
+    """A hook for a session's responses; says once that the clock is wrong, and once that it is right again."""
 
     def __init__(self) -> None:
-        self.ahead: float | None = None
+        self._offset: float | None = None  # of the store's clock from the monotonic one
         self._is_wrong = False
         self._seen = ""
         self._lock = threading.Lock()
@@ -40,7 +36,7 @@ class ClockSkew:
             ahead = time.time() - mktime_tz(parsed)
         except (OverflowError, ValueError):
             return
-        self.ahead = ahead
+        self._offset = time.time() - ahead - time.monotonic()
         if abs(ahead) > WRONG and self._turn(is_wrong=True):
             logger.error(
                 "The clock of this host is %.0f s %s that of the store, which refuses signatures for that; "
@@ -51,6 +47,11 @@ class ClockSkew:
             )
         elif abs(ahead) < RIGHT and self._turn(is_wrong=False):
             logger.info("The clock of this host agrees with that of the store again")
+
+    @property
+    def ahead(self) -> float | None:
+        """Seconds by which this host's clock is ahead of the store's, by the newest reply; None if not known."""
+        return None if self._offset is None else time.time() - time.monotonic() - self._offset
 
     def _turn(self, *, is_wrong: bool) -> bool:
         """Whether that is news."""

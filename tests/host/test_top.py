@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from framesrv import FrameReader, FrameWriter, camera_status
-from framesrv.host.health import ORDERS
+from framesrv.host.top.cameras import ORDERS
 from tests.support.footage import footage
 from tests.support.processes import ROOT, Program, run, wait_for, write_config
 from tests.support.redis_server import free_port
@@ -234,7 +234,7 @@ def test_error_leaves_the_terminal_as_it_was(host: Host, tmp_path: Path) -> None
     broken = tmp_path / "broken"
     broken.mkdir()
     (broken / "sitecustomize.py").write_text(
-        "import framesrv.host.health as trouble\n"
+        "import framesrv.host.top.cameras as trouble\n"
         "look, seen = trouble.HealthTracker.look, []\n"
         "def failing(self, cameras, now):\n"
         "    seen.append(now)\n"

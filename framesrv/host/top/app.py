@@ -13,8 +13,8 @@ from contextlib import ExitStack
 
 import click
 
-from framesrv.host.health import ORDERS, CameraHealth, HealthTracker, totals
 from framesrv.host.ls import lines
+from framesrv.host.top.cameras import ORDERS, CameraHealth, HealthTracker, totals
 from framesrv.host.top.keyboard import Keyboard
 from framesrv.process.signals import Signals
 from framesrv.segment.status import camera_statuses

@@ -10,8 +10,8 @@ from rich.cells import cell_len
 from rich.console import Group
 from rich.text import Text
 
-from framesrv.host.health import ORDERS, CameraHealth, totals
 from framesrv.host.ls import STATE_COLOURS
+from framesrv.host.top.cameras import ORDERS, CameraHealth, totals
 
 AROUND = 3  # lines that are no rows: totals, headings, keys
 MINUTE, HOUR, DAY = 60, 3600, 86400  # s
