@@ -50,7 +50,7 @@ def _snapshot(job: Job, capture: Capture, counters: Counters) -> Result:
         counters.uploads.failed(error.reason, error.trouble)
         level = logging.DEBUG if error.told else logging.WARNING
         logger.log(level, "Upload failed reason=%r", str(error))
-        return Result.error(request_id, code, UPLOAD_FAILED, f"store_{error.trouble}")
+        return Result.error(request_id, code, UPLOAD_FAILED, f"store_{error.cause or error.trouble}")
     finally:
         stopwatch.end("uploading")
     counters.uploads.succeeded()

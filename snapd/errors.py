@@ -22,13 +22,17 @@ class StoreError(SnapdError):
         trouble: ``silent`` (no answer), ``failed`` (it has trouble of its own, or too much to do), ``refused`` (a
             person must mend something) or ``unwritable`` (a directory).
         reason: why, without which picture; empty where that was told before.
+        cause: the same as one word for programs; empty where `trouble` is all that is known.
         told: the log has it already, once for all requests that it happens to.
     """
 
-    def __init__(self, message: str, trouble: StoreTrouble, reason: str = "", *, told: bool = False) -> None:
+    def __init__(
+        self, message: str, trouble: StoreTrouble, reason: str = "", *, cause: str = "", told: bool = False
+    ) -> None:
         super().__init__(message)
         self.trouble = trouble
         self.reason = reason
+        self.cause = cause
         self.told = told
 
 

@@ -17,12 +17,16 @@ from framesrv import ConfigError
 from framesrv.settings import ResultSettings
 from snapd.answers.signature import Signer
 from snapd.errors import AddressRefusedError
+from snapd.http.cause import explain
 from snapd.http.guard import Resolver, Target, refusal
-from snapd.http.session import DeadlineSession, deadline, is_timeout, reason
+from snapd.http.session import DeadlineSession, deadline, is_timeout
 from snapd.wire.request import Request
 
 MAX_REPLY = 4096  # bytes of the callback's reply that are read, to keep its connection
 SUCCESS = range(200, 300)
+REDIRECTS = range(300, 400)
+UNAUTHORIZED = {401, 403}
+NOTHING_THERE = {404, 405, 410}
 SERVER_ERROR = 500
 ATTEMPTS = 2
 PAUSE = (0.3, 0.4)  # s between them
@@ -102,11 +106,11 @@ class Callbacks:
         except (requests.RequestException, ValueError, OSError) as error:  # ValueError: an impossible URL
             late = is_timeout(error)
             passing = isinstance(error, requests.ConnectionError) and not late
-            return CallbackFailure(reason(error), "late" if late else "unreachable", passing)
+            return CallbackFailure(explain(error, url)[1], "late" if late else "unreachable", passing)
         status = response.status_code
         if status in SUCCESS:
             return None
-        return CallbackFailure(f"status {status}", f"status_{status // 100}xx", status >= SERVER_ERROR)
+        return CallbackFailure(_of_status(status), f"status_{status // 100}xx", status >= SERVER_ERROR)
 
     @property
     def _session(self) -> requests.Session:
@@ -119,6 +123,21 @@ class Callbacks:
 @lru_cache(maxsize=64)
 def _target(url: str) -> Target:
     return Target.parse(url)
+
+
+def _of_status(status: int) -> str:
+    """What a status means for whoever is to mend it."""
+    if status >= SERVER_ERROR:
+        words = "the platform has trouble of its own"
+    elif status in UNAUTHORIZED:
+        words = "the platform does not let this host in, see result.signing_secret"
+    elif status in NOTHING_THERE:
+        words = "nothing there takes results, see result.callback_path"
+    elif status in REDIRECTS:
+        words = "redirects are not followed, the request is to name the address itself"
+    else:
+        words = "the platform does not take the result"
+    return f"status {status}: {words}"
 
 
 def _finish(response: requests.Response) -> None:

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 import idna
 
+from framesrv.process import reaching
 from snapd.errors import AddressRefusedError
 from snapd.http.session import Address, remaining
 
@@ -166,7 +167,8 @@ class Resolver:
         try:
             texts: tuple[str, ...] = (str(ip_address(host)),)
         except ValueError:
-            texts = self._look_up(host)
+            texts = ()
+        texts = texts or self._look_up(host)  # not above: what it raises would be raised for that
         addresses: list[Address] = []
         for text in texts:
             address = ip_address(text.partition("%")[0])
@@ -185,9 +187,9 @@ class Resolver:
             if lookup is None or (lookup.done.is_set() and lookup.until < time.monotonic()):
                 lookup = self._begin(name)
         if not lookup.done.wait(min(remaining(), threading.TIMEOUT_MAX)):
-            raise TimeoutError(f"{name} is not resolved in time")
+            raise TimeoutError(f"the host name {name} is not looked up in time: see this host's DNS")
         if lookup.problem:
-            raise OSError(lookup.problem)
+            raise gaierror(lookup.problem)
         return lookup.found
 
     def _begin(self, name: str) -> _Lookup:
@@ -207,8 +209,8 @@ class Resolver:
             found = getaddrinfo(name, None, type=SOCK_STREAM)
             lookup.found = tuple(dict.fromkeys(str(address[0]) for *_, address in found))
             fresh = FRESH
-        except (gaierror, OSError, UnicodeError) as error:
-            lookup.problem = f"{name} is not found: {error}"
+        except (gaierror, OSError, UnicodeError):
+            lookup.problem = reaching.name_unknown(name)
         finally:
             with self._lock:
                 self._under_way -= 1

@@ -27,6 +27,8 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 from urllib3.util.ssl_ import create_urllib3_context
 
+from framesrv.process.reaching import causes
+
 CONNECT_TIMEOUT = 3.0  # s for all addresses of a host together
 NO_LIMIT = (math.inf, math.inf)
 SLICE = 0.25  # s after which a silent peer is looked at
@@ -67,20 +69,13 @@ def remaining() -> float:
 
 def is_timeout(error: BaseException) -> bool:
     """Whether `error`, or what it was raised for, is a time-out."""
-    return any(isinstance(one, (TimeoutError, requests.Timeout)) for one in _causes(error))
+    return any(isinstance(one, (TimeoutError, requests.Timeout)) for one in causes(error))
 
 
 def reason(error: BaseException) -> str:
     """What `error` was raised for in the end, without the names of connections and pools."""
-    *_, first = _causes(error)
+    *_, first = causes(error)
     return str(first) or type(first).__name__
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    cause: BaseException | None = error
-    while cause is not None:
-        yield cause
-        cause = cause.__cause__ or cause.__context__
 
 
 class DeadlineSession(requests.Session):

@@ -8,14 +8,14 @@ falls silent is asked by one thread at a time until it answers.
 import logging
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import requests
 from qcloud_cos import CosConfig, CosS3Client
-from qcloud_cos.cos_exception import CosClientError, CosException, CosServiceError
+from qcloud_cos.cos_exception import CosException, CosServiceError
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random
 
 from framesrv import ConfigError
@@ -23,7 +23,17 @@ from framesrv.process.breaker import Breaker, Call
 from framesrv.settings import StoreSettings
 from snapd.errors import StoreError, StoreTrouble
 from snapd.http.guard import Resolver
-from snapd.http.session import CONNECT_TIMEOUT, DeadlineSession, deadline, reason
+from snapd.http.session import CONNECT_TIMEOUT, DeadlineSession, deadline
+from snapd.stores.cause import (
+    FORBIDDEN,
+    SERVER_ERROR,
+    TOO_MANY_REQUESTS,
+    UNAUTHORIZED,
+    explain,
+    field,
+    is_expired,
+    underlying,
+)
 from snapd.stores.clock_skew import ClockSkew
 from snapd.stores.credentials import Credentials, CredentialSource
 from snapd.stores.facts import StoreFacts
@@ -38,10 +48,6 @@ PROBE_PAUSE = 0.5  # s between a probe and the next
 HEADSTART = 0.3  # s from a probe's begin in which others wait for its outcome: a store that is back answers in that
 ATTEMPTS = 2
 PAUSE = (0.1, 0.4)  # s between them
-TOO_MANY_REQUESTS = 429
-SERVER_ERROR = 500
-FORBIDDEN = 403
-REFUSED = {401, FORBIDDEN}
 REDIRECTS = range(300, 400)
 CERTIFICATE = "CertificateRefused"
 NO_ANSWER = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError, TimeoutError)
@@ -81,6 +87,7 @@ class CosStore:
         self._session.hooks["response"] += [self._clock, _no_redirect]
         self._breaker = Breaker(failures=SILENT_TRIES, within=SILENT_FOR, pause=PROBE_PAUSE, headstart=HEADSTART)
         self._grievances = _Grievances()
+        self._silence = ""  # why, as one word, when it last began
         self._client = self._open(self._credentials.current())
         self._retrying = Retrying(
             stop=stop_after_attempt(ATTEMPTS),
@@ -101,8 +108,9 @@ class CosStore:
             )
         except CosException as error:
             told = _code(error) in self._grievances.known
-            why = _sentence(error)
-            raise StoreError(f"COS does not take {key!r}: {why}", _trouble(error), why, told=told) from error
+            cause, why = explain(error, self._settings)
+            message = f"COS does not take {key!r}: {why}"
+            raise StoreError(message, _trouble(error), why, cause=cause, told=told) from error
         return url
 
     def check(self) -> str:
@@ -113,8 +121,8 @@ class CosStore:
         except CosException as error:
             if _may_not_look(error):  # credentials that may put objects and nothing else are usual on edge hosts
                 return f"bucket {self._bucket} knows these credentials, which may not look into it; uploads tell more"
-            message = f"bucket {self._bucket} cannot be reached: {_sentence(error)}"
-            raise StoreError(message, _trouble(error)) from error
+            cause, why = explain(error, self._settings)
+            raise StoreError(f"bucket {self._bucket}: {why}", _trouble(error), why, cause=cause) from error
         return f"bucket {self._bucket} answers"
 
     @property
@@ -129,9 +137,9 @@ class CosStore:
                 client.sdk.put_object(Bucket=self._bucket, Body=jpeg, Key=key, ContentType="image/jpeg")
         except CosException as error:
             if _is_refusal(error) and self._credentials.current(now=True) != client.credentials:
-                raise _ReplacedError(_sentence(error)) from error
+                raise _ReplacedError("credentials were refused that have been replaced meanwhile") from error
             if not _is_passing(error):
-                self._grievances.add(error)
+                self._grievances.add(_code(error), explain(error, self._settings)[1])
             raise
         self._grievances.end()
         return client
@@ -145,7 +153,7 @@ class CosStore:
         """
         call = self._breaker.begin()
         if call.refused:
-            raise StoreError("COS is silent and is not asked now", "silent", told=True)
+            raise StoreError("COS is silent and is not asked now", "silent", cause=self._silence, told=True)
         try:
             yield PROBE_PATIENCE[(call.probe - 1) % 2] if call.probe else PATIENCE
         except BaseException as error:
@@ -155,12 +163,14 @@ class CosStore:
 
     def _ended(self, call: Call, error: BaseException | None) -> None:
         """Any answer, be it an error, shows that the store is not silent."""
-        change = self._breaker.end(call, failed=error is not None and _is_silence(error))
-        if change == "opened" and error is not None:
+        silent = isinstance(error, CosException) and _is_silence(error)
+        change = self._breaker.end(call, failed=silent)
+        if change == "opened" and silent:
+            self._silence, why = explain(error, self._settings)
             logger.error(
                 "COS is silent; uploads fail at once until it answers failures=%d reason=%r",
                 self._breaker.failures,
-                reason(error),
+                why,
             )
         elif change == "closed":
             logger.info("COS answers again after=%.1fs refused=%d", self._breaker.open_for, self._breaker.refusals)
@@ -202,14 +212,13 @@ class _Grievances:
         self._lock = threading.Lock()
         self.known: frozenset[str] = frozenset()
 
-    def add(self, error: CosException) -> None:
-        code = _code(error)
+    def add(self, code: str, why: str) -> None:
         with self._lock:
             if code in self.known:
                 return
             self._since = self._since if self.known else time.monotonic()
             self.known |= {code}
-        logger.error("COS refuses pictures, this is to be mended code=%s reason=%r", code, _sentence(error))
+        logger.error("COS refuses pictures, this is to be mended code=%s reason=%r", code, why)
 
     def end(self) -> None:
         if not self.known:
@@ -235,26 +244,21 @@ def _no_redirect(response: requests.Response, **_: Any) -> None:
         raise _RedirectError(f"redirected to {where}: are region, bucket and domain right?")
 
 
-def _cause(error: BaseException) -> BaseException | None:
-    """What the SDK met; it tells its text alone."""
-    return error.__context__ if isinstance(error, CosClientError) else None
-
-
 def _is_silence(error: BaseException) -> bool:
     """Whether there was no answer."""
-    return isinstance(_cause(error), NO_ANSWER) and _code(error) != CERTIFICATE
+    return isinstance(underlying(error), NO_ANSWER) and _code(error) != CERTIFICATE
 
 
 def _is_refusal(error: BaseException) -> bool:
     """Whether others' credentials might be taken where these were not."""
-    return isinstance(error, CosServiceError) and error.get_status_code() in REFUSED
+    return isinstance(error, CosServiceError) and error.get_status_code() in UNAUTHORIZED
 
 
 def _may_not_look(error: BaseException) -> bool:
     """Whether the credentials are right, and do not allow what was asked."""
     if not isinstance(error, CosServiceError) or error.get_status_code() != FORBIDDEN:
         return False
-    return _code(error) == "AccessDenied" and "expired" not in _field(error, "message")  # that is a wrong clock
+    return _code(error) == "AccessDenied" and not is_expired(error)
 
 
 def _is_passing(error: BaseException) -> bool:
@@ -274,19 +278,7 @@ def _trouble(error: BaseException) -> StoreTrouble:
 def _code(error: BaseException) -> str:
     """A word for what is wrong."""
     if isinstance(error, CosServiceError):
-        return _field(error, "code") or f"HTTP-{error.get_status_code()}"
-    if isinstance(_cause(error), requests.exceptions.SSLError) and "CERTIFICATE" in str(error):
+        return field(error, "code") or f"HTTP-{error.get_status_code()}"
+    if isinstance(underlying(error), requests.exceptions.SSLError) and "CERTIFICATE" in str(error):
         return CERTIFICATE
-    return type(_cause(error) or error).__name__.strip("_")
-
-
-def _sentence(error: CosException) -> str:
-    if isinstance(error, CosServiceError):
-        return f"{error.get_status_code()} {_code(error)}: {_field(error, 'message')}"
-    return reason(error)
-
-
-def _field(error: CosServiceError, name: str) -> str:
-    """A part of COS's own error; empty if what answered is not COS, where the SDK's accessors raise KeyError."""
-    fields = error.get_digest_msg()
-    return str(fields.get(name, "")) if isinstance(fields, Mapping) else ""
+    return type(underlying(error) or error).__name__.strip("_")

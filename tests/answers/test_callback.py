@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import hmac
+import socket
 import subprocess
 import threading
 import time
@@ -15,6 +16,7 @@ import pytest
 
 from framesrv import ConfigError
 from framesrv.settings import ResultSettings
+from snapd.answers.callback import Callbacks
 from snapd.answers.handover import Handover, Via
 from snapd.answers.signature import Signer
 from snapd.errors import AddressRefusedError
@@ -309,7 +311,7 @@ def test_lookups_that_hang_are_bounded_and_shared(monkeypatch: pytest.MonkeyPatc
 
     try:
         problems = [look_up(f"h{number}.test") for number in range(address.MAX_LOOKUPS + 3)]
-        assert look_up("h0.test") == "h0.test is not resolved in time"
+        assert look_up("h0.test") == "the host name h0.test is not looked up in time: see this host's DNS"
         assert [problem.endswith("hang") for problem in problems] == [False] * address.MAX_LOOKUPS + [True] * 3
         assert len(asked) == address.MAX_LOOKUPS
     finally:
@@ -346,3 +348,40 @@ def test_shorter_of_two_deadlines_counts() -> None:
         assert deadline.remaining() <= 0.2
     with deadline.deadline(10), deadline.deadline(0.2):
         assert deadline.remaining() <= 0.2
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("http://no-such-host.invalid", "the host name no-such-host.invalid is unknown: see its spelling"),
+        ("http://127.0.0.1:1", "nothing listens at 127.0.0.1:1: Connection refused"),
+    ],
+)
+def test_platform_that_cannot_be_reached_is_told_with_the_remedy(
+    monkeypatch: pytest.MonkeyPatch, url: str, words: str
+) -> None:
+    def unknown(name: str, *_: Any, **__: Any) -> Any:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr("snapd.http.guard.getaddrinfo", unknown)  # some networks know every name
+    failure = Callbacks(ResultSettings()).post(Request("1-1", "r1", "cam01", "a.jpg", url), b"{}")
+    assert failure is not None
+    assert (words in failure.reason, failure.trouble) == (True, "unreachable"), failure.reason
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        (302, "redirects are not followed"),
+        (401, "does not let this host in, see result.signing_secret"),
+        (404, "nothing there takes results, see result.callback_path"),
+        (413, "does not take the result"),
+        (503, "has trouble of its own"),
+    ],
+)
+def test_status_is_told_with_what_it_means(wvp: WvpServer, status: int, words: str) -> None:
+    wvp.fault = Fault(status)
+    failure = Callbacks(ResultSettings()).post(Request("1-1", "r1", "cam01", "a.jpg", wvp.url), b"{}")
+    assert failure is not None
+    assert failure.reason.startswith(f"status {status}: ")
+    assert words in failure.reason

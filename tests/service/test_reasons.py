@@ -42,7 +42,7 @@ def test_reason_says_what_keeps_the_camera_or_the_store(edge: Edge) -> None:
         assert reason("cam01") == "stale"
     with Running(edge.settings(result={"reason": True})):
         edge.cos.fault = Fault(403)
-        assert reason("cam01") == "store_refused"
+        assert reason("cam01") == "store_forbidden"
         edge.cos.fault = Fault(500)
         assert reason("cam01") == "store_failed"
         wait_until(lambda: edge.pending == 0)

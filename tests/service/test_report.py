@@ -83,7 +83,8 @@ def test_callbacks_that_fail_are_told_and_those_that_succeed_again(snapd: Snapd)
     said = manager.wait_status(lambda text: "callbacks fail" in text, "it says so")
     host = urlsplit(edge.wvp.url).netloc
     assert said.startswith("serving, ")
-    assert f"; callbacks fail: {host}: status 404, 1 failed since " in said
+    words = "status 404: nothing there takes results, see result.callback_path"
+    assert f"; callbacks fail: {host}: {words}, 1 failed since " in said
     edge.wvp.fault = None
     edge.ask()
     manager.wait_status(lambda text: "callbacks fail" not in text, "they succeed again")
