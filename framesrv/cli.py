@@ -3,14 +3,17 @@
 import json
 import math
 import os
+import sys
 from pathlib import Path
+from typing import NoReturn
 
 import click
 
 from framesrv import __version__, log, settings
 from framesrv.errors import ConfigError, SegmentOwnerError, SourceUsageError
-from framesrv.host.units.cli import units
-from framesrv.process.command import Group, config_option, log_format_option
+from framesrv.host.units.cli import logs, restart, start, stop, units
+from framesrv.process.command import Group, log_format_option
+from framesrv.settings.option import config_option
 
 NAME_TAKEN = 73  # EX_CANTCREAT of sysexits.h: for the unit, which has root take the name away
 
@@ -210,4 +213,19 @@ def demo(sources: tuple[str, ...], seconds: float | None, output: Path | None) -
     run(list(sources), seconds, output)
 
 
-main.add_command(units)
+@main.command(
+    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False}, add_help_option=False
+)
+@click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="COMMAND...")
+def snapd(words: tuple[str, ...]) -> NoReturn:
+    """Run a command of snapd, the program that answers snapshot requests.
+
+    `framesrv snapd --help` lists them: run, grab, request, queue, dead, check.
+
+    Example: framesrv snapd grab 34020000001320000001 -o now.jpg
+    """
+    os.execv(sys.executable, [sys.executable, "-P", "-m", "snapd", *words])  # noqa: S606
+
+
+for command in (start, stop, restart, logs, units):
+    main.add_command(command)

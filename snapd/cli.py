@@ -11,8 +11,9 @@ import click
 
 from framesrv import __version__, log, settings
 from framesrv.process.atomic import write_file
-from framesrv.process.command import Group, config_option, log_format_option
+from framesrv.process.command import Group, log_format_option
 from framesrv.process.extras import sentence
+from framesrv.settings.option import config_option
 
 if TYPE_CHECKING:
     from snapd.telemetry.spans import Spans
@@ -128,14 +129,16 @@ def grab(
 ) -> None:
     """Save a camera's newest frame as a JPEG.
 
-    Needs neither Redis nor a store. Waits a little for a frame that is fresh enough. The file appears whole
-    or not at all.
+    Needs neither Redis nor a store, and of the rights only those of a reader of frames. Waits a little for a frame
+    that is fresh enough. The file appears whole or not at all.
 
     \b
     Example:
         snapd grab 34020000001320000001 -o now.jpg --width 640
     """  # noqa: D301  click wants the character
-    loaded = settings.load(config)
+    loaded, hidden = settings.load_as_reader(config)
+    if hidden:  # a reader of frames need not know it
+        click.echo(f"snapd: goes on without it: {log.shown(hidden)}", err=True)
 
     from framesrv import FrameReader
     from snapd.pictures.encoder import Encoder

@@ -1,10 +1,9 @@
-"""What the command lines share: ``--config``, ``--log-format`` and what an exit status means.
+"""What the command lines share: ``--log-format`` and what an exit status means.
 
 0 done, 1 could not, 2 wrong usage or configuration.
 """
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 import click
@@ -33,16 +32,6 @@ class Group(click.Group):
                 raise
             log.complain(str(ctx.info_name), MissingExtraError(missing))
             ctx.exit(1)
-
-
-def config_option(command: Command) -> Command:
-    """Adds ``--config FILE`` as the parameter `config`."""
-    return click.option(
-        "--config",
-        type=click.Path(dir_okay=False, path_type=Path),
-        metavar="FILE",
-        help="The configuration. Default: $FRAMESRV_CONFIG, ./framesrv.toml, /etc/framesrv/framesrv.toml.",
-    )(command)
 
 
 def log_format_option(command: Command) -> Command:

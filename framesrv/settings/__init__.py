@@ -3,7 +3,7 @@
 Both command lines read it through `load`.
 """
 
-from framesrv.settings.loading import find, load
+from framesrv.settings.loading import READERS, find, load, load_as_reader, load_public
 from framesrv.settings.sections import (
     FIXED,
     SECTIONS,
@@ -23,6 +23,7 @@ from framesrv.settings.writing import to_json
 
 __all__ = [
     "FIXED",
+    "READERS",
     "SECTIONS",
     "Camera",
     "CameraDefaults",
@@ -37,5 +38,7 @@ __all__ = [
     "StreamSettings",
     "find",
     "load",
+    "load_as_reader",
+    "load_public",
     "to_json",
 ]

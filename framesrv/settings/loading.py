@@ -20,6 +20,7 @@ from framesrv.settings import variables
 from framesrv.settings.sections import SECTIONS, Camera, HttpOrigin, Section, Settings
 
 PLACES = (Path("framesrv.toml"), Path("/etc/framesrv/framesrv.toml"))
+READERS = Path("/etc/framesrv/applied/readers.json")  # what of it `framesrv units sync` tells everybody
 
 _PLACE = re.compile(r"(?P<section>\w+)(\[(?P<index>\d+)\])?(\.(?P<key>[\w-]+))?: ")
 
@@ -34,7 +35,38 @@ def load(file: Path | None = None, environment: Mapping[str, str] = os.environ) 
     Raises:
         ConfigError: with a line for every problem there is.
     """
+    return _load(find(file, environment), environment)
+
+
+def load_as_reader(file: Path | None = None, environment: Mapping[str, str] = os.environ) -> tuple[Settings, str]:
+    """The same for those who only read frames, and may not read the configuration where it was found by itself.
+
+    Returns:
+        The settings; what everybody may know of them, if they may not be read. And a sentence about that, else empty.
+
+    Raises:
+        ConfigError: as `load`.
+    """
     path = find(file, environment)
+    try:
+        return _load(path, environment), ""
+    except ConfigError as error:
+        if path not in PLACES or file or environment.get("FRAMESRV_CONFIG") or not _is_hidden(path):
+            raise
+        return load_public(environment), error.problems[0]
+
+
+def load_public(environment: Mapping[str, str] = os.environ) -> Settings:
+    """What everybody may know of the configuration of this host's services: how segments are named."""
+    return _load(READERS if os.access(READERS, os.R_OK) else None, environment)
+
+
+def _is_hidden(path: Path) -> bool:
+    """Whether this user may not read the file, or what lies beside it."""
+    return any(_exists(one) and not os.access(one, os.R_OK) for one in (path, path.parent / variables.NAME))
+
+
+def _load(path: Path | None, environment: Mapping[str, str]) -> Settings:
     if path is not None:
         beside = variables.read(path.parent / variables.NAME)
         environment = {name: value for name, value in beside.items() if variables.is_key(name)} | dict(environment)
@@ -72,7 +104,25 @@ def load(file: Path | None = None, environment: Mapping[str, str] = os.environ) 
 def find(file: Path | None, environment: Mapping[str, str] = os.environ) -> Path | None:
     """The configuration file in force: `file`, ``$FRAMESRV_CONFIG``, or the first of `PLACES` that exists."""
     named = file or (Path(environment["FRAMESRV_CONFIG"]) if environment.get("FRAMESRV_CONFIG") else None)
-    return named or next((place for place in PLACES if place.exists()), None)
+    return named or next((place for place in PLACES if _exists(place)), None)
+
+
+def outranked(file: Path | None, environment: Mapping[str, str] = os.environ) -> Path | None:
+    """The file of `PLACES` that is there and is not read, because of the one in this directory; None without one."""
+    here, host = PLACES
+    by_itself = not file and not environment.get("FRAMESRV_CONFIG")
+    return host if by_itself and _exists(here) and _exists(host) else None
+
+
+def _exists(place: Path) -> bool:
+    """Whether there is such a file. A directory of this process's own that it may not enter has none for it."""
+    try:
+        place.stat()
+    except PermissionError:
+        return place.is_absolute()
+    except OSError:
+        return False
+    return True
 
 
 def _located(path: Path, problem: str, document: Mapping[str, Any]) -> str:

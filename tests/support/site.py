@@ -72,6 +72,7 @@ class Site:
         """The usual cameras, live, whatever the test before has left."""
         self.configure()
         self.sync()
+        self.host.must("systemctl", "start", "framesrv.target")  # with what was stopped by hand
         self.host.wait_for(lambda: all(self.is_live(code) for code in CAMERAS), "the cameras are live")
         self.host.wait_for(lambda: self.host.show(SNAPD, "ActiveState") == "active", "snapd is")
 

@@ -6,6 +6,7 @@ mistake in it none at all.
 
 import contextlib
 import grp
+import os
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -21,6 +22,7 @@ from framesrv.settings import Settings, ShmSettings
 
 CAMERAS = APPLIED / "cameras"
 SNAPD = APPLIED / "snapd.json"
+READERS = settings.READERS  # how segments are named: for every reader of frames
 ENVIRONMENT = APPLIED / "snapd.env"  # variables of its process; systemd reads them as root
 
 
@@ -35,6 +37,11 @@ def of_snapd(loaded: Settings) -> Settings:
     return msgspec.structs.replace(loaded, file=None, shm=_shm(loaded), cameras=cameras)
 
 
+def of_readers(loaded: Settings) -> Settings:
+    """What everybody may know."""
+    return Settings(shm=_shm(loaded))
+
+
 def _shm(loaded: Settings) -> ShmSettings:
     """Decoders are no members of the readers' group, so it is named; and each is a user of its own."""
     return msgspec.structs.replace(loaded.shm, group=loaded.shm.group or USER, owner="")
@@ -45,38 +52,51 @@ def file_of(code: str) -> Path:
     return CAMERAS / f"{code}.json"
 
 
-def write(loaded: Settings, variables: str) -> None:
+def write(loaded: Settings, variables: str) -> bool:
     """Writes what differs; `variables` are those of snapd's process.
+
+    Returns:
+        Whether anything did.
 
     Raises:
         UnitsError: a copy cannot be written, or there is no group to read it.
     """
-    for code, group in [(camera.code, service_user(camera.code)) for camera in loaded.cameras]:
-        _write(file_of(code), settings.to_json(of_camera(loaded, code)), group)
-    _write(SNAPD, settings.to_json(of_snapd(loaded)), SECRETS)
-    _write(ENVIRONMENT, variables.encode(), "root")
+    codes = [camera.code for camera in loaded.cameras]
+    written = [
+        *(_write(file_of(code), settings.to_json(of_camera(loaded, code)), service_user(code)) for code in codes),
+        _write(SNAPD, settings.to_json(of_snapd(loaded)), SECRETS),
+        _write(READERS, settings.to_json(of_readers(loaded)), "root", 0o644),
+        _write(ENVIRONMENT, variables.encode(), "root", 0o600),
+    ]
+    return any(written)
 
 
-def _write(path: Path, content: bytes, group: str) -> None:
+def _write(path: Path, content: bytes, group: str, mode: int = 0o640) -> bool:
+    """Writes one copy; False where it is there already."""
     try:
         gid = grp.getgrnam(group).gr_gid
     except KeyError as error:
         raise UnitsError(f"there is no group {group}: run `framesrv units install` first") from error
-    mode = 0o640 if gid else 0o600
     try:
         if path.exists():
             status = path.stat()
             if (status.st_gid, status.st_mode & 0o7777) == (gid, mode) and path.read_bytes() == content:
-                return
+                return False
         path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
         write_file(path, content, mode=mode, group=gid, durable=True)
     except OSError as error:
         raise UnitsError(f"{path} cannot be written: {error.strerror}") from error
+    return True
+
+
+def codes() -> list[str]:
+    """The cameras that were applied."""
+    return sorted(file.stem for file in CAMERAS.glob("*.json"))
 
 
 def exists() -> bool:
     """Whether sync has ever been here."""
-    return SNAPD.exists()
+    return os.path.exists(SNAPD)  # which says no where one may not look
 
 
 def last() -> Settings:
@@ -87,9 +107,9 @@ def last() -> Settings:
 def is_all(loaded: Settings, variables: str) -> bool:
     """Whether everything that is configured has been applied, and nothing else."""
     wanted = {file_of(camera.code): of_camera(loaded, camera.code) for camera in loaded.cameras}
-    wanted[SNAPD] = of_snapd(loaded)
-    if {*CAMERAS.iterdir(), SNAPD} != {*wanted}:
+    if {*CAMERAS.iterdir()} != {*wanted}:
         return False
+    wanted |= {SNAPD: of_snapd(loaded), READERS: of_readers(loaded)}
     same = all(path.exists() and path.read_bytes() == settings.to_json(one) for path, one in wanted.items())
     return same and ENVIRONMENT.exists() and ENVIRONMENT.read_text("utf-8") == variables
 

@@ -1,4 +1,7 @@
-"""The commands ``framesrv units ...``. What a command needs is imported when it runs: decoders share this program."""
+"""The commands ``framesrv units ...``, and those that name units by cameras' codes.
+
+What a command needs is imported when it runs: decoders share this program.
+"""
 
 import json
 import sys
@@ -55,16 +58,18 @@ def install() -> None:
 @units.command()
 @click.option("--dry-run", is_flag=True, help="Only print what would be done.")
 @click.option("--force", is_flag=True, help="Go on although `framesrv check` finds something wrong, as Redis away.")
-def sync(dry_run: bool, force: bool) -> None:
+@click.option("--json", "as_json", is_flag=True, help="One object at the end, for scripts: changed, units, faults.")
+def sync(dry_run: bool, force: bool, as_json: bool) -> None:
     """Make the units what the configuration says: start, stop, restart or reload those that differ.
 
     Refuses with the errors of `framesrv check` before it touches anything. Then each service gets a copy of what it
     needs, below /etc/framesrv/applied, and starts from that, whatever becomes of the file that you edit. A camera
     whose settings are as before is left alone. After an upgrade, of framesrv or of anything that it needs, decoders
-    are restarted one at a time, each live before the next. Exit status 1 if something did not come to run or a camera
-    is not live; it goes on trying by itself.
+    are restarted one at a time, each live before the next. What was stopped, disabled or masked by hand is left alone
+    and named; `framesrv start CODE` undoes that. Exit status 0 whether anything was to be done or not; 1 if something
+    did not come to run or a camera is not live; it goes on trying by itself.
 
-    Example: sudo framesrv units sync --dry-run
+    Example: sudo framesrv units sync --json | jq .changed
     """
     from framesrv.host.units import configuration, files, software, systemd
     from framesrv.host.units import sync as syncing
@@ -82,15 +87,22 @@ def sync(dry_run: bool, force: bool) -> None:
         installed = software.installed()
         steps = syncing.plan(loaded, installed)
         if dry_run:
-            for step in steps:
-                click.echo(f"{step.action:8} {step.unit}  ({step.reason})")
-            return
-        faults = syncing.apply(loaded, installed, steps, click.echo)
-    kept = sum(step.action == "keep" for step in steps)
-    click.echo(f"{len(loaded.cameras)} cameras and snapd; {kept} units left alone")
-    for fault in faults:
+            outcome = syncing.Outcome(changed=any(step.acts for step in steps), faults=[])
+            if not as_json:
+                for step in steps:
+                    click.echo(step)
+                return
+        else:
+            outcome = syncing.apply(loaded, installed, steps, (lambda _: None) if as_json else click.echo)
+    if as_json:
+        click.echo(json.dumps(outcome.to_json(steps)))
+    else:
+        kept = sum(not step.acts for step in steps)
+        done = "changed" if outcome.changed else "nothing to do"
+        click.echo(f"{done}: {len(loaded.cameras)} cameras and snapd; {kept} units left alone")
+    for fault in outcome.faults:
         click.echo(f"framesrv: {shown(fault)}", err=True)
-    if faults:
+    if outcome.faults:
         sys.exit(1)
 
 
@@ -104,9 +116,10 @@ def show(as_json: bool) -> None:
 
     Example: sudo framesrv units status --json | jq '.[] | select(.state != "live")'
     """
-    from framesrv.host.units import software, table
+    from framesrv.host.units import software, systemd, table
     from framesrv.host.units.known import known
 
+    systemd.require()
     loaded, note = known(CONFIG)
     if note:
         click.echo(f"framesrv: {shown(note)}", err=True)
@@ -166,3 +179,74 @@ def sweep(codes: tuple[str, ...]) -> None:
         click.echo(f"framesrv: {shown(fault)}", err=True)
     if faults:
         sys.exit(1)
+
+
+CODES = click.argument("codes", nargs=-1, required=True, metavar="CODE...")
+
+
+@click.command()
+@CODES
+def start(codes: tuple[str, ...]) -> None:
+    """Start the services of cameras, now and at each boot, whatever was stopped, disabled or masked by hand.
+
+    CODE is a camera's, or snapd. Returns when they are ready; `framesrv ls` shows how the cameras do.
+
+    Example: sudo framesrv start 34020000001320000001 snapd
+    """
+    from framesrv.host.units import by_code, configuration, systemd
+
+    systemd.require()
+    with configuration.alone():
+        by_code.start(codes, click.echo)
+
+
+@click.command()
+@CODES
+def restart(codes: tuple[str, ...]) -> None:
+    """Restart the services of cameras, or of snapd; those that do not run are started.
+
+    Example: sudo framesrv restart 34020000001320000001
+    """
+    from framesrv.host.units import by_code, configuration, systemd
+
+    systemd.require()
+    with configuration.alone():
+        by_code.restart(codes, click.echo)
+
+
+@click.command()
+@CODES
+def stop(codes: tuple[str, ...]) -> None:
+    """Stop the services of cameras, or of snapd, until they are started by hand or the host boots.
+
+    Returns when they have ended and their segments are gone. `framesrv units sync` leaves them alone. To take a
+    camera out of service for good, write `enabled = false` into its [[camera]].
+
+    Example: sudo framesrv stop 34020000001320000001
+    """
+    from framesrv.host.units import by_code, configuration, systemd
+
+    systemd.require()
+    with configuration.alone():
+        faults = by_code.stop(codes, click.echo)
+    for fault in faults:
+        click.echo(f"framesrv: {shown(fault)}", err=True)
+    if faults:
+        sys.exit(1)
+
+
+@click.command()
+@click.argument("codes", nargs=-1, metavar="[CODE]...")
+@click.option("-f", "--follow", is_flag=True, help="Go on with what is said from now on.")
+@click.option("-n", "--lines", type=click.IntRange(0), default=100, show_default=True, help="The newest so many.")
+def logs(codes: tuple[str, ...], follow: bool, lines: int) -> None:
+    """Show what the services of cameras, or of snapd, have said; of all, without a CODE.
+
+    It is in the journal: that takes root, or the group systemd-journal.
+
+    Example: framesrv logs 34020000001320000001 snapd -f
+    """
+    from framesrv.host.units import by_code, systemd
+
+    systemd.require(root=False)
+    by_code.logs(codes, lines, follow=follow)

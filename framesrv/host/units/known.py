@@ -10,6 +10,7 @@ from framesrv.errors import ConfigError
 from framesrv.host.units import CONFIG, applied, configuration, environment
 from framesrv.settings import Settings
 
+SEGMENTS = "shown is what is in shared memory"
 EDITED = f"{CONFIG} or its environment file is edited, not applied: framesrv units sync"
 
 
@@ -21,7 +22,8 @@ def known(config: Path | None) -> tuple[Settings, str]:
     """
     path = settings.find(config)
     if path != CONFIG or not applied.exists():
-        return settings.load(config), ""
+        loaded, hidden = settings.load_as_reader(config)
+        return loaded, f"{hidden}; {SEGMENTS}" if hidden else ""
     try:
         loaded = configuration.load()
     except ConfigError as error:
@@ -38,4 +40,4 @@ def _last(wrong: ConfigError) -> tuple[Settings, str]:
     try:
         return applied.last(), f"{said}; shown is what was applied last"
     except ConfigError as error:  # as for a reader of frames, who may read neither
-        return Settings(), f"{said}; {error.problems[0]}; shown is what is in shared memory"
+        return settings.load_public(), f"{said}; {error.problems[0]}; {SEGMENTS}"

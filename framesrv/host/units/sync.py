@@ -8,13 +8,15 @@ import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 from framesrv.errors import FramesrvError
 from framesrv.host.units import applied, configuration, dropins, environment, systemd, users
+from framesrv.host.units.hand import Hand, by_hand, undone_by
 from framesrv.host.units.software import Software
 from framesrv.host.units.systemd import SNAPD, TARGET, Unit, UnitsError, camera_code, systemctl, unit_name
+from framesrv.log import mask
 from framesrv.segment.mapping import Segment
 from framesrv.segment.reader import FrameReader
 from framesrv.segment.status import camera_status
@@ -27,21 +29,30 @@ SERVING_PATIENCE, LOOK_EVERY = 8.0, 0.2  # s for snapd to reach Redis, and betwe
 AGAIN, JUST_NOW = 3, 10.0  # times that systemd has started a unit again, the last one so many s ago: it does not hold
 READY_PATIENCE = 60.0  # s for one unit to stop, if it runs, and to be ready
 
-Action = Literal["stop", "start", "restart", "reload", "keep"]
-Say = Callable[[str], None]
+Action = Literal["stop", "start", "restart", "reload", "leave", "keep"]
+Say = Callable[["Step"], None]
 
 
 @dataclass(frozen=True)
 class Step:
-    """One unit, what becomes of it, and why."""
+    """One unit, what becomes of it, and why; ``leave`` is for what was taken out of service by `hand`."""
 
     unit: str
     action: Action
     reason: str
+    hand: Hand = ""
+
+    def __str__(self) -> str:
+        return f"{self.action:8} {self.unit}  ({self.reason})"
+
+    @property
+    def acts(self) -> bool:
+        """Whether the unit is touched."""
+        return self.action not in ("leave", "keep")
 
 
 def plan(loaded: Settings, software: Software) -> list[Step]:
-    """What is to be done, in order: stops, starts, restarts, snapd last.
+    """What is to be done, in order: stops, what is left alone by hand, starts, restarts, snapd last.
 
     Args:
         loaded: what is configured.
@@ -49,19 +60,33 @@ def plan(loaded: Settings, software: Software) -> list[Step]:
     """
     wanted = [unit_name(camera.code) for camera in loaded.cameras]
     existing = systemd.camera_units()
-    units = systemd.show([*wanted, SNAPD])
+    units = systemd.show([*wanted, SNAPD, TARGET])
+    target = by_hand(units[TARGET])
     steps = [
         Step(name, "stop", "out of service" if camera_code(name) in loaded.disabled else "no longer configured")
         for name in existing
         if name not in wanted
     ]
-    steps += [_step(units[name], loaded, software) for name in wanted]
-    order: Sequence[Action] = ("stop", "start", "restart", "keep")
+    steps += [_step(units[name], loaded, software, target) for name in wanted]
+    order: Sequence[Action] = ("stop", "leave", "start", "restart", "keep")
     steps.sort(key=lambda step: order.index(step.action))
-    return [*steps, _step(units[SNAPD], loaded, software)]
+    return [*steps, _step(units[SNAPD], loaded, software, target)]
 
 
-def _step(unit: Unit, loaded: Settings, software: Software) -> Step:
+def _step(unit: Unit, loaded: Settings, software: Software, target: Hand) -> Step:
+    hand = by_hand(unit)
+    if hand == "masked" or (hand and not unit.runs):
+        return Step(unit.name, "leave", f"{hand} by hand; {undone_by(unit.name)}", hand)
+    if target and not unit.runs:
+        return Step(unit.name, "leave", f"{TARGET} is {target} by hand; {undone_by(TARGET)}")
+    step = _differs(unit, loaded, software)
+    if hand and step.action == "keep":
+        return Step(unit.name, "leave", f"disabled by hand, does not start at boot; {undone_by(unit.name)}", hand)
+    return replace(step, hand=hand)
+
+
+def _differs(unit: Unit, loaded: Settings, software: Software) -> Step:
+    """What becomes of a unit that nobody has taken out of service."""
     if not unit.runs:
         return Step(unit.name, "start", "failed" if unit.active == "failed" else "not running")
     if not unit.pid:
@@ -91,53 +116,94 @@ def _changed_at(paths: Iterable[str]) -> float:
     return max((os.stat(path).st_ctime for path in paths if os.path.exists(path)), default=0.0)
 
 
-def prepare(loaded: Settings) -> None:
+def prepare(loaded: Settings) -> bool:
     """Puts in place what the units start from: users, drop-ins, copies. What runs does not notice.
+
+    Returns:
+        Whether a copy is another than before.
 
     Raises:
         UnitsError: it cannot be put there.
     """
     users.make([camera.code for camera in loaded.cameras])
     dropins.write(loaded)
-    applied.write(loaded, environment.others())
+    return applied.write(loaded, environment.others())
 
 
-def apply(loaded: Settings, software: Software, steps: list[Step], say: Say) -> list[str]:
-    """Does what was planned; gives a sentence for each unit that did not come to run, and each camera not live.
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a sync.
+
+    Attributes:
+        changed: whether anything is not as it was before.
+        faults: a sentence for each unit that did not come to run, and each camera not live.
+    """
+
+    changed: bool
+    faults: list[str]
+
+    def to_json(self, steps: Iterable[Step]) -> dict[str, Any]:
+        """As ``units sync --json`` shows it, with the steps that were planned."""
+        units = [
+            {
+                "unit": step.unit,
+                "camera": None if step.unit == SNAPD else camera_code(step.unit),
+                "action": step.action,
+                "reason": step.reason,
+                "by_hand": step.hand,
+            }
+            for step in steps
+        ]
+        return {"changed": self.changed, "units": units, "faults": [mask(fault) for fault in self.faults]}
+
+
+def apply(loaded: Settings, software: Software, steps: list[Step], say: Say) -> Outcome:
+    """Does what was planned.
 
     Args:
         loaded: what is configured.
         software: as it was for `plan`: what is installed after that is a change for the next one.
         steps: what was planned.
-        say: told of each step.
+        say: told of each step that is taken, and of what is left alone by hand.
 
     Raises:
         UnitsError: systemd refused. What was done so far stays, and the same call goes on from there.
     """
-    prepare(loaded)
-    names = {action: [step.unit for step in steps if step.action == action] for action in ("stop", "start")}
-    _stop(names["stop"], loaded, say)
-    systemd.enable([TARGET, SNAPD, *(unit_name(camera.code) for camera in loaded.cameras)])
-    for name in names["start"]:
-        say(f"start    {name}")
-        if name != SNAPD:  # what lies there is no running unit's
-            Segment.remove_abandoned(loaded.shm.prefix, camera_code(name))
-    systemctl("start", "--no-block", TARGET, *names["start"])
-    faults = _await_live(names["start"], loaded)
+    starts = [step.unit for step in steps if step.action == "start"]
+    target = systemd.show([TARGET])[TARGET]
+    respected = bool(by_hand(target))
+    enabled = [step.unit for step in steps if step.action != "stop" and step.hand not in ("disabled", "masked")]
+    # before the copies: a unit that has one, and is disabled, was disabled by hand
+    systemd.enable(enabled if respected else [TARGET, *enabled])
+    changed = prepare(loaded)
+    _stop([step for step in steps if step.action == "stop"], loaded, say)
+    for step in steps:
+        if step.action == "leave":
+            say(step)
+    for step in steps:
+        if step.action == "start":
+            say(step)
+            if step.unit != SNAPD:  # what lies there is no running unit's
+                Segment.remove_abandoned(loaded.shm.prefix, camera_code(step.unit))
+    # a target that is there already would start what was stopped by hand
+    beginning = starts if respected or target.active == "active" else [TARGET, *starts]
+    if beginning:
+        systemctl("start", "--no-block", *beginning)
+    faults = _await_live(starts, loaded)
     begun = [step.unit for step in steps if step.action in ("start", "keep", "reload")]
     software.note(systemd.show(begun).values())
     faults += _restarting([step.unit for step in steps if step.action == "keep"])
     for step in steps:
         if step.action == "restart":
-            say(f"restart  {step.unit}")
+            say(step)
             faults += _restart(step.unit, loaded, software)
         elif step.action == "reload":
-            say(f"reload   {step.unit}")
+            say(step)
             systemctl("reload", step.unit)
     codes = [camera.code for camera in loaded.cameras]
     applied.keep(codes)
     users.keep(codes)
-    return faults
+    return Outcome(changed or any(step.acts for step in steps), faults)
 
 
 def _restarting(names: list[str]) -> list[str]:
@@ -150,11 +216,12 @@ def _restarting(names: list[str]) -> list[str]:
     ]
 
 
-def _stop(names: list[str], loaded: Settings, say: Say) -> None:
-    if not names:
+def _stop(steps: list[Step], loaded: Settings, say: Say) -> None:
+    if not steps:
         return
-    for name in names:
-        say(f"stop     {name}")
+    for step in steps:
+        say(step)
+    names = [step.unit for step in steps]
     systemctl("disable", "--quiet", *names)
     systemctl("stop", *names, timeout=STOP_PATIENCE)
     for unit in systemd.show(names).values():

@@ -21,7 +21,8 @@ TIMEOUT = 30.0  # s for a call that waits for nothing
 LONGEST_NAME = 255  # of a unit, see systemd.unit(5)
 
 _SHOWN = (
-    "Id,ActiveState,SubState,NRestarts,StatusText,MainPID,ExecMainStartTimestampMonotonic,FragmentPath,DropInPaths"
+    "Id,ActiveState,SubState,NRestarts,StatusText,MainPID,ExecMainStartTimestampMonotonic,FragmentPath,DropInPaths,"
+    "LoadState,UnitFileState,Result,InactiveEnterTimestampMonotonic"
 )
 
 
@@ -42,6 +43,9 @@ class Unit:
         pid: of its process, 0 without one.
         started_at: Unix time at which its process was started, 0 without one.
         files: of which systemd has it.
+        enabled: as systemd has it: ``enabled``, ``disabled``, ``masked``, ``masked-runtime`` ...
+        result: of its last run: ``success``, ``exit-code``, ``timeout`` ...
+        ended: whether it has run since the boot, and does not now.
     """
 
     name: str
@@ -52,6 +56,9 @@ class Unit:
     pid: int
     started_at: float
     files: tuple[str, ...]
+    enabled: str = "enabled"
+    result: str = "success"
+    ended: bool = False
 
     @property
     def runs(self) -> bool:
@@ -59,11 +66,11 @@ class Unit:
         return self.active in ("active", "activating", "reloading")
 
 
-def require() -> None:
-    """Raises UnitsError where systemd does not run or we are not root."""
+def require(*, root: bool = True) -> None:
+    """Raises UnitsError where systemd does not run, or we are not `root`."""
     if not RUNS.is_dir():
         raise UnitsError("systemd does not run on this host: use `framesrv up` instead of units")
-    if os.geteuid() != 0:
+    if root and os.geteuid() != 0:
         raise UnitsError("only root may do this: try it with sudo")
 
 
@@ -153,4 +160,7 @@ def _unit(fields: dict[str, str]) -> Unit:
         pid=pid,
         started_at=time.time() - time.monotonic() + started if pid and started else 0.0,
         files=tuple(f"{fields.get('FragmentPath', '')} {fields.get('DropInPaths', '')}".split()),
+        enabled=fields.get("UnitFileState") or fields.get("LoadState", ""),
+        result=fields.get("Result", ""),
+        ended=int(fields.get("InactiveEnterTimestampMonotonic") or 0) > 0,
     )

@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from framesrv.host.units import systemd
+from framesrv.host.units.hand import Hand, by_hand, undone_by
 from framesrv.host.units.software import Software
 from framesrv.host.units.systemd import SNAPD, Unit, camera_code, unit_name
 from framesrv.log import shown
@@ -32,6 +33,7 @@ class Row:
         pid: of its process, None without one.
         status: what the process says of itself.
         changed: what of the installed software is not what the process was started with.
+        by_hand: ``stopped``, ``disabled`` or ``masked`` where somebody did that; else empty.
     """
 
     code: str | None
@@ -46,6 +48,7 @@ class Row:
     pid: int | None
     status: str
     changed: tuple[str, ...] = ()
+    by_hand: Hand = ""
 
     def to_json(self) -> dict[str, Any]:
         """As ``units status --json`` shows it."""
@@ -84,6 +87,7 @@ def _row(unit: Unit, code: str | None, configured: bool, frames: CameraStatus | 
         pid=unit.pid or None,
         status=shown(unit.status),
         changed=software.changed_since(unit),
+        by_hand=by_hand(unit),
     )
 
 
@@ -97,6 +101,8 @@ def echo(found: list[Row]) -> None:
         status = row.status
         if not row.configured:
             status = f"not configured: `framesrv units sync` stops it; {status}"
+        elif row.by_hand:
+            status = f"{row.by_hand} by hand: {undone_by(row.unit)}; {status}".removesuffix("; ")
         elif row.changed:
             status = f"{', '.join(row.changed)} changed: `framesrv units sync` restarts it; {status}"
         click.echo(

@@ -1,0 +1,40 @@
+"""What somebody has stopped, disabled or masked by systemctl: `sync` leaves it alone, `framesrv start` undoes it."""
+
+from pathlib import Path
+from typing import Literal
+
+from framesrv.host.units import applied
+from framesrv.host.units.systemd import SNAPD, TARGET, Unit, camera_code
+
+Hand = Literal["", "stopped", "disabled", "masked"]
+
+
+def by_hand(unit: Unit) -> Hand:
+    """How somebody has taken a unit out of service; empty if nobody has.
+
+    Only for what `sync` has put into service before. The units are started again however they end, but for a wrong
+    configuration. So one that has run since the boot, and does not now, was stopped; and it was killed where it took
+    too long to stop. After a boot systemd starts it again, as it is enabled.
+    """
+    if unit.enabled.startswith("masked"):
+        return "masked"
+    if not _applied(unit).exists():
+        return ""
+    if unit.enabled == "disabled":
+        return "disabled"
+    stopped = unit.ended and (unit.active == "inactive" or (unit.active == "failed" and unit.result == "timeout"))
+    return "stopped" if stopped else ""
+
+
+def name_of(unit: str) -> str:
+    """What people call a unit: its camera's code, or ``snapd``."""
+    return "snapd" if unit == SNAPD else camera_code(unit)
+
+
+def undone_by(unit: str) -> str:
+    """The command that puts a unit back into service."""
+    return f"sudo systemctl enable --now {TARGET}" if unit == TARGET else f"sudo framesrv start {name_of(unit)}"
+
+
+def _applied(unit: Unit) -> Path:
+    return applied.SNAPD if unit.name in (SNAPD, TARGET) else applied.file_of(camera_code(unit.name))
