@@ -12,33 +12,20 @@ from urllib.parse import urlsplit
 
 import av.error
 
-from framesrv.errors import Cause, SourceError
+from framesrv.camera.sources import reasons
+from framesrv.camera.sources.reasons import OTHER, PORTS, Reason
+from framesrv.errors import SourceError
 from framesrv.process import reaching
-
-PORTS = {"rtsp": 554, "rtsps": 322, "http": 80, "https": 443}
-OTHER = {"rtsp": "rtsps", "rtsps": "rtsp", "http": "https", "https": "http"}  # with TLS, and without
 
 _REFUSED_METHOD = re.compile(r"method (\w+) failed: (\d+) ?(.*)")
 _WHITELIST = re.compile(r"Protocol '([^']+)' not on whitelist")
 _NO_TLS = ("An unexpected TLS packet was received", "wrong version number", "packet length too long")
 _SILENT_END = "Failed reading RTSP data"
-_ANSWERS: tuple[tuple[type[Exception], Cause, str], ...] = (
-    (
-        av.error.HTTPUnauthorizedError,
-        "unauthorized",
-        "the camera refuses the user or the password (401 Unauthorized)",
-    ),
-    (
-        av.error.HTTPForbiddenError,
-        "unauthorized",
-        "the camera forbids it (403 Forbidden): see the user's rights, or a locked account",
-    ),
-    (
-        av.error.HTTPNotFoundError,
-        "not_found",
-        "there is no such stream (404 Not Found): see the path in its source",
-    ),
-    (av.error.ProtocolNotFoundError, "protocol", "FFmpeg knows no protocol {scheme}:"),
+_ANSWERS: tuple[tuple[type[Exception], Reason], ...] = (
+    (av.error.HTTPUnauthorizedError, reasons.UNAUTHORIZED),
+    (av.error.HTTPForbiddenError, reasons.FORBIDDEN),
+    (av.error.HTTPNotFoundError, reasons.NOT_FOUND),
+    (av.error.ProtocolNotFoundError, ("protocol", "FFmpeg knows no protocol {scheme}:")),
 )
 
 
@@ -50,13 +37,7 @@ def explain(error: Exception, said: Sequence[str], source: str) -> SourceError:
         said: what FFmpeg has logged meanwhile.
         source: what was opened.
     """
-    cause, words = _known(error, said, source)
-    return SourceError(f"cannot be opened: {words}", cause)
-
-
-def no_answer(timeout: float) -> SourceError:
-    """That nothing came in time."""
-    return SourceError(f"cannot be opened: no answer for {timeout:g} s", "timeout")
+    return reasons.cannot(_known(error, said, source))
 
 
 def broke_off(said: Sequence[str]) -> bool:
@@ -70,7 +51,7 @@ def without_video(said: Sequence[str]) -> bool:
     return any("m=" in one and "m=video" not in one for one in descriptions)
 
 
-def _known(error: Exception, said: Sequence[str], source: str) -> tuple[Cause, str]:
+def _known(error: Exception, said: Sequence[str], source: str) -> Reason:
     number = getattr(error, "errno", None)
     scheme, host, port = _place(source)
     where = f"{host}:{port}" if port else host
@@ -83,26 +64,26 @@ def _known(error: Exception, said: Sequence[str], source: str) -> tuple[Cause, s
     if any(words in message for message in said for words in _NO_TLS):
         return "protocol", reaching.no_tls(where, OTHER.get(scheme, scheme))
     if broke_off(said) or (scheme == "http" and number == errno.ECONNRESET):
-        return _unanswered(scheme, host, port)
+        return reasons.unanswered(scheme, host, port)
     for message in said:
         if match := _WHITELIST.search(message):
-            return "protocol", f"it leads to {match[1]}:, which a source of this kind may not use"
+            return reasons.leads_to(match[1])
     return _answered(error, said, source)
 
 
-def _answered(error: Exception, said: Sequence[str], source: str) -> tuple[Cause, str]:
+def _answered(error: Exception, said: Sequence[str], source: str) -> Reason:
     """Of what a camera answers, or a file has in it."""
-    for kind, cause, words in _ANSWERS:
+    for kind, (cause, words) in _ANSWERS:
         if isinstance(error, kind):
             return cause, words.format(scheme=source.partition(":")[0])
     if isinstance(error, av.error.InvalidDataError):
         return "format", _unreadable(said, source)
     if without_video(said):
-        return "no_video", "there is no video in it, only sound"
+        return reasons.ONLY_SOUND
     for message in said:
         if match := _REFUSED_METHOD.match(message):
             method, status, words = match.groups()
-            return "refused", " ".join(f"the camera answers {status} {words.strip().strip('()')} to {method}".split())
+            return reasons.answers(" ".join(f"{status} {words.strip().strip('()')}".split()), method)
     return "", sentence(error)
 
 
@@ -112,13 +93,6 @@ def _unreadable(said: Sequence[str], source: str) -> str:
     if any("moov atom not found" in message for message in said):
         return "the recording was never finished, or is none: it has no index (moov)"
     return "what is there is no video that FFmpeg knows"
-
-
-def _unanswered(scheme: str, host: str, port: int) -> tuple[Cause, str]:
-    """Of a server that took the connection and ended it without an answer."""
-    if scheme in ("rtsp", "http") and reaching.speaks_tls(host, port):
-        return "protocol", reaching.only_tls(f"{host}:{port}", OTHER[scheme])
-    return "protocol", f"{host}:{port} ends the connection without an answer: is it a camera's {scheme} port?"
 
 
 def _place(source: str) -> tuple[str, str, int]:

@@ -21,6 +21,7 @@ from framesrv.camera.sources.ffmpeg.cost import Cost
 from framesrv.camera.sources.ffmpeg.pacing import Pacing
 from framesrv.camera.sources.ffmpeg.packets import Moment, Packets
 from framesrv.camera.sources.ffmpeg.protocols import whitelist
+from framesrv.camera.sources.reasons import no_answer
 from framesrv.errors import SourceError, SourceLimitError
 from framesrv.settings import Camera
 
@@ -113,7 +114,7 @@ class FFmpeg:
                     raise self._cost.much_processor("its answer") from error
                 said = damage.said
                 if late:  # FFmpeg has other words for it
-                    raise cause.no_answer(camera.timeout) from error
+                    raise no_answer(camera.timeout) from error
                 invalid = isinstance(error, av.error.InvalidDataError)
                 if is_rtsp and invalid and not damage.described and not cause.broke_off(said):
                     raise self._cost.much_memory("its session description is missing, or") from error

@@ -1,0 +1,76 @@
+"""How packets come from a camera: in the RTSP connection, or as datagrams."""
+
+import re
+from collections.abc import Iterator
+from typing import Protocol
+
+from framesrv.camera.sources.rtsp.connection import Connection, Incoming
+
+RTP, RTCP = 0, 1  # channels, as carriers number them
+
+_INTERLEAVED = re.compile(r"interleaved\s*=\s*(\d+)(?:\s*-\s*(\d+))?", re.IGNORECASE)
+
+
+class Carrier(Protocol):
+    """One way of packets.
+
+    Attributes:
+        name: of the way, as ``transport`` in the configuration.
+        wanted: the value of ``Transport`` that asks the camera for it.
+        rtp: the channel of RTP.
+        rtcp: the channel of RTCP.
+    """
+
+    name: str
+    wanted: str
+    rtp: int
+    rtcp: int
+
+    def agreed(self, transport: str) -> bool:
+        """Takes what the camera answers to `wanted`; False if that is another way."""
+
+    def incoming(self) -> Iterator[Incoming]:
+        """What comes, in turns as long as `patience` says; see `Connection.incoming`."""
+
+    def patience(self, seconds: float) -> None:
+        """The longest wait of one turn."""
+
+    def report(self, data: bytes) -> None:
+        """Sends a packet of RTCP."""
+
+    def close(self) -> None:
+        """Gives back what it has of its own."""
+
+
+class Interleaved:
+    """Packets in the RTSP connection."""
+
+    name = "tcp"
+    wanted = "RTP/AVP/TCP;unicast;interleaved=0-1"
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self.rtp, self.rtcp = RTP, RTCP
+
+    def agreed(self, transport: str) -> bool:
+        """See `Carrier.agreed`."""
+        if match := _INTERLEAVED.search(transport):
+            self.rtp = int(match[1])
+            self.rtcp = int(match[2] or self.rtp + 1)
+            return True
+        return "client_port" not in transport and "RTP/AVP;" not in transport.replace(" ", "")
+
+    def incoming(self) -> Iterator[Incoming]:
+        """See `Carrier.incoming`."""
+        return self._connection.incoming
+
+    def patience(self, seconds: float) -> None:
+        """See `Carrier.patience`."""
+        self._connection.patience(seconds)
+
+    def report(self, data: bytes) -> None:
+        """See `Carrier.report`."""
+        self._connection.packet(self.rtcp, data)
+
+    def close(self) -> None:
+        """Has nothing of its own."""
