@@ -3,6 +3,7 @@
 import logging
 
 from framesrv import FramesrvError, FrameUnavailableError
+from framesrv.process.unforeseen import Unforeseen
 from snapd.errors import StoreError
 from snapd.job import Job
 from snapd.pictures.capture import Capture
@@ -13,8 +14,14 @@ from snapd.wire.result import Result
 logger = logging.getLogger(__name__)
 
 
-def find_answer(job: Job, counters: Counters) -> tuple[Result, bool]:
-    """The answer, and whether it took work to get. `counters` counts uploads that fail."""
+def find_answer(job: Job, counters: Counters, unforeseen: Unforeseen) -> tuple[Result, bool]:
+    """The answer, and whether it took work to get.
+
+    Args:
+        job: to be answered.
+        counters: counts uploads that fail.
+        unforeseen: tells of what nobody thought of.
+    """
     request = job.request
     request_id, code = request.request_id, request.camera_code
     if request.problem:
@@ -25,8 +32,8 @@ def find_answer(job: Job, counters: Counters) -> tuple[Result, bool]:
         return Result.error(request_id, code, NOT_CONNECTED.format(code=code), "not_configured"), False
     try:
         return _snapshot(job, job.capture, counters), True
-    except Exception:
-        logger.exception("Request failed")
+    except Exception as error:  # noqa: BLE001  it is told
+        unforeseen.tell("Request failed", error)
         return Result.error(request_id, code, INTERNAL), True
 
 

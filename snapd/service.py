@@ -18,12 +18,13 @@ import redis
 from framesrv.log import about
 from framesrv.process.notify import Progress
 from framesrv.process.report import Report
+from framesrv.process.unforeseen import Unforeseen
 from framesrv.settings import Settings
 from snapd.account import Account
 from snapd.answer import find_answer
 from snapd.answers.handover import Via
 from snapd.configured import Configured, settle
-from snapd.errors import DeadLetterError, RedisVersionError
+from snapd.errors import DeadLetterError
 from snapd.job import Job, longest
 from snapd.pictures.encoder import Encoder
 from snapd.pool import Pool
@@ -86,6 +87,7 @@ class Service:
         self._dead = DeadLetters(settings.stream, client, once, self._refusals, self._stream.clock.now)
         self._progress = Progress()
         self._stopped = threading.Event()
+        self._unforeseen = Unforeseen(logger)
         workers = settings.snapshot.workers
         self._answering = Pool("worker", workers, lambda job: self._guard(job, self._answer), longest)
         self._handing = Pool("handover", workers, lambda job: self._guard(job, self._hand_over), longest)
@@ -183,11 +185,7 @@ class Service:
         return ""
 
     def run(self) -> None:
-        """Serves in this thread and its workers; returns when what was in hand at `stop` is done.
-
-        Raises:
-            RedisVersionError: the first Redis it meets is too old.
-        """
+        """Serves in this thread and its workers; returns when what was in hand at `stop` is done."""
         try:
             while not self._stopped.is_set():
                 self._progress.expect(math.inf)  # for a worker that comes free: workers are looked at themselves
@@ -195,10 +193,8 @@ class Service:
                 self._handing.man()
                 try:
                     self._take()
-                except RedisVersionError:
-                    raise
-                except Exception:
-                    logger.exception("Requests could not be taken, going on")
+                except Exception as error:  # noqa: BLE001  it is told
+                    self._unforeseen.tell("Requests could not be taken, going on", error)
                     self._stopped.wait(AGAIN)
         finally:
             self._drain()
@@ -255,8 +251,8 @@ class Service:
         try:
             request = parse(entry.id, entry.fields, key_prefix=configured.settings.store.key_prefix)
             return Job(entry, request, configured)
-        except Exception:
-            logger.exception("Entry cannot be read entry=%s", entry.id)
+        except Exception as error:  # noqa: BLE001  it is told
+            self._unforeseen.tell(f"Entry cannot be read entry={entry.id}", error)
             return Job(entry, Request(entry.id, "", "", "", ""), configured, is_readable=False)
 
     @staticmethod
@@ -285,8 +281,8 @@ class Service:
         with about(request_id=job.request.request_id, camera=job.request.camera_code, entry=job.entry.id):
             try:
                 step(job)
-            except Exception:
-                logger.exception("Request failed and stays pending")
+            except Exception as error:  # noqa: BLE001  it is told
+                self._unforeseen.tell("Request failed and stays pending", error)
                 self._stream.give_back(job.entry.id)
             except BaseException:  # the thread ends, the request does not
                 self._stream.give_back(job.entry.id)
@@ -350,8 +346,8 @@ class Service:
                 keep(self._client, trace)
         except redis.RedisError as error:
             logger.warning("The sender cannot see where the time went reason=%r", explain(error))
-        except Exception:
-            logger.exception("Nobody was told of the answer, going on")
+        except Exception as error:  # noqa: BLE001  it is told
+            self._unforeseen.tell("Nobody was told of the answer, going on", error)
 
     def _bury(self, job: Job, reason: str) -> None:
         """Makes a dead letter of an entry, and tells the sender."""
@@ -391,7 +387,7 @@ class Service:
 
     def _result(self, job: Job, begun: Decision) -> Result:
         """The answer, remembered if it took work to get."""
-        result, took_work = find_answer(job, self._counters)
+        result, took_work = find_answer(job, self._counters, self._unforeseen)
         if took_work:
             self._answered.keep(job.request, result, begun)
             job.stopwatch.end("keep")

@@ -11,8 +11,10 @@ import msgspec
 
 from framesrv import ConfigError, FramesrvError
 from framesrv.process import report
+from framesrv.process.hang import Hang
 from framesrv.process.notify import Notifier
 from framesrv.process.signals import Signals
+from framesrv.process.unforeseen import Unforeseen
 from framesrv.settings import load
 from snapd.pages.launcher import Launcher
 from snapd.service import Service
@@ -40,6 +42,8 @@ class Supervision:
         self._terminal = os.isatty(0)
         self._stopping = False
         self._hang = ""
+        self._hanging = Hang(logger)
+        self._unforeseen = Unforeseen(logger)
         self._note = ""
         self._refused = False
         self._pages: Launcher | None = None
@@ -65,8 +69,8 @@ class Supervision:
             heard = self._signals.wait(None if self._interval == math.inf else self._interval)
             try:
                 self._heed(service, heard)
-            except Exception:  # outermost: whatever it is, signals are still heard
-                logger.exception("Supervision failed, going on")
+            except Exception as error:  # noqa: BLE001  outermost: whatever it is, signals are still heard
+                self._unforeseen.tell("Supervision failed, going on", error)
 
     def _heed(self, service: Service, heard: int | None) -> None:
         if heard == signal.SIGHUP and not (self._terminal and not os.isatty(0)):
@@ -111,8 +115,7 @@ class Supervision:
     def _tell(self, service: Service, *, changed: bool) -> None:
         """Tells the service manager how the service does; and that it does, unless a thread of it hangs."""
         hang = service.hang
-        if hang and hang != self._hang:
-            logger.error("Service hangs, the watchdog is told no more what=%r", hang)
+        self._hanging.tell(f"Service hangs, {hang}" if hang else "")
         if self._pages and (changed or hang != self._hang):
             self._pages.changed()
         self._hang = hang

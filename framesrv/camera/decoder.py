@@ -16,6 +16,7 @@ from framesrv.camera.policy import Policy
 from framesrv.camera.sources import Source, SourceFrame, open_source
 from framesrv.errors import FramesrvError, SegmentBusyError, SegmentOwnerError, SourceError, SourceLimitError
 from framesrv.log import mask
+from framesrv.process.hang import Hang
 from framesrv.process.notify import Notifier, Progress
 from framesrv.process.repeats import Repeats
 from framesrv.process.signals import Signals
@@ -85,7 +86,7 @@ class Decoder:
         self._going_on = threading.Event()  # whoever waits for the next attempt does not any longer
         self._stopping = threading.Event()
         self._ended = False
-        self._hangs = False
+        self._hang = Hang(logger)
         self._failure: Exception | None = None
 
     def run(self, signals: Signals) -> bool:
@@ -125,9 +126,7 @@ class Decoder:
         if not self._notifier.listens:
             return
         hangs = self._progress.overdue > 0
-        if hangs and not self._hangs:
-            logger.error("Decoder hangs in its source, the watchdog is told no more source=%s", self._camera.source)
-        self._hangs = hangs
+        self._hang.tell(f"Decoder hangs in its source {self._camera.source}" if hangs else "")
         words = "hangs in its source" if hangs else self._status()
         if changed or hangs:
             self._notifier.status(words)

@@ -20,6 +20,7 @@ from typing import Protocol
 from framesrv import FramesrvError, log
 from framesrv.process.report import Report
 from framesrv.process.retry import Backoff
+from framesrv.process.unforeseen import Unforeseen
 from framesrv.settings import HttpSettings, Settings
 from snapd.pages import channel
 from snapd.telemetry.counters import Counters
@@ -95,6 +96,7 @@ class Launcher:
         self._channel: socket.socket | None = None
         self._began = 0.0
         self._backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
+        self._unforeseen = Unforeseen(logger)
 
     def start(self, service: Served) -> None:
         """Starts the thread."""
@@ -139,8 +141,8 @@ class Launcher:
                     pause = self._advance(service)
                 except OSError as error:  # the process is gone, or does not listen
                     pause = self._lost(str(error))
-                except Exception:
-                    logger.exception("Pages failed, going on")
+                except Exception as error:  # noqa: BLE001  it is told
+                    self._unforeseen.tell("Pages failed, going on", error)
                     pause = self._lost("an unforeseen error")
                 self._sleep(pause)
         finally:

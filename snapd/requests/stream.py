@@ -126,22 +126,13 @@ class RequestStream:
         Args:
             count: at least 1.
             wait: for entries, if there are none.
-
-        Raises:
-            RedisVersionError: the first Redis it meets is too old.
         """
         if self._stopped.is_set():
             return []
         try:
             connection = self._connection or self._connect()
             entries = [] if self._stopped.is_set() else self._read(connection, count, wait)
-        except (redis.RedisError, OSError) as error:
-            self._lost(error)
-            return []
-        except RedisVersionError as error:
-            if not self.joined:
-                self.close()
-                raise
+        except (redis.RedisError, OSError, RedisVersionError) as error:
             self._lost(error)
             return []
         self._is_there()

@@ -65,8 +65,9 @@ class Stopwatch:
         return tuple((name, parts.get(name, 0.0)) for name in STAGES if parts.get(name) or name == "queued")
 
     def __str__(self) -> str:
-        """The stages and the parts of the last one, as the ``key=value`` of a log line, in milliseconds."""
-        times = dict(self.stages()) | {name: self._parts[name] for name in CALLBACK_PARTS if name in self._parts}
+        """The stages as the ``key=value`` of a log line, in milliseconds; in place of the last one, its parts."""
+        times = {name: seconds for name, seconds in self.stages() if name != "callback"}
+        times |= {name: self._parts[name] for name in CALLBACK_PARTS if name in self._parts}
         return " ".join(f"{name}_ms={seconds * 1000:.1f}" for name, seconds in times.items())
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import av
 import pytest
 
-from framesrv import camera_status
+from framesrv import camera_status, segment_path
 from framesrv.process.notify import Notifier, Progress
 from tests.support.footage import footage
 from tests.support.processes import Program, alive, wait_for, write_config
@@ -27,13 +27,14 @@ def address(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 def decoder(tmp_path: Path, prefix: str, manager: Manager, source: str | Path, **keys: Any) -> Program:
+    variables = {name: keys.pop(name) for name in list(keys) if name.isupper()}
     config = write_config(
         tmp_path / "framesrv.toml",
         {"shm": {"prefix": prefix}, "http": {"listen": ""}},
         [{"code": "cam", "source": str(source), **keys}],
     )
     command = ("framesrv", "decode", "cam", "--config", config)
-    return Program(*command, log=tmp_path / "cam.log", environment=manager.environment)
+    return Program(*command, log=tmp_path / "cam.log", environment=manager.environment | variables)
 
 
 def transport_stream(recording: Path) -> bytes:
@@ -164,6 +165,28 @@ def test_decoder_whose_thread_hangs_no_longer_tells_the_watchdog(tmp_path: Path,
         camera_end.flush()
         manager.wait("WATCHDOG", count + 1)
         assert program.stop() == 0
+
+
+def test_abort_of_a_hung_decoder_is_explained_by_one_sentence_before_its_threads(tmp_path: Path, prefix: str) -> None:
+    pipe = tmp_path / "camera.ts"
+    os.mkfifo(pipe)
+    with (
+        Manager(tmp_path / "notify", WATCHDOG) as manager,
+        decoder(tmp_path, prefix, manager, pipe, timeout=0.5, PYTHONFAULTHANDLER="1") as program,
+        pipe.open("wb") as camera_end,
+    ):
+        camera_end.write(transport_stream(footage(width=320, height=240, frames=100)))
+        camera_end.flush()
+        manager.wait_status(lambda text: text == "hangs in its source", "it hangs")
+        wait_for(lambda: "main" in program.output.partition("hangs in its source")[2], "its threads are shown")
+        assert program.stop(signal.SIGABRT) == -signal.SIGABRT  # as the watchdog does
+        before, _, after = program.output.partition("Decoder hangs in its source")
+        assert "Thread 0x" not in before
+        assert after.splitlines()[1].startswith("Thread 0x")
+        assert "packets.py" in after
+        assert after.count("Current thread") == 1
+        assert "Fatal Python error" not in program.output
+    os.unlink(segment_path(prefix, "cam"))
 
 
 def test_stopped_decoder_is_silent(tmp_path: Path, prefix: str) -> None:

@@ -353,3 +353,18 @@ def test_service_stops_at_once_while_redis_is_away(edge: Edge) -> None:
         time.sleep(0.2)  # into its pauses, which have nothing to wait for
         began = time.monotonic()
     assert time.monotonic() - began < 0.5
+
+
+def test_error_that_nobody_thought_of_is_one_traceback_however_often_it_comes(
+    edge: Edge, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def put(*_: Any) -> str:
+        raise LookupError("of all things")
+
+    edge.camera("cam01")
+    monkeypatch.setattr("snapd.stores.cos.CosStore.put", put)
+    with Running(edge.settings()):
+        for _ in range(4):
+            assert edge.ask().message == "内部错误"
+    told = [record for record in caplog.records if "of all things" in record.getMessage()]
+    assert [record.exc_info is not None for record in told] == [True, False, False, False]

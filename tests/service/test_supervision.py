@@ -19,7 +19,7 @@ import simplejpeg
 
 from tests.support.cos import CosServer
 from tests.support.edge import STREAM, Edge, Fields, Running, wait_until, write_config
-from tests.support.processes import Program, wait_for
+from tests.support.processes import ROOT, Program, wait_for
 from tests.support.redis_server import RedisServer
 from tests.support.rtsp import die_with_parent
 from tests.support.service_manager import Manager
@@ -153,6 +153,47 @@ def test_worker_that_is_held_beyond_its_limit_counts_as_hung(
         own.write_bytes(content)
         edge.wvp.wait(2, 10)
         wait_until(lambda: snapd.service.hang == "")
+
+
+HASTY = """
+import sys
+import snapd.configured, snapd.job
+snapd.configured.job_limit = lambda _: 1.0
+snapd.job.LATITUDE = 0.5
+from snapd.cli import main
+main(["run", "--config", sys.argv[1]])
+"""
+
+
+def test_abort_of_a_hung_snapd_is_explained_by_one_sentence_before_its_threads(edge: Edge, tmp_path: Path) -> None:
+    own = tmp_path / "credentials"
+    keys = {"secret_id": edge.cos.secret_id, "secret_key": edge.cos.secret_key, "token": edge.cos.token}
+    own.write_text("\n".join(f'{name} = "{value}"' for name, value in keys.items()))
+    edge.camera("cam01")
+    (tmp_path / "hasty.py").write_text(HASTY)
+    config = write_config(edge, tmp_path / "framesrv.toml", store={"credentials_file": str(own)})
+    with (
+        Manager(tmp_path / "notify", WATCHDOG) as manager,
+        Program(
+            "hasty",
+            config,
+            log=tmp_path / "snapd.log",
+            environment=manager.environment | {"PYTHONPATH": f"{tmp_path}:{ROOT}", "PYTHONFAULTHANDLER": "1"},
+        ) as program,
+    ):
+        assert edge.ask().status == "ok"
+        own.unlink()
+        os.mkfifo(own)
+        time.sleep(1.1)  # files are looked at once a second
+        edge.send(edge.fields())
+        manager.wait_status(lambda text: text == "a worker hangs", "it hangs")
+        wait_for(lambda: "credentials.py" in program.output, "its threads are shown")
+        assert program.stop(signal.SIGABRT) == -signal.SIGABRT  # as the watchdog does
+        before, _, after = program.output.partition("Service hangs, a worker: the watchdog is told no more")
+        assert "Thread 0x" not in before
+        assert "hread 0x" in after.splitlines()[1]
+        assert after.count("Current thread") == 1
+        assert "Fatal Python error" not in program.output
 
 
 def test_reloading_under_load_loses_nothing_and_knows_the_new_camera(snapd: Snapd) -> None:

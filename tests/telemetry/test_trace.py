@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 import pytest
 
-from snapd.telemetry.trace import STAGES, Trace, waterfall
+from snapd.telemetry.trace import CALLBACK_PARTS, STAGES, Stopwatch, Trace, waterfall
 from snapd.wire.messages import EXPIRED, INTERNAL
 from tests.support.edge import CONSUMER, GROUP, STREAM, Edge, Running, wait_until
 from tests.support.http_server import Fault
@@ -268,3 +268,12 @@ def test_waterfall_of_any_times_stays_within_80_columns(stages: tuple[tuple[str,
     lines = list(waterfall(Trace("r", "c", "1-0", 1.0, stages, "ok")))
     assert len(lines) == len(stages) + 1
     assert max(map(len, lines)) < 80
+
+
+def test_each_time_stands_once_in_the_line_of_the_log() -> None:
+    stopwatch = Stopwatch()
+    for name in ("queued", "waiting", "converting", "encoding", "uploading", *CALLBACK_PARTS):
+        stopwatch.add(name, 0.5)
+    names = [word.partition("_ms=")[0] for word in str(stopwatch).split()]
+    assert names == ["queued", "waiting", "converting", "encoding", "uploading", "keep", "place", "deliver"]
+    assert str(Stopwatch()) == "queued_ms=0.0"
