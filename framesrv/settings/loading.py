@@ -1,11 +1,6 @@
-"""The configuration file and the environment, read and checked whole: every wrong key is reported at once.
-
-The file is TOML, or JSON as `writing.to_json` writes it.
-"""
+"""The configuration and the environment, checked whole: every wrong key is reported at once."""
 
 import os
-import re
-import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, cast, get_type_hints
@@ -14,15 +9,13 @@ import msgspec
 
 from framesrv.errors import ConfigError
 from framesrv.masking import protect
-from framesrv.segment.layout import CODE
 from framesrv.segment.owner import named_user
 from framesrv.settings import variables
+from framesrv.settings.document import DIRECTORY, Document, beside
 from framesrv.settings.sections import SECTIONS, Camera, HttpOrigin, Section, Settings
 
 PLACES = (Path("framesrv.toml"), Path("/etc/framesrv/framesrv.toml"))
 READERS = Path("/etc/framesrv/applied/readers.json")  # what of it `framesrv units sync` tells everybody
-
-_PLACE = re.compile(r"(?P<section>\w+)(\[(?P<index>\d+)\])?(\.(?P<key>[\w-]+))?: ")
 
 Kind = TypeVar("Kind", bound=Section)
 
@@ -30,7 +23,8 @@ Kind = TypeVar("Kind", bound=Section)
 def load(file: Path | None = None, environment: Mapping[str, str] = os.environ) -> Settings:
     """The settings from `file`, or else from the first place that has one, and from the environment.
 
-    Where ``framesrv.env`` lies beside the file, its variables count as those of the environment, which win.
+    The files of ``conf.d`` beside it count as parts of it, see `document`. Where ``framesrv.env`` lies beside it, its
+    variables count as those of the environment, which win.
 
     Raises:
         ConfigError: with a line for every problem there is.
@@ -63,7 +57,11 @@ def load_public(environment: Mapping[str, str] = os.environ) -> Settings:
 
 def _is_hidden(path: Path) -> bool:
     """Whether this user may not read the file, or what lies beside it."""
-    return any(_exists(one) and not os.access(one, os.R_OK) for one in (path, path.parent / variables.NAME))
+    try:
+        places = [path, path.parent / variables.NAME, path.parent / DIRECTORY, *beside(path)]
+    except OSError:
+        return True
+    return any(_exists(place) and not os.access(place, os.R_OK) for place in places)
 
 
 def _load(path: Path | None, environment: Mapping[str, str]) -> Settings:
@@ -71,15 +69,15 @@ def _load(path: Path | None, environment: Mapping[str, str]) -> Settings:
         beside = variables.read(path.parent / variables.NAME)
         environment = {name: value for name, value in beside.items() if variables.is_key(name)} | dict(environment)
     problems: list[str] = []
-    document = _read(path, problems)
+    document = Document(path)
     problems.extend(
         f"{name}: no such section; expected one of {', '.join([*SECTIONS, '[[camera]]'])}"
-        for name in document
+        for name in document.tables
         if name not in SECTIONS and name != "camera"
     )
     overrides = _overrides(environment, problems)
     sections = {
-        name: _section(name, kind, document.get(name, {}), overrides.get(name, {}), problems)
+        name: _section(name, kind, document.tables.get(name, {}), overrides.get(name, {}), problems)
         for name, kind in SECTIONS.items()
     }
     defaults = sections.pop("camera_defaults")
@@ -87,9 +85,9 @@ def _load(path: Path | None, environment: Mapping[str, str]) -> Settings:
         named_user(sections["shm"].get("owner", ""))
     except ValueError as error:
         problems.append(f"shm.owner: {error}")
-    cameras = _cameras(document.get("camera", []), defaults, problems)
-    if problems:
-        raise ConfigError(problems if path is None else [_located(path, problem, document) for problem in problems])
+    cameras = _cameras(document, defaults, problems)
+    if problems or document.problems:
+        raise ConfigError(document.problems + [_located(problem, document) for problem in problems])
     made = {name: SECTIONS[name](**values) for name, values in sections.items()}
     settings = Settings(
         file=path,
@@ -125,63 +123,8 @@ def _exists(place: Path) -> bool:
     return True
 
 
-def _located(path: Path, problem: str, document: Mapping[str, Any]) -> str:
-    """With the file, and the line and the camera where they can be told."""
-    if problem.startswith(variables.PREFIX):
-        return problem
-    match = _PLACE.match(problem)
-    if match is None:
-        return f"{path}: {problem}"
-    section, index, key = match["section"], match["index"], match["key"]
-    number = _line(path, section, None if index is None else int(index), key)
-    code = _code(document, index)
-    return f"{path}: {problem}" + (f" (line {number}{code})" if number else f" ({code[2:]})" if code else "")
-
-
-def _code(document: Mapping[str, Any], index: str | None) -> str:
-    """Of the camera that is meant; empty where there is none."""
-    cameras = document.get("camera", [])
-    camera = cameras[int(index)] if index is not None and isinstance(cameras, list) else None
-    code = camera.get("code") if isinstance(camera, dict) else None
-    return f", camera {code}" if isinstance(code, str) and re.fullmatch(CODE, code) else ""
-
-
-def _line(path: Path, section: str, index: int | None, key: str | None) -> int | None:
-    """The line of a key, or of its table's heading; None where that is not written as usual.
-
-    tomllib does not tell places. A table that is written in another way, as ``camera = [{...}]``, is not found.
-    """
-    heading = re.compile(rf"\s*\[\[?\s*{re.escape(section)}\s*\]")
-    begins, at = -1 if index is None else index, None
-    for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
-        if line.lstrip().startswith("["):
-            if at is not None:
-                return at
-            if heading.match(line):
-                begins -= 1
-                at = number if begins < 0 else None
-        elif at is not None and key and re.match(rf"\s*{re.escape(key)}\s*=", line):
-            return number
-    return at
-
-
-def _read(path: Path | None, problems: list[str]) -> dict[str, Any]:
-    if path is None:
-        return {}
-    try:
-        text = path.read_text("utf-8")
-        if text.startswith("{"):  # as no TOML document does
-            return msgspec.json.decode(text, type=dict[str, Any])
-        return tomllib.loads(text)
-    except OSError as error:
-        problems.append(f"cannot be read: {error.strerror}")
-    except UnicodeDecodeError as error:
-        problems.append(f"not UTF-8: {error.reason} at byte {error.start}")
-    except tomllib.TOMLDecodeError as error:
-        problems.append(f"not TOML: {error}")
-    except msgspec.DecodeError as error:
-        problems.append(f"not JSON: {error}")
-    return {}
+def _located(problem: str, document: Document) -> str:
+    return problem if problem.startswith(variables.PREFIX) else document.located(problem)
 
 
 def _overrides(environment: Mapping[str, str], problems: list[str]) -> dict[str, dict[str, str]]:
@@ -224,7 +167,8 @@ def _listed(kind: type[Section], key: str, text: str) -> str | list[str]:
     return [item.strip() for item in text.split(",") if item.strip()] if is_list else text
 
 
-def _cameras(tables: object, defaults: dict[str, Any], problems: list[str]) -> tuple[Camera, ...]:
+def _cameras(document: Document, defaults: dict[str, Any], problems: list[str]) -> tuple[Camera, ...]:
+    tables = document.tables.get("camera", [])
     if not isinstance(tables, list):
         problems.append("camera: expected [[camera]] tables")
         return ()
@@ -241,7 +185,8 @@ def _cameras(tables: object, defaults: dict[str, Any], problems: list[str]) -> t
         if "code" in values:
             code = values["code"]
             if code in first:
-                problems.append(f"{name}.code: {code} is also that of camera[{first[code]}]; expected another")
+                other = document.camera(first[code], index)
+                problems.append(f"{name}.code: {code} is also that of {other}; expected another")
             first.setdefault(code, index)
         if "code" in values and "source" in values:
             cameras.append(Camera(**values))

@@ -121,3 +121,30 @@ def test_snapd_is_reached_by_either_name(site: Site) -> None:
     for name in ("framesrv", "snapd"):  # as the documents link them
         host.must("ln", "-sf", f"/opt/framesrv/bin/{name}", f"/srv/{name}")
         assert host.must(f"/srv/{name}", "--version") == host.must(name, "--version")
+
+
+def test_configuration_in_several_files_is_applied_as_one(site: Site) -> None:
+    host = site.host
+    directory = host.path("/etc/framesrv/conf.d")
+    directory.mkdir()
+    try:
+        file = directory / "hall.toml"
+        file.write_text(f'[[camera]]\ncode = "hall"\nsource = "{site.rtsp[CODE].url(CODE)}"\n')
+        edited = "/etc/framesrv/framesrv.toml or a file beside it is edited, not applied: framesrv units sync"
+        assert edited in host.run("framesrv", "ls").stderr
+        assert "start    framesrv@hall.service" in site.sync()
+        host.wait_for(lambda: site.is_live("hall"), "it is live")
+        assert host.run("framesrv", "ls").stderr == ""
+        assert site.sync().startswith("nothing to do")
+        file.write_text(f'[[camera]]\ncode = "{CODE}"\nsource = "x"\n[store]\nbucket = "b"\n')
+        refused = host.run("framesrv", "units", "sync")
+        assert (refused.returncode, len(refused.stderr.splitlines())) == (2, 2)
+        for said in (
+            "conf.d/hall.toml: store.bucket: also set in /etc/framesrv/framesrv.toml (line ",
+            f"{CODE} is al",
+        ):
+            assert said in refused.stderr
+        assert site.is_live("hall")
+    finally:
+        host.must("rm", "-r", "/etc/framesrv/conf.d")
+    assert "stop     framesrv@hall.service" in site.sync()

@@ -57,6 +57,7 @@ def test_what_was_taken_out_of_service_by_hand_is_left_alone_and_said(
     ]
     assert host.status()[code]["by_hand"] == how
     assert f"{how} by hand: sudo framesrv start {code}" in host.must("framesrv", "units", "status")
+    assert f"{how} by hand: sudo framesrv start {code}" in host.run("framesrv", "health").stdout
     assert (host.show(FIRST, "ActiveState"), site.owner(code)) == ("inactive", None)
     # another camera goes on being served; what changes is applied, for when it is started
     site.write(

@@ -11,6 +11,7 @@ from pathlib import Path
 from framesrv import __version__
 from framesrv.errors import ConfigError
 from framesrv.host.units import CONFIG, applied, systemd
+from framesrv.host.units.hand import by_hand, undone_by
 from framesrv.host.units.known import known
 from framesrv.host.units.software import installed
 from framesrv.host.units.systemd import SNAPD, Unit, camera_code, unit_name
@@ -265,6 +266,8 @@ def _is_hidden(prefix: str, code: str) -> bool:
 def _unit(unit: Unit) -> list[Finding]:
     name = "snapd" if unit.name == SNAPD else f"{CAMERA}{camera_code(unit.name)}"
     status = DOWN if unit.name == SNAPD else IMPAIRED
+    if not unit.runs and (hand := by_hand(unit)):
+        return [Finding(name, status, f"{hand} by hand: {undone_by(unit.name)}")]
     if not unit.runs:
         return [Finding(name, status, f"its unit is {unit.active}: journalctl -u '{unit.name}'")]
     if unit.restarts >= OFTEN and (not unit.pid or time.time() - unit.started_at < JUST_NOW):

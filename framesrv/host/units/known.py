@@ -11,7 +11,7 @@ from framesrv.host.units import CONFIG, applied, configuration, environment
 from framesrv.settings import Settings
 
 SEGMENTS = "shown is what is in shared memory"
-EDITED = f"{CONFIG} or its environment file is edited, not applied: framesrv units sync"
+EDITED = f"{CONFIG} or a file beside it is edited, not applied: framesrv units sync"
 
 
 def known(config: Path | None) -> tuple[Settings, str]:
