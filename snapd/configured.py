@@ -87,7 +87,7 @@ class Configured:
         if old and was and was.store == settings.store:
             store = old.store
         else:
-            store = open_store(settings.store, connections=snapshot.workers)
+            store = open_store(settings.store, connections=snapshot.workers, counters=counters)
         if old and was and was.result == settings.result:
             handover = old.handover
         else:

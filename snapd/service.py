@@ -134,8 +134,11 @@ class Service:
         configured = Configured.of(settings, self._client, counters=self._counters, old=self._configured)
         self._stream.adjust(settings.stream, configured.limit, settings.snapshot.deadline)
         self._answered.taken_for = 2 * configured.limit
-        before, self._configured = self._configured.settings, configured
-        self._account.reloaded(store=before.store != settings.store, result=before.result != settings.result)
+        before, self._configured = self._configured, configured
+        if other_store := before.store is not configured.store:
+            before.store.close()
+            configured.store.begin()
+        self._account.reloaded(store=other_store, result=before.settings.result != settings.result)
         return fixed
 
     @property
@@ -186,6 +189,7 @@ class Service:
 
     def run(self) -> None:
         """Serves in this thread and its workers; returns when what was in hand at `stop` is done."""
+        self._configured.store.begin()
         try:
             while not self._stopped.is_set():
                 self._progress.expect(math.inf)  # for a worker that comes free: workers are looked at themselves
@@ -275,6 +279,7 @@ class Service:
         self._stream.hand_over()
         self._stream.close()
         self._configured.captures.close()
+        self._configured.store.close()
 
     def _guard(self, job: Job, step: Callable[[Job], None]) -> None:
         """Does a step of a job; whatever happens, the entry is not forgotten."""

@@ -28,6 +28,8 @@ FIXED = {
 
 Text = Annotated[str, Meta(min_length=1)]
 Seconds = Annotated[float, Meta(gt=0, le=86400)]
+Days = Annotated[float, Meta(ge=0, le=36500)]
+Share = Annotated[float, Meta(ge=0, lt=1)]
 Count = Annotated[int, Meta(ge=1, le=1_000_000)]
 Code = Annotated[str, Meta(pattern=rf"^{CODE}\Z", description=CODE_RULE)]
 Prefix = Annotated[str, Meta(pattern=rf"^{PREFIX}\Z", description=PREFIX_RULE)]
@@ -122,6 +124,8 @@ class StoreSettings(Section, frozen=True, kw_only=True):
     key_prefix: str = ""
     path: str = ""
     base_url: str = ""
+    keep: Days = 0.0
+    min_free: Share = 0.0
 
     def check(self) -> None:
         """Raises ConfigError for every key that this kind of store lacks.

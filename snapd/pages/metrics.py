@@ -180,10 +180,12 @@ def _service(condition: Condition) -> Iterator[Metric]:
     kinds: dict[Kind, str] = {
         "store_errors": "Uploads that failed, after their second try.",
         "callback_errors": "Callbacks that failed, after their second try.",
+        "removed": "Pictures that were removed from a directory, for their age or for space.",
     }
     for kind, text in kinds.items():
         classes: Labelled = {(name,): number for name, number in counts.get(kind, {}).items()}
-        yield _counter(f"snapd_{kind}", text, classes, "class")
+        name = "pictures_removed" if kind == "removed" else kind
+        yield _counter(f"snapd_{name}", text, classes, "class")
 
 
 def _queue(found: BacklogFound) -> Iterator[Metric]:

@@ -125,6 +125,12 @@ class CosStore:
             raise StoreError(f"bucket {self._bucket}: {why}", _trouble(error), why, cause=cause) from error
         return f"bucket {self._bucket} answers"
 
+    def begin(self) -> None:
+        """Nothing: how long pictures stay is for the bucket to say."""
+
+    def close(self) -> None:
+        """Likewise."""
+
     @property
     def facts(self) -> StoreFacts:
         """The store's clock."""

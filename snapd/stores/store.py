@@ -4,6 +4,7 @@ from typing import Protocol
 
 from framesrv.settings import StoreSettings
 from snapd.stores.facts import StoreFacts
+from snapd.telemetry.counters import Counters
 
 
 class Store(Protocol):
@@ -15,17 +16,24 @@ class Store(Protocol):
     def check(self) -> str:
         """Says in a sentence that the store can be reached, or raises StoreError."""
 
+    def begin(self) -> None:
+        """Does from now on what is to be done beside."""
+
+    def close(self) -> None:
+        """Does that no longer; uploads go on."""
+
     @property
     def facts(self) -> StoreFacts:
         """What it knows of itself without asking anybody."""
 
 
-def open_store(settings: StoreSettings, *, connections: int) -> Store:
+def open_store(settings: StoreSettings, *, connections: int, counters: Counters | None = None) -> Store:
     """The store of the configuration.
 
     Args:
         settings: the section ``[store]``.
         connections: how many threads will use it at once.
+        counters: counts pictures that are removed.
 
     Raises:
         ConfigError: keys are missing, or have values that cannot be.
@@ -34,7 +42,9 @@ def open_store(settings: StoreSettings, *, connections: int) -> Store:
     if settings.kind == "dir":
         from snapd.stores.directory import DirectoryStore
 
-        return DirectoryStore(settings.path, settings.base_url)
+        return DirectoryStore(
+            settings.path, settings.base_url, keep=settings.keep, min_free=settings.min_free, counters=counters
+        )
     from snapd.stores.cos import CosStore
 
     return CosStore(settings, connections=connections)
