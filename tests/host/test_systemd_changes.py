@@ -1,6 +1,8 @@
 """What changes on a host with services: its configuration, and framesrv itself."""
 
 import json
+import os
+import time
 from collections.abc import Sequence
 
 import pytest
@@ -337,3 +339,22 @@ def test_starting_waits_for_no_redis_and_sync_says_what_it_did_not_wait_for(site
     finally:
         site.redis.start()
     site.host.wait_for(lambda: site.host.show(SNAPD, "StatusText").startswith("serving"), "it serves")
+
+
+def test_pictures_in_a_directory_go_after_their_days_within_the_units_limits(site: Site) -> None:
+    site.settle()
+    store: dict[str, object] = {"kind": "dir", "path": "/var/lib/framesrv/pictures"}
+    site.configure(store=store)
+    site.sync()
+    with Load(site) as load:
+        site.host.wait_for(lambda: len(load.asked) >= 6, "some requests")
+    assert set(load.answers().values()) == {"ok"}
+    pictures = sorted(site.host.path("/var/lib/framesrv/pictures/snap").iterdir())
+    old, young = pictures[:3], pictures[3:]
+    for one in old:
+        os.utime(one, (time.time() - 8 * 86400,) * 2)
+    site.configure(store=store | {"keep": 7})
+    assert f"reload   {SNAPD}" in site.sync()
+    site.host.wait_for(lambda: not any(one.exists() for one in old), "the old ones are gone")
+    assert all(one.exists() for one in young)
+    assert "Removed the oldest pictures count=3" in site.host.journal(SNAPD)
