@@ -36,7 +36,9 @@ def _configuration(settings: Settings) -> Finding:
     where = str(settings.file) if settings.file else "no file found, defaults in force"
     if not settings.cameras:
         return Finding("configuration", 1, f"{where}: expected at least one [[camera]]")
-    return Finding("configuration", 0, f"{where}: {len(settings.cameras)} cameras")
+    open_to_all = ", ".join(map(str, settings.exposed))
+    warning = f"; everybody on this host can read the passwords in {open_to_all}" if open_to_all else ""
+    return Finding("configuration", 0, f"{where}: {len(settings.cameras)} cameras{warning}")
 
 
 def sources(settings: Settings) -> list[Finding]:

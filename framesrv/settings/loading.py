@@ -1,5 +1,6 @@
 """The configuration and the environment, checked whole: every wrong key is reported at once."""
 
+import logging
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -10,12 +11,14 @@ import msgspec
 from framesrv.errors import ConfigError
 from framesrv.masking import protect
 from framesrv.segment.owner import named_user
-from framesrv.settings import variables
+from framesrv.settings import exposure, login, variables
 from framesrv.settings.document import DIRECTORY, Document, beside
 from framesrv.settings.sections import SECTIONS, Camera, HttpOrigin, Section, Settings
 
 PLACES = (Path("framesrv.toml"), Path("/etc/framesrv/framesrv.toml"))
 READERS = Path("/etc/framesrv/applied/readers.json")  # what of it `framesrv units sync` tells everybody
+
+logger = logging.getLogger(__name__)
 
 Kind = TypeVar("Kind", bound=Section)
 
@@ -65,9 +68,9 @@ def _is_hidden(path: Path) -> bool:
 
 
 def _load(path: Path | None, environment: Mapping[str, str]) -> Settings:
-    if path is not None:
-        beside = variables.read(path.parent / variables.NAME)
-        environment = {name: value for name, value in beside.items() if variables.is_key(name)} | dict(environment)
+    directory = path.parent if path else Path()
+    own = variables.read(directory / variables.NAME) if path else {}
+    own = {name: value for name, value in own.items() if variables.is_key(name)}
     problems: list[str] = []
     document = Document(path)
     problems.extend(
@@ -75,7 +78,7 @@ def _load(path: Path | None, environment: Mapping[str, str]) -> Settings:
         for name in document.tables
         if name not in SECTIONS and name != "camera"
     )
-    overrides = _overrides(environment, problems)
+    overrides = _overrides(own | dict(environment), problems)
     sections = {
         name: _section(name, kind, document.tables.get(name, {}), overrides.get(name, {}), problems)
         for name, kind in SECTIONS.items()
@@ -85,7 +88,7 @@ def _load(path: Path | None, environment: Mapping[str, str]) -> Settings:
         named_user(sections["shm"].get("owner", ""))
     except ValueError as error:
         problems.append(f"shm.owner: {error}")
-    cameras = _cameras(document, defaults, problems)
+    cameras = _cameras(document, defaults, directory, problems)
     if problems or document.problems:
         raise ConfigError(document.problems + [_located(problem, document) for problem in problems])
     made = {name: SECTIONS[name](**values) for name, values in sections.items()}
@@ -93,10 +96,25 @@ def _load(path: Path | None, environment: Mapping[str, str]) -> Settings:
         file=path,
         cameras=tuple(camera for camera in cameras if camera.enabled),
         disabled=tuple(camera.code for camera in cameras if not camera.enabled),
+        exposed=tuple(_exposed(document, directory, own, defaults)),
         **cast("dict[str, Any]", made),
     )
     protect(settings.secrets)
+    for file in settings.exposed:
+        logger.warning("Everybody on this host can read the passwords in %s: chmod o-r %s", file, file)
     return settings
+
+
+def _exposed(
+    document: Document, directory: Path, own: Mapping[str, str], defaults: Mapping[str, Any]
+) -> Iterator[Path]:
+    """The files with passwords that everybody may read: of the configuration, and those that it names."""
+    files = [part.path for part in document.parts if not part.is_copy and exposure.has_passwords(part.tables)]
+    if exposure.has_passwords(_overrides(own, [])):
+        files.append(directory / variables.NAME)
+    tables = [defaults, *document.tables.get("camera", [])]
+    files += [directory / table["password_file"] for table in tables if table.get("password_file")]
+    yield from filter(exposure.is_open, dict.fromkeys(files))
 
 
 def find(file: Path | None, environment: Mapping[str, str] = os.environ) -> Path | None:
@@ -167,7 +185,9 @@ def _listed(kind: type[Section], key: str, text: str) -> str | list[str]:
     return [item.strip() for item in text.split(",") if item.strip()] if is_list else text
 
 
-def _cameras(document: Document, defaults: dict[str, Any], problems: list[str]) -> tuple[Camera, ...]:
+def _cameras(
+    document: Document, defaults: dict[str, Any], directory: Path, problems: list[str]
+) -> tuple[Camera, ...]:
     tables = document.tables.get("camera", [])
     if not isinstance(tables, list):
         problems.append("camera: expected [[camera]] tables")
@@ -189,6 +209,8 @@ def _cameras(document: Document, defaults: dict[str, Any], problems: list[str]) 
                 problems.append(f"{name}.code: {code} is also that of {other}; expected another")
             first.setdefault(code, index)
         if "code" in values and "source" in values:
+            wrong = login.fill(values, table, directory) if values.get("enabled", True) else ""
+            problems.extend([f"{name}.{wrong}"] if wrong else [])
             cameras.append(Camera(**values))
     return tuple(cameras)
 

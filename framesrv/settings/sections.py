@@ -26,6 +26,14 @@ FIXED = {
     "http": ("listen", "token", "insecure"),
 }
 
+# The keys that are secret, besides passwords in URLs.
+SECRETS = {
+    "store": ("secret_key", "token"),
+    "result": ("signing_secret",),
+    "http": ("token",),
+    "camera_defaults": ("password",),
+}
+
 Text = Annotated[str, Meta(min_length=1)]
 Seconds = Annotated[float, Meta(gt=0, le=86400)]
 Days = Annotated[float, Meta(ge=0, le=36500)]
@@ -195,7 +203,14 @@ class HttpSettings(Section, frozen=True, kw_only=True):
 
 
 class CameraDefaults(Section, frozen=True, kw_only=True):
-    """Any camera key but code and source; ``timeout`` in seconds, ``max_pixels`` of one picture."""
+    """Any camera key but code and source; ``timeout`` in seconds, ``max_pixels`` of one picture.
+
+    ``user``, ``password`` and ``password_file`` are empty once loaded: the source has them then, see `login`.
+    """
+
+    user: str = ""
+    password: str = ""
+    password_file: str = ""
 
     decode: Decode = "all"
     pixel_format: Literal["yuv420p", "bgr24"] = "yuv420p"
@@ -221,6 +236,7 @@ class Settings(Struct, frozen=True, kw_only=True):
         file: the file that was read, None if there was none.
         cameras: in the order of the file, without those that are out of service.
         disabled: the codes of those.
+        exposed: the files with passwords that everybody on this host may read.
     """
 
     file: Path | None = None
@@ -233,6 +249,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     http: HttpSettings = HttpSettings()
     cameras: tuple[Camera, ...] = ()
     disabled: tuple[str, ...] = ()
+    exposed: tuple[Path, ...] = ()
 
     @property
     def policies(self) -> dict[str, str]:
@@ -243,13 +260,20 @@ class Settings(Struct, frozen=True, kw_only=True):
     def secrets(self) -> list[str]:
         """Every value that nobody is to be shown."""
         urls = [self.redis.url, *(camera.source for camera in self.cameras)]
-        sentinel = re.findall(r"[?&]\w*password=([^&#]+)", self.redis.url)
-        own = [self.store.secret_key, self.store.token, self.result.signing_secret, self.http.token]
-        return [secret for secret in (*map(password_of, urls), *sentinel, *own) if secret]
+        own = [
+            getattr(getattr(self, name), key) for name, keys in SECRETS.items() if hasattr(self, name) for key in keys
+        ]
+        return [secret for secret in (*map(password_of, urls), *sentinel_passwords(self.redis.url), *own) if secret]
 
     def camera(self, code: str) -> Camera | None:
         """The camera of that code, None if there is no such camera."""
         return next((camera for camera in self.cameras if camera.code == code), None)
+
+
+def sentinel_passwords(url: str) -> list[str]:
+    """The passwords in the query of a Redis URL."""
+    found: list[str] = re.findall(r"[?&]\w*password=([^&#]+)", url)
+    return found
 
 
 SECTIONS: dict[str, type[Section]] = {

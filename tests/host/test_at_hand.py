@@ -148,3 +148,33 @@ def test_configuration_in_several_files_is_applied_as_one(site: Site) -> None:
     finally:
         host.must("rm", "-r", "/etc/framesrv/conf.d")
     assert "stop     framesrv@hall.service" in site.sync()
+
+
+def test_password_in_a_file_goes_to_its_decoder_alone(site: Site) -> None:
+    host = site.host
+    host.path("/etc/framesrv/password").write_text("hunter2/#x\n")
+    cameras = [{"code": code, "source": site.rtsp[code].url(code)} for code in CAMERAS]
+    cameras[0] |= {"user": "viewer", "password_file": "password"}
+    site.write(cameras)
+    done = host.run("framesrv", "units", "sync")
+    assert done.returncode == 0
+    warning = (
+        "Everybody on this host can read the passwords in /etc/framesrv/password: chmod o-r /etc/framesrv/password"
+    )
+    assert warning in done.stderr
+    checked = host.run("framesrv", "check")
+    assert warning in checked.stderr
+    assert "can read the passwords in /etc/framesrv/password" in checked.stdout
+    host.wait_for(lambda: site.is_live(CODE), "it is live")
+    copies = host.path("/etc/framesrv/applied").rglob("*.*")
+    assert [copy.name for copy in copies if "hunter2" in copy.read_text()] == [f"{CODE}.json"]
+    for said in (
+        host.must("framesrv", "logs", "-n", "100000"),
+        host.must("framesrv", "units", "status"),
+        done.stdout,
+    ):
+        assert "hunter2" not in said
+    host.path("/etc/framesrv/password").chmod(0o600)
+    assert host.run("framesrv", "check").stderr == ""
+    host.path("/etc/framesrv/password").write_text("another\n")
+    assert f"restart  framesrv@{CODE.replace('-', chr(92) + 'x2d')}.service  (its settings differ)" in site.sync()

@@ -1,5 +1,6 @@
 """Configurations of this room's tests."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +10,13 @@ from framesrv import ConfigError, settings
 from framesrv.settings import Settings
 
 CAMERA = '[[camera]]\ncode = "cam"\nsource = "test:320x240@5"\n'
+
+
+def enterable(directory: Path) -> None:
+    """Lets everybody enter a directory of pytest's."""
+    for path in (directory, *directory.parents):
+        if path.stat().st_uid == os.geteuid() and path.name.startswith(("pytest-", "popen-", directory.name)):
+            path.chmod(0o755)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 
 from framesrv import ConfigError, settings
 from framesrv.settings import Settings
-from tests.settings.conftest import CAMERA
+from tests.settings.conftest import CAMERA, enterable
 from tests.support.users import ALICE, as_user, needs_root
 
 
@@ -107,8 +107,7 @@ def test_files_that_cannot_be_read_are_reported_and_never_passed_over(tmp_path: 
     (directory / "a.toml").write_text(CAMERA)
     main = tmp_path / "framesrv.toml"
     main.write_text("")
-    for path in (tmp_path, *tmp_path.parents[:2]):
-        path.chmod(0o755)
+    enterable(tmp_path)
 
     def problems() -> list[str]:
         try:

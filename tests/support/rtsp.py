@@ -16,6 +16,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
 
+from tests.support.rtsp_login import Scheme
+
 Mode = Literal["run", "switch", "stall", "drop", "lose", "silent"]
 Clock = Literal["wall", "uptime"]  # of sender reports; a camera that does not know the time counts from zero
 
@@ -39,7 +41,7 @@ class Sent:
 
 
 class RtspServer:
-    """The server process. `cameras`: a path's name to its file, or to two of them for `switch`."""
+    """The server process. `cameras`: a path's name to its file, or to two of them for `switch`; `login`: its user."""
 
     def __init__(
         self,
@@ -48,8 +50,10 @@ class RtspServer:
         *,
         port: int = 0,
         rtcp: Clock | None = None,
+        login: tuple[Scheme, str, str] | None = None,
     ) -> None:
         self.port = port
+        self.login = login
         self.rtcp = rtcp
         self._files = {name: [f] if isinstance(f, Path) else list(f) for name, f in cameras.items()}
         self._modes: dict[str, Mode] = dict.fromkeys(cameras, "run")
@@ -88,6 +92,7 @@ class RtspServer:
         self._control.write_text(json.dumps(self._modes))
         paths = [f"{name}={','.join(str(f.resolve()) for f in files)}" for name, files in self._files.items()]
         options = ["--rtcp", self.rtcp] if self.rtcp else []
+        options += ["--login", *self.login] if self.login else []
         command = [sys.executable, "-m", "tests.support.rtsp_server", *options, str(self.port)]
         command += [str(self._control.resolve()), str(self._log.resolve()), *paths]
         self._process = subprocess.Popen(

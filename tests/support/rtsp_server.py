@@ -29,6 +29,7 @@ from typing import TextIO, get_args
 from urllib.parse import urlsplit
 
 from tests.support.rtsp import Clock, Mode
+from tests.support.rtsp_login import Login
 from tests.support.rtsp_track import AccessUnit, Track
 
 CONTROL_INTERVAL = 0.05  # s between looks at the control file
@@ -61,6 +62,7 @@ class Server:
     cameras: dict[str, Camera]
     log: TextIO
     rtcp: Clock | None
+    login: Login | None = None
     clients_seen: int = 0
 
     async def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -287,6 +289,9 @@ class Client:
         if request.method == "OPTIONS":
             methods = "OPTIONS, DESCRIBE, SETUP, PLAY, TEARDOWN, GET_PARAMETER"
             return RtspResponse(headers={"Public": methods})
+        login = self._server.login
+        if login and not login.admits(request.method, request.headers.get("authorization", "")):
+            return RtspResponse("401 Unauthorized", {"WWW-Authenticate": login.challenge})
         if self._camera is None:
             return RtspResponse("404 Not Found")
         if request.method == "DESCRIBE":
@@ -344,6 +349,7 @@ def _camera(argument: str) -> Camera:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Serve looped video files over RTSP.")
     parser.add_argument("--rtcp", choices=get_args(Clock), help="send a sender report each second, by this clock")
+    parser.add_argument("--login", nargs=3, metavar=("SCHEME", "USER", "PASSWORD"), help="that it asks for")
     parser.add_argument("port", type=int, help="0 for any that is free")
     parser.add_argument("control", type=Path)
     parser.add_argument("log", type=Path)
@@ -351,7 +357,8 @@ def main() -> None:
     arguments = parser.parse_args()
     cameras = {camera.name: camera for camera in map(_camera, arguments.cameras)}
     with arguments.log.open("a", buffering=1) as log:
-        asyncio.run(_serve(arguments.port, arguments.control, Server(cameras, log, arguments.rtcp)))
+        login = Login(*arguments.login) if arguments.login else None
+        asyncio.run(_serve(arguments.port, arguments.control, Server(cameras, log, arguments.rtcp, login)))
 
 
 if __name__ == "__main__":
