@@ -43,19 +43,28 @@ def protect(secrets: Iterable[str]) -> None:
 
 
 def password_of(url: str) -> str:
-    """The password in a URL, as it is written; empty if there is none.
+    """The password in a URL, as it is written; empty if there is none."""
+    return user_info(url).partition(":")[2]
+
+
+def user_info(url: str) -> str:
+    """``user:password`` in a URL, as it is written; empty if there is none with a colon.
 
     The last ``@`` before a query ends it: people write passwords with ``@``, ``/`` and spaces as they are. An ``@``
-    in a path is taken for that too, which hides more than it must.
+    in a path is taken for that too, which hides more than it must. With a ``?`` or ``#`` in the password the last
+    ``@`` of all ends it.
     """
     _, separator, rest = url.partition("://")
-    user_info, at, _ = re.split(r"[?#]", rest, maxsplit=1)[0].rpartition("@")
-    user, colon, password = user_info.partition(":")
-    if not separator or not at or not colon or "/" in user:
+    said, at, _ = re.split(r"[?#]", rest, maxsplit=1)[0].rpartition("@")
+    if not at:
+        said, at, _ = rest.rpartition("@")
+    user, colon, password = said.partition(":")
+    if not separator or not at or not colon or re.search(r"[/?#]", user):
         return ""
-    if "/" in password and _PORT.match(password.partition("/")[0]):  # host:554/path@1 has none
+    before = re.split(r"[/?#]", password, maxsplit=1)[0]
+    if before != password and _PORT.match(before):  # host:554/path@1 has none
         return ""
-    return password
+    return said
 
 
 def mask(text: str) -> str:

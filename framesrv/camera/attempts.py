@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from framesrv.errors import SourceError
 from framesrv.process.retry import Backoff, Steps
 
+ANSWER = 60.0  # s that a camera gets for an answer at most, where it has shown that it needs more than `timeout`
 USUAL = (0.5, 3.0)  # s, the first pause and the longest
 LIMITED = (30.0, 300.0)  # s, where the stream costs more than it may
 UNFORESEEN = (1.0, 30.0)  # s, after errors that nobody thought of

@@ -11,7 +11,7 @@ import threading
 import time
 from collections import deque
 
-from framesrv.camera.attempts import LONG, Attempts, pause_after_crashes
+from framesrv.camera.attempts import ANSWER, LONG, Attempts, pause_after_crashes
 from framesrv.camera.policy import Policy
 from framesrv.camera.sources import Source, SourceFrame, open_source
 from framesrv.errors import FramesrvError, SegmentBusyError, SegmentOwnerError, SourceError, SourceLimitError
@@ -154,7 +154,7 @@ class Decoder:
         opening = OPENCV_OPENING if self._camera.source.startswith("opencv:") else RESOLVING
         self._recover(signals)
         while not self._stopping.is_set():
-            self._progress.expect(opening + 5 * self._camera.timeout + MARGIN)
+            self._progress.expect(opening + 2 * ANSWER + 5 * self._camera.timeout + MARGIN)
             self._writer.keep_name()
             try:
                 self._play(signals)

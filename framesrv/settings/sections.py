@@ -215,7 +215,10 @@ class CameraDefaults(Section, frozen=True, kw_only=True):
     decode: Decode = "all"
     pixel_format: Literal["yuv420p", "bgr24"] = "yuv420p"
     slots: Annotated[int, Meta(ge=2, le=MAX_SLOTS)] = 2
-    transport: Literal["tcp", "udp"] = "tcp"
+    transport: Literal["auto", "tcp", "udp", "multicast", "http"] = "auto"
+    track: Annotated[int, Meta(ge=0, le=64)] = 0
+    tls_verify: bool = False
+    tls_ca: str = ""
     timeout: Seconds = 10.0
     hwaccel: str = ""
     max_pixels: Annotated[int, Meta(ge=1, le=MAX_SIDE * MAX_SIDE)] = 8192 * 4352

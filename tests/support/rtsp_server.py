@@ -102,8 +102,9 @@ class UdpCarrier:
     """RTP from an even port, RTCP from the next, to the client's two ports."""
 
     def __init__(self, host: str, client_port: int) -> None:
-        self._sockets = _port_pair()
+        self._sockets = _port_pair("::1" if ":" in host else "127.0.0.1")
         self._targets = ((host, client_port), (host, client_port + 1))
+        self.burst = UDP_BURST
         self.port: int = self._sockets[0].getsockname()[1]
 
     async def send(self, packets: list[bytes], *, rtcp: bool = False) -> None:
@@ -111,7 +112,7 @@ class UdpCarrier:
             # Lost, as UDP does; or the client's port is not there (any more).
             with suppress(BlockingIOError, ConnectionRefusedError):
                 self._sockets[rtcp].sendto(packet, self._targets[rtcp])
-            if number % UDP_BURST == 0:
+            if number % self.burst == 0:
                 await asyncio.sleep(0.001)
 
     def close(self) -> None:
@@ -119,12 +120,13 @@ class UdpCarrier:
             one.close()
 
 
-def _port_pair() -> tuple[socket.socket, socket.socket]:
+def _port_pair(host: str) -> tuple[socket.socket, socket.socket]:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     for _ in range(100):
-        rtp, rtcp = (socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2))
+        rtp, rtcp = (socket.socket(family, socket.SOCK_DGRAM) for _ in range(2))
         try:
-            rtp.bind(("127.0.0.1", random.randrange(20_000, 30_000, 2)))
-            rtcp.bind(("127.0.0.1", rtp.getsockname()[1] + 1))
+            rtp.bind((host, random.randrange(20_000, 30_000, 2)))
+            rtcp.bind((host, rtp.getsockname()[1] + 1))
         except OSError:
             rtp.close()
             rtcp.close()
@@ -144,6 +146,11 @@ class Playback:
         self._clock = random.randrange(1 << 31)
         self._source = random.randrange(1 << 32)
         self._packets = self._octets = 0
+
+    def begin_anew(self) -> None:
+        """As a relay does whose publisher is another: everything is numbered anew, here from before what has been."""
+        self._sequence = self._sequence - 5000 & 0xFFFF
+        self._clock, self._source = random.randrange(1 << 31), random.randrange(1 << 32)
 
     async def run(self) -> None:
         camera = self._camera
@@ -228,6 +235,7 @@ class Client:
         self._camera: Camera | None = None
         self._carrier: TcpCarrier | UdpCarrier | None = None
         self._task: asyncio.Task[None] | None = None
+        self.playback: Playback | None = None
 
     def abort(self) -> None:
         self._writer.transport.abort()
@@ -280,8 +288,8 @@ class Client:
         if request.method == "PLAY" and response.status == "200 OK" and self._task is None:
             assert self._camera is not None
             assert self._carrier is not None
-            playback = Playback(self._server, self._camera, self._carrier, self._number)
-            self._task = asyncio.create_task(playback.run())
+            self.playback = Playback(self._server, self._camera, self._carrier, self._number)
+            self._task = asyncio.create_task(self.playback.run())
         return request.method != "TEARDOWN"
 
     def _response(self, request: RtspRequest) -> RtspResponse:

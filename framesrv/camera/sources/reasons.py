@@ -14,10 +14,19 @@ _TLS_ALERT = b"\x15\x03"
 
 Reason = tuple[Cause, str]
 
+_ADVICE = {
+    "453": ": it has no room for another viewer; end one, or wait until it forgets those that were cut off",
+    "503": ": it is busy, or still starting",
+}
+
 UNAUTHORIZED: Reason = ("unauthorized", "the camera refuses the user or the password (401 Unauthorized)")
 FORBIDDEN: Reason = (
     "unauthorized",
     "the camera forbids it (403 Forbidden): see the user's rights, or a locked account",
+)
+NO_PASSWORD: Reason = (
+    "unauthorized",
+    "the camera asks for a user and a password (401 Unauthorized), and its source has none",
 )
 NOT_FOUND: Reason = ("not_found", "there is no such stream (404 Not Found): see the path in its source")
 ONLY_SOUND: Reason = ("no_video", "there is no video in it, only sound")
@@ -41,7 +50,7 @@ def leads_to(scheme: str) -> Reason:
 
 def answers(status: str, method: str) -> Reason:
     """That a request was refused."""
-    return "refused", f"the camera answers {status} to {method}"
+    return "refused", f"the camera answers {status} to {method}{_ADVICE.get(status[:3], '')}"
 
 
 def unanswered(scheme: str, host: str, port: int) -> Reason:

@@ -13,11 +13,17 @@ from urllib.parse import urlsplit
 import av.error
 
 from framesrv.camera.sources import reasons
+from framesrv.camera.sources.codec.damage import DESCRIPTION
 from framesrv.camera.sources.reasons import OTHER, PORTS, Reason
 from framesrv.errors import SourceError
+from framesrv.masking import user_info
 from framesrv.process import reaching
 
 _REFUSED_METHOD = re.compile(r"method (\w+) failed: (\d+) ?(.*)")
+_UNTRUSTED, _MISNAMED = "failed verification", "certificate's owner does not match"  # tls_gnutls.c
+_NONMATCHING = "Nonmatching transport in server reply"
+_OTHER_WAY = {401, 403, 404, 453, 454, 503}  # what a camera answers by any transport
+_CONNECTED = "Successfully connected to"
 _WHITELIST = re.compile(r"Protocol '([^']+)' not on whitelist")
 _NO_TLS = ("An unexpected TLS packet was received", "wrong version number", "packet length too long")
 _SILENT_END = "Failed reading RTSP data"
@@ -29,14 +35,21 @@ _ANSWERS: tuple[tuple[type[Exception], Reason], ...] = (
 )
 
 
-def explain(error: Exception, said: Sequence[str], source: str) -> SourceError:
+class TransportRefusedError(SourceError):
+    """A camera that describes its stream does not send it the way that it was asked to."""
+
+
+def explain(error: Exception, said: Sequence[str], source: str, way: str = "") -> SourceError:
     """The error to raise for one of FFmpeg's.
 
     Args:
         error: what opening the source raised.
         said: what FFmpeg has logged meanwhile.
         source: what was opened.
+        way: of RTP that was asked for; empty where the source is not RTSP.
     """
+    if way and (words := _refusal(error, said)):
+        return TransportRefusedError(f"{reasons.CANNOT}over {way.upper()} {words}", "refused")
     return reasons.cannot(_known(error, said, source))
 
 
@@ -45,9 +58,19 @@ def broke_off(said: Sequence[str]) -> bool:
     return any(message.startswith(_SILENT_END) for message in said)
 
 
+def connected(said: Sequence[str]) -> bool:
+    """Whether somebody was there."""
+    return any(message.startswith(_CONNECTED) for message in said)
+
+
+def described(said: Sequence[str]) -> bool:
+    """Whether a session description came."""
+    return any(message.startswith(DESCRIPTION) for message in said)
+
+
 def without_video(said: Sequence[str]) -> bool:
     """Whether a session description was told that names streams, and none of them of video."""
-    descriptions = [message for message in said if message.startswith("SDP:")]
+    descriptions = [message for message in said if message.startswith(DESCRIPTION)]
     return any("m=" in one and "m=video" not in one for one in descriptions)
 
 
@@ -57,22 +80,46 @@ def _known(error: Exception, said: Sequence[str], source: str) -> Reason:
     where = f"{host}:{port}" if port else host
     if any(message.startswith("Failed to resolve hostname") for message in said):
         return "name_unknown", reaching.name_unknown(host)
+    for message in said:
+        if match := _WHITELIST.search(message):
+            return reasons.leads_to(match[1])
     if scheme in PORTS and number in reaching.UNREACHABLE:
         return "no_route", reaching.no_route(host)
     if number == errno.ECONNREFUSED:
         return "refused", reaching.not_listening(where)
     if any(words in message for message in said for words in _NO_TLS):
         return "protocol", reaching.no_tls(where, OTHER.get(scheme, scheme))
+    if any(_UNTRUSTED in message for message in said):
+        return (
+            "protocol",
+            f"the certificate of {where} is not trusted: give it, or that of its signer, as tls_ca",
+        )
+    if any(_MISNAMED in message for message in said):
+        return "protocol", f"the certificate of {where} is not for {host}: write the name that it is for into source"
     if broke_off(said) or (scheme == "http" and number == errno.ECONNRESET):
         return reasons.unanswered(scheme, host, port)
-    for message in said:
-        if match := _WHITELIST.search(message):
-            return reasons.leads_to(match[1])
     return _answered(error, said, source)
+
+
+def _refusal(error: Exception, said: Sequence[str]) -> str:
+    """What a camera answers that has described its stream and does not send it that way; empty if it is not so."""
+    if not described(said) or without_video(said) or broke_off(said):
+        return ""
+    for message in said:
+        if match := _REFUSED_METHOD.match(message):
+            method, status, reason = match.groups()
+            if method != "SETUP" or int(status) in _OTHER_WAY:
+                return ""
+            return " ".join(f"it answers {status} {reason.strip().strip('()')} to SETUP".split())
+    if isinstance(error, av.error.HTTPBadRequestError):
+        return "it answers 400 Bad Request"
+    return "it answers with another transport" if any(_NONMATCHING in message for message in said) else ""
 
 
 def _answered(error: Exception, said: Sequence[str], source: str) -> Reason:
     """Of what a camera answers, or a file has in it."""
+    if isinstance(error, av.error.HTTPUnauthorizedError) and not user_info(source):
+        return reasons.NO_PASSWORD
     for kind, (cause, words) in _ANSWERS:
         if isinstance(error, kind):
             return cause, words.format(scheme=source.partition(":")[0])

@@ -3,8 +3,8 @@
 import os
 import time
 from collections import deque
-from collections.abc import Iterator
-from typing import TypeAlias
+from collections.abc import Iterator, Sequence
+from typing import TypeAlias, cast
 
 import av
 from av.container import InputContainer
@@ -20,6 +20,7 @@ from framesrv.errors import SourceError
 # How many packets late each one comes. Over RTP a parser gives a packet of these codecs when the next one begins
 # (need_parsing in libavformat/rtpdec_*.c); in a transport stream the demultiplexer waits for that as well.
 PARSED = {"h264", "hevc", "mpeg4", "mpeg1video", "mpeg2video"}
+LIVE = ("rtsp", "sdp")  # formats of which a description in a file is no recording
 LATE = {"rtsp": 1, "rtp": 1, "sdp": 1, "mpegts": 2}
 BUFFERED = 5_000_000  # ns; a packet that takes less to get was there when the stream had been opened
 DOUBTFUL = 2  # packets: a loss noticed while one is put together may be of the next
@@ -41,7 +42,8 @@ class Packets:
         opened: when opening began.
         pacing: at which a recording is given.
         cost: what reading may.
-        timeout: seconds without a packet after which the stream is lost, for the message that says so.
+        timeout: seconds without a packet after which the stream is lost.
+        first: packets that were read while the track was chosen.
 
     Attributes:
         recorded: whether the stream has an end and comes as fast as it is read; it is given at its own pace.
@@ -56,9 +58,13 @@ class Packets:
         pacing: Pacing,
         cost: Cost,
         timeout: float,
+        first: Sequence[Packet] = (),
     ) -> None:
-        has_end = container.duration is not None and not container.format.name.startswith("rtsp")
-        self.recorded = has_end or os.path.isfile(container.name)
+        has_end = container.duration is not None or os.path.isfile(container.name)
+        self.recorded = has_end and container.format.name not in LIVE
+        # of a pipe or a device FFmpeg knows no time-out
+        self._remote = container.format.name in LIVE or not os.path.exists(container.name)
+        self._first = first
         self._pacing = pacing
         self._container = container
         self._stream = stream
@@ -73,7 +79,7 @@ class Packets:
 
     def __iter__(self) -> Iterator[tuple[Packet, Arrival]]:
         """Raises SourceError where the stream is lost."""
-        packets = self._container.demux(self._stream)
+        packets = self._of_track()
         buffered = True
         moments = deque([self._opened] * self._late, self._late)
         self._pacing.again()
@@ -87,11 +93,12 @@ class Packets:
             except MemoryError as error:
                 raise self._cost.much_memory("one packet of it") from error
             except (av.error.FFmpegError, OSError) as error:
-                silent = isinstance(error, av.error.ExitError | TimeoutError)
-                if silent and self._cost.was_busy(time.thread_time() - spent):
-                    raise self._cost.much_processor("one packet of it") from error
-                reason = f"no packet for {self._timeout:g} s" if silent else sentence(error)
-                raise SourceError(f"lost: {reason}", "timeout" if silent else "lost") from error
+                if isinstance(error, av.error.ExitError | TimeoutError):
+                    raise self._silent(time.thread_time() - spent) from error
+                raise SourceError(f"lost: {sentence(error)}", "lost") from error
+            if self._remote and time.monotonic_ns() - asked >= self._timeout * 1e9:
+                # what the parser has held since, and gives when FFmpeg's own time-out comes
+                raise self._silent(time.thread_time() - spent)
             if self.recorded and packet.size:
                 self._pacing.wait(*_times_of(packet))
             now = (time.monotonic_ns(), time.time_ns())
@@ -100,6 +107,27 @@ class Packets:
                 yield packet, Arrival(*arrived, _captured(packet), self._is_whole(packet, now[0]))
             buffered = buffered and now[0] - asked < BUFFERED
             moments.append(self._opened if buffered else now)
+
+    def _silent(self, spent: float) -> SourceError:
+        """That no packet has come in time, with so many seconds of processor time."""
+        if self._cost.was_busy(spent):
+            return self._cost.much_processor("one packet of it")
+        return SourceError(f"lost: no packet for {self._timeout:g} s", "timeout")
+
+    def _of_track(self) -> Iterator[Packet]:
+        """The packets of the track; raises SourceError where others alone come."""
+        if len(self._container.streams) == 1:
+            yield from self._container.demux(self._stream)
+            return
+        first, self._first = self._first, ()
+        yield from first
+        newest = time.monotonic()
+        for packet in self._container.demux():
+            if packet.stream_index == self._stream.index:
+                yield cast(Packet, packet)
+                newest = time.monotonic()
+            elif not self.recorded and time.monotonic() - newest >= self._timeout:
+                raise self._silent(0.0)
 
     def _is_whole(self, packet: Packet, now: int) -> bool:
         if self._damage.noticed():

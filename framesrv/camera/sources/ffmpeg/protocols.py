@@ -9,8 +9,8 @@ import re
 _NETWORK = "tcp,udp,tls"
 _WEB = "http,https,httpproxy,tcp,tls,crypto,data"  # crypto and data: of encrypted HLS
 _WHITELISTS = {
-    "rtsp": f"rtp,srtp,rtcp,{_NETWORK}",
-    "rtsps": f"rtp,srtp,rtcp,{_NETWORK}",
+    "rtsp": f"rtsp,rtsps,rtp,srtp,rtcp,{_NETWORK}",
+    "rtsps": f"rtsps,rtp,srtp,rtcp,{_NETWORK}",
     "rtmp": "rtmp,rtmpt,tcp,http",
     "rtmps": "rtmps,rtmpts,tcp,tls,https",
     "http": _WEB,
@@ -25,14 +25,19 @@ _WHITELISTS = {
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*):", re.IGNORECASE)
 
 
-def whitelist(source: str) -> str:
+def whitelist(source: str, *, tunnel: bool = False) -> str:
     """FFmpeg's ``protocol_whitelist`` for a source string.
 
     A local file may lead to files alone. A session description in a file (``*.sdp``) names the streams that are its
     purpose.
+
+    Args:
+        source: as configured.
+        tunnel: RTSP goes through HTTP.
     """
     match = _SCHEME.match(source)
     scheme = match[1].lower().partition("+")[0] if match else "file"
     if scheme == "file" and source.lower().endswith(".sdp"):
-        return "file,rtp,srtp,udp"
-    return _WHITELISTS.get(scheme, f"{scheme},{_NETWORK}")
+        return "file,rtp,srtp,rtcp,udp"
+    allowed = _WHITELISTS.get(scheme, f"{scheme},{_NETWORK}")
+    return f"{allowed},http,https" if tunnel else allowed

@@ -12,16 +12,16 @@ from av.container import InputContainer
 
 from framesrv.camera.policy import Policy
 from framesrv.camera.sources import Sink, SourceFrame
+from framesrv.camera.sources.codec.arrival import Arrival, Packet
 from framesrv.camera.sources.codec.conversion import source_frame
 from framesrv.camera.sources.codec.damage import Damage
 from framesrv.camera.sources.codec.decoding import Decoding
 from framesrv.camera.sources.codec.hardware import Hardware
-from framesrv.camera.sources.ffmpeg import cause
 from framesrv.camera.sources.ffmpeg.cost import Cost
+from framesrv.camera.sources.ffmpeg.opening import Opening
 from framesrv.camera.sources.ffmpeg.pacing import Pacing
 from framesrv.camera.sources.ffmpeg.packets import Moment, Packets
-from framesrv.camera.sources.ffmpeg.protocols import whitelist
-from framesrv.camera.sources.reasons import no_answer
+from framesrv.camera.sources.ffmpeg.tracks import choose
 from framesrv.errors import SourceError, SourceLimitError
 from framesrv.settings import Camera
 
@@ -34,6 +34,7 @@ class FFmpeg:
         self._policy = policy
         self._hardware = Hardware(camera.hwaccel)
         self._cost = Cost(camera.max_pixels, camera.timeout, driver=bool(camera.hwaccel))
+        self._opening = Opening(camera, self._hardware, self._cost)
 
     def frames(self, sink: Sink) -> Iterator[SourceFrame | None]:
         """See `Source.frames`."""
@@ -41,23 +42,21 @@ class FFmpeg:
         with Damage() as damage:
             while True:  # again only for a recording that cannot be wound back
                 opened = (time.monotonic_ns(), time.time_ns())
-                with self._open(damage) as container:
+                with self._opening.open(damage) as container:
                     yield from self._passes(container, damage, opened, pacing, sink)
 
     def _passes(
         self, container: InputContainer, damage: Damage, opened: Moment, pacing: Pacing, sink: Sink
     ) -> Iterator[SourceFrame | None]:
         """The pictures of a stream until it is lost, or of a recording as often as it can be wound back."""
-        if not container.streams.video:
-            raise SourceError("there is no video in it", "no_video")
-        stream = container.streams.video[0]
+        stream, first = choose(container, self._camera.track)
         self._hardware.look(stream)
         self._check_size(stream.codec_context.width, stream.codec_context.height)
         stream.codec_context.options = {"max_pixels": str(self._camera.max_pixels)}
-        packets = Packets(container, stream, damage, opened, pacing, self._cost, self._camera.timeout)
+        packets = Packets(container, stream, damage, opened, pacing, self._cost, self._camera.timeout, first)
         decoding = Decoding(stream.codec_context, self._camera.pixel_format, self._policy, damage, sink)
         while True:
-            for packet, arrival in packets:
+            for packet, arrival in self._watched(packets):
                 frames = decoding.frames(packet, arrival)
                 if damage.oversized:
                     raise self._oversized(damage.oversized)
@@ -75,6 +74,26 @@ class FFmpeg:
                 return
             decoding.restart()
 
+    def _watched(self, packets: Packets) -> Iterator[tuple[Packet, Arrival]]:
+        """The packets, while their transport does what it is for; the next time another may be tried."""
+        transport = self._opening.transport
+        if transport is None:
+            yield from packets
+            return
+        came = False
+        try:
+            for packet, arrival in packets:
+                if not came:
+                    came = True
+                    transport.works()
+                if not arrival.whole and transport.lost():
+                    raise SourceError("lost: packets are lost over UDP, TCP is tried", "lost")
+                yield packet, arrival
+        except SourceError as error:
+            if came or error.cause != "timeout" or not (way := transport.fruitless()):
+                raise
+            raise SourceError(f"{error}; {way.upper()} is tried", "timeout") from error
+
     def _check_size(self, width: int, height: int) -> None:
         if width * height > self._camera.max_pixels:
             raise self._oversized(f"{width}x{height}")
@@ -83,39 +102,3 @@ class FFmpeg:
         return SourceLimitError(
             f"its pictures of {size} are larger than max_pixels = {self._camera.max_pixels} allows"
         )
-
-    def _open(self, damage: Damage) -> InputContainer:
-        camera = self._camera
-        options = {
-            "rtsp_transport": camera.transport,
-            "allowed_media_types": "video",  # a camera whose picture has stopped must not live on by its sound
-            "analyzeduration": "100000",
-            "probesize": "500000",
-            "timeout": str(int(camera.timeout * 1e6)),
-        }
-        if camera.transport == "tcp":
-            options["reorder_queue_size"] = "2"  # nothing is reordered there, but without a queue no loss is told of
-        is_rtsp = camera.source.startswith(("rtsp:", "rtsps:"))
-        if not is_rtsp:
-            options = {"analyzeduration": "1000000", "probesize": "2000000"}
-        options |= {"protocol_whitelist": whitelist(camera.source), "max_pixels": str(camera.max_pixels)}
-        # the socket's own time-out comes first for RTSP; PyAV's ends whatever else hangs
-        limits = (camera.timeout, camera.timeout)
-        accelerator = self._hardware.accelerator()
-        began = time.monotonic()
-        with self._cost.opening() as processor, damage.hears_description(is_rtsp):
-            try:
-                return av.open(camera.source, "r", options=options, timeout=limits, hwaccel=accelerator)
-            except MemoryError as error:
-                raise self._cost.much_memory("its answer") from error
-            except (av.error.FFmpegError, OSError, ValueError) as error:
-                late = time.monotonic() - began >= camera.timeout
-                if processor.exceeded or (late and self._cost.was_busy(processor.spent)):
-                    raise self._cost.much_processor("its answer") from error
-                said = damage.said
-                if late:  # FFmpeg has other words for it
-                    raise no_answer(camera.timeout) from error
-                invalid = isinstance(error, av.error.InvalidDataError)
-                if is_rtsp and invalid and not damage.described and not cause.broke_off(said):
-                    raise self._cost.much_memory("its session description is missing, or") from error
-                raise cause.explain(error, said, camera.source) from error

@@ -130,10 +130,7 @@ class Authentication:
     def refusal(self) -> Reason:
         """Why it came to nothing."""
         if not self._user and self._offered:
-            return (
-                "unauthorized",
-                "the camera asks for a user and a password (401 Unauthorized), and its source has none",
-            )
+            return reasons.NO_PASSWORD
         if self._offered and not self._tried:
             names = " or ".join(dict.fromkeys(one.name for one in self._offered))
             return (

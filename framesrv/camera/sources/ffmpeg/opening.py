@@ -1,0 +1,123 @@
+"""Opens a source: which way, how long it waits for an answer, and in what words it fails."""
+
+import logging
+import time
+
+import av
+from av.container import InputContainer
+
+from framesrv.camera.attempts import ANSWER
+from framesrv.camera.sources import reasons
+from framesrv.camera.sources.codec.damage import Damage
+from framesrv.camera.sources.codec.hardware import Hardware
+from framesrv.camera.sources.ffmpeg import cause
+from framesrv.camera.sources.ffmpeg.address import address_of
+from framesrv.camera.sources.ffmpeg.cost import Cost
+from framesrv.camera.sources.ffmpeg.protocols import whitelist
+from framesrv.camera.sources.ffmpeg.transport import Transport
+from framesrv.errors import SourceError
+from framesrv.settings import Camera
+
+TLS = ("rtsps:", "https:", "rtmps:")
+
+logger = logging.getLogger(__name__)
+
+
+class Opening:
+    """Opens the source of one camera, again and again, and remembers what it needs.
+
+    Attributes:
+        transport: the ways of RTP; None where the source is not RTSP.
+    """
+
+    def __init__(self, camera: Camera, hardware: Hardware, cost: Cost) -> None:
+        self._camera = camera
+        self._hardware = hardware
+        self._cost = cost
+        self._address = address_of(camera.source)
+        self._patience = camera.timeout
+        self._said = False
+        is_rtsp = self._address.startswith(("rtsp:", "rtsps:"))
+        self.transport = Transport(camera) if is_rtsp else None
+
+    def open(self, damage: Damage) -> InputContainer:
+        """Opens it.
+
+        Args:
+            damage: that listens.
+
+        Raises:
+            SourceError: it cannot be opened.
+        """
+        if self.transport is None:
+            return self._attempt(damage, {"analyzeduration": "1000000", "probesize": "2000000"})
+        refusals: list[str] = []
+        for way in self.transport.ways:
+            try:
+                container = self._attempt(damage, self._of_rtsp() | self.transport.options(way), way=way)
+            except cause.TransportRefusedError as error:
+                refusals.append(str(error) if not refusals else str(error).removeprefix(reasons.CANNOT))
+            else:
+                self.transport.taken(way)
+                return container
+        raise SourceError("; ".join(refusals), "refused")
+
+    def _of_rtsp(self) -> dict[str, str]:
+        return {
+            "allowed_media_types": "video",  # a camera whose picture has stopped must not live on by its sound
+            "analyzeduration": "100000",
+            "probesize": "500000",
+            "timeout": str(int(self._patience * 1e6)),
+        }
+
+    def _of_tls(self) -> dict[str, str]:
+        camera = self._camera
+        if not self._address.startswith(TLS):
+            return {}
+        if not (camera.tls_verify or camera.tls_ca):
+            if not self._said:
+                self._said = True
+                logger.warning(
+                    "The camera's certificate is not verified, anybody in between may read all: tls_verify"
+                )
+            return {"tls_verify": "0"}
+        if not camera.tls_ca:
+            return {"tls_verify": "1"}
+        try:
+            with open(camera.tls_ca, "rb"):
+                return {"tls_verify": "1", "ca_file": camera.tls_ca}
+        except OSError as error:
+            raise SourceError(f"{reasons.CANNOT}tls_ca = {camera.tls_ca} cannot be read: {error.strerror}") from error
+
+    def _attempt(self, damage: Damage, options: dict[str, str], way: str = "") -> InputContainer:
+        camera, patience = self._camera, self._patience
+        options |= self._of_tls() | {
+            "protocol_whitelist": whitelist(self._address, tunnel=way == "http"),
+            "max_pixels": str(camera.max_pixels),
+        }
+        # PyAV's time-outs end whatever else hangs
+        limits = (patience, camera.timeout)
+        accelerator = self._hardware.accelerator()
+        began = time.monotonic()
+        with self._cost.opening() as processor, damage.hears_description(bool(way)):
+            try:
+                return av.open(self._address, "r", options=options, timeout=limits, hwaccel=accelerator)
+            except MemoryError as error:
+                raise self._cost.much_memory("its answer") from error
+            except (av.error.FFmpegError, OSError, ValueError) as error:
+                late = time.monotonic() - began >= patience
+                if processor.exceeded or (late and self._cost.was_busy(processor.spent)):
+                    raise self._cost.much_processor("its answer") from error
+                said = damage.said
+                if late:  # FFmpeg has other words for it
+                    raise self._no_answer(patience, cause.connected(said)) from error
+                invalid = isinstance(error, av.error.InvalidDataError)
+                if way and invalid and not damage.described and not cause.broke_off(said):
+                    raise self._cost.much_memory("its session description is missing, or") from error
+                raise cause.explain(error, said, self._address, way) from error
+
+    def _no_answer(self, patience: float, connected: bool) -> SourceError:
+        """That none came in time; there is more time from now on where somebody is there."""
+        if connected:
+            self._patience = max(self._camera.timeout, min(2 * patience, ANSWER))
+        return reasons.no_answer(patience)
