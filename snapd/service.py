@@ -288,7 +288,7 @@ class Service:
                 step(job)
             except Exception as error:  # noqa: BLE001  it is told
                 self._unforeseen.tell("Request failed and stays pending", error)
-                self._stream.give_back(job.entry.id)
+                self._stream.give_back(job.entry.id, why=f"{type(error).__name__}: {error}")
             except BaseException:  # the thread ends, the request does not
                 self._stream.give_back(job.entry.id)
                 raise
@@ -314,7 +314,7 @@ class Service:
         job.stopwatch.add("queued", self._stream.clock.now() - request.sent_at)
         job.stopwatch.restart()
         if entry.deliveries > job.configured.settings.stream.max_deliveries:
-            self._bury(job, f"delivered {entry.deliveries - 1} times without an answer")
+            self._bury(job, f"delivered {entry.deliveries - 1} times without an answer{self._stream.cause(entry.id)}")
             return
         job.is_late = self._is_expired(job)
         job.result = job.begun.result or self._result(job, job.begun)
@@ -328,7 +328,7 @@ class Service:
         job.stopwatch.end("place")
         via = self._deliver(job, result, late=job.is_late)
         if isinstance(via, redis.RedisError):
-            self._stream.give_back(entry.id, counts=not is_passing(via))
+            self._stream.give_back(entry.id, counts=not is_passing(via), why=explain(via))
             return
         done = self._answered.done(request, result, job.begun, via) if job.begun else None
         self._stream.acknowledge(entry.id, done)

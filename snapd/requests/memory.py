@@ -1,4 +1,4 @@
-"""What this process has answered lately: for when Redis has forgotten it, or may not be told.
+"""What this process knows of requests lately, as what it has answered: for when Redis forgets, or may not be told.
 
 A failover undoes what the new master had not heard yet: marks and acknowledgements. The requests come again then, and
 who has answered them before knows it.

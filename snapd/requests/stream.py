@@ -23,6 +23,7 @@ from typing import Any
 import msgspec
 import redis
 
+from framesrv.log import mask
 from framesrv.process.retry import Backoff
 from framesrv.settings import StreamSettings
 from snapd.errors import RedisVersionError
@@ -30,6 +31,7 @@ from snapd.requests.acknowledgements import Acknowledgements
 from snapd.requests.cause import explain
 from snapd.requests.entry import Also, Entry
 from snapd.requests.group import make_group
+from snapd.requests.memory import Memory
 from snapd.requests.pending import claim, leave
 from snapd.requests.presence import Presence
 from snapd.requests.redis import ServerClock, check_version, interrupt, open_reader
@@ -46,6 +48,7 @@ CLAIM_EVERY = 3.0  # s, about, between looks for entries of dead consumers
 CLOCK_EVERY = 30.0  # s between readings of the server's clock
 ALONE = 2.0  # s for which an entry's last try keeps others from being taken
 LAST = 2.0  # s for acknowledging what has waited, at the end
+MOST_WORDS = 300  # characters of why an entry was given back
 PAGE = 100  # pending entries looked at in one go
 
 
@@ -101,6 +104,7 @@ class RequestStream:
         self._in_hand: dict[str, Entry] = {}
         self._acknowledgements = Acknowledgements(settings, client, self._refusals)
         self._returned = Returned()
+        self._causes = Memory[str]()  # why entries were given back
         self._backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
         self._reason = ""
         self._answers_errors = False  # what it was lost for the last time: it was there, and would not
@@ -148,17 +152,25 @@ class RequestStream:
         self._acknowledgements.make(entry_id, also)
         self._in_hand.pop(entry_id, None)
 
-    def give_back(self, entry_id: str, *, counts: bool = True) -> None:
+    def give_back(self, entry_id: str, *, counts: bool = True, why: str = "") -> None:
         """The entry could not be answered; it stays pending and is taken again later.
 
         Args:
             entry_id: of an entry in hand.
             counts: whether that is a delivery more.
+            why: in words, where that is known.
         """
+        if why:
+            self._causes.put(entry_id, mask(why)[:MOST_WORDS])
         if (entry := self._in_hand.get(entry_id)) is not None:
             self._returned.put(entry, counts=counts)
         self._in_hand.pop(entry_id, None)
         self._look_again()
+
+    def cause(self, entry_id: str) -> str:
+        """``, at last: why`` of an entry that was given back here; empty if nobody has said why."""
+        why = self._causes.get(entry_id)
+        return f", at last: {why}" if why else ""
 
     def is_pending(self, entry_id: str) -> bool:
         """Whether the group has delivered the entry and not heard of it since. Raises RedisError."""

@@ -196,3 +196,22 @@ def test_letter_that_is_put_back_is_answered_anew_by_the_snapd_that_buried_it(
 ) -> None:
     monkeypatch.setattr("snapd.requests.stream.RETURN_AFTER", 0.1)
     assert_letter_is_made_once_and_put_back(edge, tmp_path)
+
+
+def test_letter_says_why_there_was_no_answer(
+    edge: Edge, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: Any, late: bool) -> str:
+        if late:  # the letter's own
+            return "key"
+        raise LookupError("redis://me:hidden@a/0 is of no use")
+
+    monkeypatch.setattr("snapd.requests.stream.RETURN_AFTER", 0.1)
+    monkeypatch.setattr("snapd.answers.handover.Handover.deliver", fail)
+    edge.send(edge.fields())
+    with Running(edge.settings(stream={"max_deliveries": 2})):
+        wait_until(lambda: edge.redis.xlen(DEAD) == 1 and edge.pending == 0)
+    (letter,) = orjson.loads(snapd("dead", "--json", "--config", write_config(edge, tmp_path / "c.toml")).stdout)
+    assert letter["reason"].startswith("delivered 2 times without an answer, at last: LookupError: redis://me:***@a")
+    assert "hidden" not in letter["reason"]
+    assert any(letter["reason"] in record.getMessage() for record in caplog.records)
