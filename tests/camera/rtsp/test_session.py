@@ -1,5 +1,6 @@
 """Sessions with RTSP cameras: what they give, and how they end."""
 
+import asyncio
 import time
 from collections.abc import Iterator
 from itertools import islice, pairwise
@@ -8,11 +9,15 @@ from pathlib import Path
 import pytest
 
 from framesrv.camera.sources.rtsp.session import Session
-from framesrv.errors import SourceError
+from framesrv.errors import SourceError, SourceLimitError
 from framesrv.settings import Camera
+from tests.support.flood import DESCRIPTION, HEADERS, LINE, Flood, FloodServer
 from tests.support.footage import footage
+from tests.support.odd_camera import OddCamera, OddClient
 from tests.support.processes import wait_for
 from tests.support.rtsp import RtspServer
+from tests.support.rtsp_server import RtspRequest
+from tests.support.trickle import TrickleServer
 
 
 @pytest.fixture
@@ -89,3 +94,52 @@ def test_camera_that_answers_nothing_is_told_of_after_its_time_out(server: RtspS
 
     wait_for(silent, "it is silent")
     assert (str(said[0]), said[0].cause) == ("cannot be opened: no answer for 0.5 s", "timeout")
+
+
+def test_answer_that_comes_a_byte_at_a_time_is_waited_for_as_long_as_any_other() -> None:
+    with (
+        TrickleServer(b"RTSP/1.0 200 OK\r\nX-Filling: ", 0.01) as server,
+        pytest.raises(SourceError, match="no answer for 1 s"),
+        Session(camera(f"rtsp://{server.domain}/cam", timeout=1.0)),
+    ):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("flood", "words"),
+    [
+        (DESCRIPTION, "its session description has 1500000000 bytes, more than 131072"),
+        (HEADERS, "an answer of it has more than 65536 bytes of headers"),
+        (LINE, "an answer of it has more than 65536 bytes of headers"),
+    ],
+)
+def test_answer_without_end_is_refused(flood: Flood, words: str) -> None:
+    with (
+        FloodServer(flood) as server,
+        pytest.raises(SourceLimitError, match=words),
+        Session(camera(server.url("rtsp"))),
+    ):
+        pass
+
+
+def test_camera_that_sends_anything_but_packets_is_lost_after_its_time_out(tmp_path: Path) -> None:
+    class Babbling(OddClient):
+        """Sends what is no RTSP, once it plays, and packets of a channel that nobody asked for."""
+
+        async def _handle(self, request: RtspRequest) -> bool:
+            if request.method == "PLAY":
+                self._task = asyncio.create_task(self._babble())
+            return await super()._handle(request)
+
+        async def _babble(self) -> None:
+            while True:
+                await asyncio.sleep(0.01)
+                self._writer.write(b"\x01\x02$" + b"garbage $ " * 100 + b"$\x09\x00\x04abcd")
+
+    video = footage(width=640, height=360, frames=50)
+    with (
+        OddCamera(video, Babbling) as odd,
+        Session(camera(odd.url(), timeout=1.0)) as session,
+        pytest.raises(SourceError, match="no packet for 1 s"),
+    ):
+        list(session.packets())

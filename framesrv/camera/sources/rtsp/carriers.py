@@ -12,19 +12,19 @@ _INTERLEAVED = re.compile(r"interleaved\s*=\s*(\d+)(?:\s*-\s*(\d+))?", re.IGNORE
 
 
 class Carrier(Protocol):
-    """One way of packets.
+    """One way of packets."""
 
-    Attributes:
-        name: of the way, as ``transport`` in the configuration.
-        wanted: the value of ``Transport`` that asks the camera for it.
-        rtp: the channel of RTP.
-        rtcp: the channel of RTCP.
-    """
+    @property
+    def wanted(self) -> str:
+        """The value of ``Transport`` that asks the camera for it."""
 
-    name: str
-    wanted: str
-    rtp: int
-    rtcp: int
+    @property
+    def rtp(self) -> int:
+        """The channel of RTP."""
+
+    @property
+    def rtcp(self) -> int:
+        """The channel of RTCP."""
 
     def agreed(self, transport: str) -> bool:
         """Takes what the camera answers to `wanted`; False if that is another way."""
@@ -45,7 +45,6 @@ class Carrier(Protocol):
 class Interleaved:
     """Packets in the RTSP connection."""
 
-    name = "tcp"
     wanted = "RTP/AVP/TCP;unicast;interleaved=0-1"
 
     def __init__(self, connection: Connection) -> None:

@@ -4,22 +4,28 @@ Packets of RTP come in it between responses, and requests of the camera's own (R
 kernel takes as many as have come.
 """
 
+import base64
 import re
 import socket
 import struct
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from framesrv.camera.sources.rtsp import message
 from framesrv.camera.sources.rtsp.address import Address
 from framesrv.camera.sources.rtsp.message import Request, Response
 from framesrv.errors import SourceLimitError
 
+if TYPE_CHECKING:
+    from ssl import SSLContext
+
 BUFFER = 256 * 1024  # bytes
 LONGEST_HEAD = 64 * 1024  # bytes of a message's lines
 LONGEST_BODY = 128 * 1024  # bytes of what follows them
 DOLLAR = 0x24  # before a packet; its channel and its size follow
+SHORTEST = 0.001  # s: none at all would be for ever
 SEND = 1.0  # s that the camera may take to take what we say
 
 _START = re.compile(rb"RTSP/\d|[A-Z_]{3,20} ")
@@ -53,18 +59,21 @@ class Connection:
 
     Args:
         one: connected, and through TLS where that is wanted.
+        outgoing: the connection by which we speak, in base64, where it is another one.
 
     Attributes:
-        incoming: what comes, without an end; None each time that nothing has come for as long as `patience` says.
-            Raises OSError where the connection is lost, of which `EndedError` is one, and SourceLimitError for a
-            message that is too large.
+        incoming: what comes, without an end; None where nothing has come for as long as `patience` says, and at
+            least that often. Raises OSError where the connection is lost, of which `EndedError` is one, and
+            SourceLimitError for a message that is too large.
     """
 
-    def __init__(self, one: socket.socket) -> None:
+    def __init__(self, one: socket.socket, outgoing: socket.socket | None = None) -> None:
         self._socket = one
-        self._kernel_waits = type(one) is socket.socket  # TLS has waits of its own
+        self._outgoing = outgoing or one
+        self._encoded = outgoing is not None
+        self._kernel_waits = _is_plain(one)
         self._patience = 0.0
-        self._arrived = 0
+        self._arrived = self._turn = 0
         self._in_step = False
         self._unsent = b""
         self._buffer = bytearray(BUFFER)
@@ -76,9 +85,14 @@ class Connection:
         return self._socket.fileno()
 
     @property
-    def names(self) -> tuple[str, str]:
-        """The addresses of this host and of the camera, as numbers."""
-        return self._socket.getsockname()[0], self._socket.getpeername()[0]
+    def local(self) -> Any:
+        """The address of this host's end, as the socket module has it."""
+        return self._socket.getsockname()
+
+    @property
+    def peer(self) -> Any:
+        """The address of the camera's end."""
+        return self._socket.getpeername()
 
     @property
     def family(self) -> socket.AddressFamily:
@@ -87,14 +101,12 @@ class Connection:
 
     def patience(self, seconds: float) -> None:
         """The longest wait of one turn of `incoming`."""
-        seconds = max(seconds, 0.001)
+        seconds = max(seconds, SHORTEST)
+        self._turn = time.monotonic_ns() + int(seconds * 1e9)
         if seconds == self._patience:
             return
         self._patience = seconds
-        if self._kernel_waits:  # one call for each turn in place of two, see socket(7)
-            _set_timeout(self._socket, socket.SO_RCVTIMEO, seconds)
-        else:
-            self._socket.settimeout(seconds)
+        wait_at_most(self._socket, seconds)
 
     def send(self, data: bytes) -> None:
         """Sends all of it.
@@ -102,8 +114,9 @@ class Connection:
         Raises:
             OSError: the connection is lost, or the camera takes nothing.
         """
+        data = base64.b64encode(data) if self._encoded else data
         data, self._unsent = self._unsent + data, b""
-        self._socket.sendall(data)
+        self._outgoing.sendall(data)
 
     def packet(self, channel: int, data: bytes) -> None:
         """Sends a packet, or none where the camera takes nothing now.
@@ -115,18 +128,20 @@ class Connection:
         if not self._kernel_waits:
             self.send(data)
             return
+        data = base64.b64encode(data) if self._encoded else data
         try:
             if self._unsent:
-                sent = self._socket.send(self._unsent, socket.MSG_DONTWAIT)
+                sent = self._outgoing.send(self._unsent, socket.MSG_DONTWAIT)
                 self._unsent = self._unsent[sent:]
             if not self._unsent:
-                self._unsent = data[self._socket.send(data, socket.MSG_DONTWAIT) :]
+                self._unsent = data[self._outgoing.send(data, socket.MSG_DONTWAIT) :]
         except BlockingIOError:
             return
 
     def close(self) -> None:
         """Closes it."""
         self._socket.close()
+        self._outgoing.close()
 
     def _incoming(self) -> Iterator[Incoming]:
         buffer, view = self._buffer, memoryview(self._buffer)
@@ -151,9 +166,10 @@ class Connection:
             if BUFFER - begin < LONGEST_HEAD + LONGEST_BODY or begin == end:
                 view[: end - begin] = view[begin:end]
                 begin, end = 0, end - begin
-            if size := self._receive(view[end:]):
-                end += size
-            else:
+            size = self._receive(view[end:])
+            end += size
+            if not size or self._arrived > self._turn:  # of a message that comes a byte at a time as well
+                self._turn = self._arrived + int(self._patience * 1e9)
                 yield None
 
     def _receive(self, room: memoryview) -> int:
@@ -161,9 +177,10 @@ class Connection:
         try:
             size = self._socket.recv_into(room)
         except (BlockingIOError, TimeoutError):
-            return 0
-        if not size:
-            raise EndedError("the camera has closed the connection")
+            size = 0
+        else:
+            if not size:
+                raise EndedError("the camera has closed the connection")
         self._arrived = time.monotonic_ns()
         return size
 
@@ -204,21 +221,48 @@ class Connection:
         return found.start() if found else end
 
 
-def connect(address: Address, seconds: float) -> Connection:
+def connect(address: Address, seconds: float, context: "SSLContext | None" = None) -> Connection:
     """A connection to the camera.
+
+    Args:
+        address: of it.
+        seconds: that it may take.
+        context: of TLS; None for none.
 
     Raises:
         OSError: there is none; socket.gaierror, TimeoutError and ssl.SSLError among them.
     """
-    one = socket.create_connection((address.host, address.port), seconds)
+    return Connection(connected((address.host, address.port), seconds, context))
+
+
+def connected(place: tuple[str, int], seconds: float, context: "SSLContext | None") -> socket.socket:
+    """A socket that is connected to a host and port; see `connect`."""
+    deadline = time.monotonic() + seconds
+    one = socket.create_connection(place, max(seconds, SHORTEST))
     try:
         one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if context is not None:
+            one.settimeout(max(deadline - time.monotonic(), SHORTEST))
+            return context.wrap_socket(one, server_hostname=place[0].partition("%")[0])
         one.settimeout(None)
         _set_timeout(one, socket.SO_SNDTIMEO, SEND)
-        return Connection(one)
     except BaseException:
         one.close()
         raise
+    return one
+
+
+def wait_at_most(one: socket.socket, seconds: float) -> None:
+    """Lets whoever reads it wait so long."""
+    if _is_plain(one):  # one call of the kernel for each turn in place of two, see socket(7)
+        _set_timeout(one, socket.SO_RCVTIMEO, max(seconds, SHORTEST))
+    else:
+        one.settimeout(max(seconds, SHORTEST))
+
+
+def _is_plain(one: socket.socket) -> bool:
+    """Whether it goes through no TLS, which has waits of its own."""
+    return type(one) is socket.socket
 
 
 def _set_timeout(one: socket.socket, option: int, seconds: float) -> None:

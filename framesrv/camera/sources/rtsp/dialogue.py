@@ -1,5 +1,6 @@
 """Requests to an RTSP camera and what it answers: numbered, with user and password, within a time."""
 
+import logging
 import time
 from collections.abc import Mapping
 
@@ -8,11 +9,15 @@ from framesrv.camera.sources.rtsp import message
 from framesrv.camera.sources.rtsp.authentication import Authentication
 from framesrv.camera.sources.rtsp.connection import Connection, Packet
 from framesrv.camera.sources.rtsp.message import Request, Response
+from framesrv.errors import SourceLimitError
 
+GOODBYE = 0.5  # s that ending a session may take
 TRIES = 4  # of one request, each with another Authorization
 UNAUTHORIZED = 401
 NOT_IMPLEMENTED = "501 Not Implemented"
 ALIVE = ("OPTIONS", "GET_PARAMETER", "SET_PARAMETER", "ANNOUNCE", "REDIRECT", "TEARDOWN")  # what we say 200 to
+
+logger = logging.getLogger(__name__)
 
 
 class Dialogue:
@@ -97,6 +102,13 @@ class Dialogue:
             elif one is not None:
                 return one
         raise TimeoutError("no answer")
+
+    def tear_down(self, url: str) -> None:
+        """Ends the session, so that the camera has room for another; waits `GOODBYE` seconds at most."""
+        try:
+            self.answer(self.say("TEARDOWN", url), time.monotonic() + GOODBYE)
+        except (OSError, StopIteration, SourceLimitError) as error:
+            logger.debug("the session was not ended: %s", error or "its connection was lost before")
 
     def reply(self, request: Request) -> None:
         """Answers what the camera asks."""

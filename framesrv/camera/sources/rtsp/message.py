@@ -73,6 +73,16 @@ class Request(Message):
 def parse(head: bytes) -> Response | Request | None:
     """The message that begins with these lines, without its body; None where they are none."""
     start, *lines = head.decode("utf-8", "replace").splitlines() or [""]
+    headers = headers_of(lines)
+    if match := _STATUS.match(start):
+        return Response(headers, status=int(match[1]), reason=match[2].strip())
+    if match := _REQUEST.match(start):
+        return Request(headers, method=match[1], url=match[2])
+    return None
+
+
+def headers_of(lines: list[str]) -> dict[str, list[str]]:
+    """By their names in small letters, each as often as it is there."""
     headers: dict[str, list[str]] = {}
     newest: list[str] = []
     for line in lines:
@@ -83,23 +93,20 @@ def parse(head: bytes) -> Response | Request | None:
         if colon:
             newest = headers.setdefault(name.strip().lower(), [])
             newest.append(value.strip())
-    if match := _STATUS.match(start):
-        return Response(headers, status=int(match[1]), reason=match[2].strip())
-    if match := _REQUEST.match(start):
-        return Request(headers, method=match[1], url=match[2])
-    return None
+    return headers
 
 
 def request(method: str, url: str, headers: Mapping[str, str]) -> bytes:
     """The bytes of a request."""
-    return _written(f"{method} {url} {VERSION}", headers)
+    return written(f"{method} {url} {VERSION}", headers)
 
 
 def response(status: str, headers: Mapping[str, str]) -> bytes:
     """The bytes of a response."""
-    return _written(f"{VERSION} {status}", headers)
+    return written(f"{VERSION} {status}", headers)
 
 
-def _written(start: str, headers: Mapping[str, str]) -> bytes:
+def written(start: str, headers: Mapping[str, str]) -> bytes:
+    """The bytes of a message that begins so."""
     lines = [start, *(f"{name}: {value}" for name, value in headers.items())]
     return ("\r\n".join(lines) + "\r\n\r\n").encode()
