@@ -17,6 +17,8 @@ Cause = Literal[
     "limit",
     "lost",
     "ended",
+    "no_key_frame",
+    "damaged",
 ]
 
 

@@ -12,6 +12,7 @@ from framesrv.segment.mapping import Segment, State
 from framesrv.segment.owner import named_user
 from framesrv.segment.starvation import pinning
 
+WAITING = ("no_key_frame", "damaged")  # causes that a live stream may have
 NUMBERS = (
     *("seq", "dropped", "corrupt", "reconnects", "blocked", "pid", "frames", "bytes", "decode", "started"),
     *("attempts", "restarts"),
@@ -79,7 +80,7 @@ class CameraStatus:
         if self.pinned:
             return f"every slot is pinned by {self.pinned}"
         if self.state == "live":
-            return ""
+            return self.error if self.cause in WAITING else ""
         if self.state == "stalled":
             return "nothing comes"
         if self.state == "connecting":

@@ -37,12 +37,16 @@ class Counts:
         self.packets = 0
         self.demanded = False
         self.idle_form: tuple[int, int, str] | None = None
+        self.waiting = ""
 
     def count(self, counter: str, number: int = 1) -> None:
         self.counters[counter] += number
 
     def active(self) -> None:
         self.packets += 1
+
+    def describe(self, *, error: str, cause: str) -> None:
+        self.waiting = error
 
     def idle(self, width: int, height: int, pixel_format: PixelFormat) -> None:
         self.idle_form = (width, height, pixel_format)

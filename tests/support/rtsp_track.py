@@ -77,7 +77,7 @@ class Track:
                 break
             shift = round(((packet.pts or 0) - (packet.dts or 0)) * packet.time_base * TICKS)
             for filtered in annex_b.filter(packet):
-                nals = _split_nals(bytes(filtered))
+                nals = split_nals(bytes(filtered))
                 kinds = [self.nal_type(nal) for nal in nals]
                 for kind, nal in zip(kinds, nals, strict=True):
                     if kind in parameter_types:
@@ -88,5 +88,6 @@ class Track:
                 yield AccessUnit(list(self._payloads(nals)), key, shift)
 
 
-def _split_nals(annex_b: bytes) -> list[bytes]:
+def split_nals(annex_b: bytes) -> list[bytes]:
+    """The NAL units of a byte stream."""
     return [nal for part in annex_b.split(b"\0\0\1") if (nal := part.rstrip(b"\0"))]

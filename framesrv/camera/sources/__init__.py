@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from framesrv.camera.policy import Policy
-from framesrv.errors import SourceError, SourceUsageError
+from framesrv.errors import Cause, SourceError, SourceUsageError
 from framesrv.segment.frame import Stamp
 from framesrv.segment.layout import PixelFormat, Pixels
 from framesrv.settings import Camera
@@ -39,6 +39,9 @@ class Sink(Protocol):
 
     def idle(self, width: int, height: int, pixel_format: PixelFormat) -> None:
         """The stream flows; its frames, which have this form, are not decoded until `demanded`."""
+
+    def describe(self, *, error: str, cause: Cause) -> None:
+        """Packets come, and no picture that can be shown, for this reason; for none any more if it is empty."""
 
     @property
     def demanded(self) -> bool:

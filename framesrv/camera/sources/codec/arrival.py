@@ -18,9 +18,13 @@ class Arrival:
         unix: the same by the wall clock.
         captured: Unix nanoseconds by the camera's clock, None where it does not tell.
         whole: nothing of it is missing, as far as is known.
+        lost: what it may refer to is missing, as far as is known.
+        asked: how often it asks the decoder whether the picture is complete, see `codec.h265`.
     """
 
     monotonic: int
     unix: int
     captured: int | None = None
     whole: bool = True
+    lost: bool = False
+    asked: int = 0

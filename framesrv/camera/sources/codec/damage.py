@@ -1,8 +1,7 @@
-"""What FFmpeg tells in its log alone: packets that never came, references that are missing, a description that came.
+"""What FFmpeg tells in its log alone: packets that never came, what its decoder complains of, a description.
 
-An H.265 decoder marks no frame as damaged, and conceals what it lacks; a hole in a key frame of either codec may
-decode without an error. So the log is what says it, and the messages are FFmpeg's own (libavformat/rtpdec.c,
-libavcodec/hevc/refs.c, libavcodec/h264_slice.c).
+A decoder marks few of its frames as damaged, and conceals what it lacks. So whatever it logs as an error counts
+against the picture at hand, whatever the words; but for those that are about what no picture needs.
 """
 
 import re
@@ -13,15 +12,17 @@ from typing import Self
 
 import av.logging
 
-MESSAGES = (
-    "RTP: missed",
-    "Could not find ref with POC",
-    "Error constructing the frame RPS",
-    "error while decoding MB",
-    "concealing ",
-)
-DESCRIPTION = "SDP:"  # libavformat/rtspdec.c has it told, and by the same error that it is empty or too large
+from framesrv.camera.sources.codec.h265 import MISSING, UNASKED
 
+MISSED = "RTP: missed"  # libavformat/rtpdec.c
+DESCRIPTION = "SDP:"  # libavformat/rtspdec.c has it told, and by the same error that it is empty or too large
+REFUSED = "Skipping invalid undecodable NALU"  # libavcodec/hevc/hevcdec.c
+
+# of messages besides the picture (SEI), of what a set says for players (VUI), of layers that nobody asked for
+HARMLESS = re.compile(
+    r"SEI |Picture timing SEI|recovery_frame_cnt|non-existing SPS \d+ referenced in buffering|cpb_count|nb_cpb"
+    r"|num_sps_ids|active_parameter_set_id|.*VUI|VPS|vps_|Scalability|PTL|Missing scalability"
+)
 _OVERSIZED = re.compile(r"Picture size (\d+x\d+) exceeds specified max pixel count")
 
 
@@ -30,10 +31,11 @@ class Damage:
 
     Attributes:
         oversized: the size of a picture that was refused for it, as ``16384x8192``; empty if none was.
+        complaint: what the decoder said of the picture that `noticed` was last asked of; empty if nothing.
     """
 
     def __init__(self) -> None:
-        self.oversized = ""
+        self.oversized = self.complaint = ""
         self._capture = av.logging.Capture(local=True)
         self._messages: list[tuple[int, str, str]] = []
 
@@ -68,13 +70,33 @@ class Damage:
         """Whether a session description was told of since `noticed` was last asked."""
         return any(message.startswith(DESCRIPTION) for _, _, message in self._messages)
 
-    def noticed(self) -> bool:
-        """Whether FFmpeg told of any since this was last asked."""
+    def noticed(self, decoder: str, *, asked: int = 0) -> bool:
+        """Whether FFmpeg told of any since this was last asked.
+
+        Args:
+            decoder: its name, as ``h264``.
+            asked: how often the decoder was asked whether the picture is complete, see `codec.h265`.
+        """
+        self.complaint = ""
         if not self._messages:
             return False
-        for _, _, message in self._messages:
+        refused, found = 0, False
+        for level, name, message in self._messages:
             if match := _OVERSIZED.match(message):
                 self.oversized = match[1]
-        found = any(message.startswith(MESSAGES) for _, _, message in self._messages)
+            if message.startswith(MISSED):
+                found = True
+            elif name != decoder:
+                continue
+            elif message.startswith(REFUSED):
+                refused += 1
+            elif level <= av.logging.ERROR and not HARMLESS.match(message):
+                if asked and message.startswith(UNASKED):
+                    continue
+                found = True
+                self.complaint = "a part of it is missing" if message.startswith(MISSING) else message.strip()
         self._messages.clear()
+        if refused > asked:
+            found = True
+            self.complaint = self.complaint or REFUSED
         return found

@@ -14,6 +14,7 @@ from framesrv.camera.sources.codec.damage import Damage
 from framesrv.camera.sources.codec.gop import GopCache
 from framesrv.segment.layout import PixelFormat
 
+FLAGGED = ("h264", "hevc")  # whose key frames are known to be flagged; of another codec it shows with the first one
 REORDERED = 4  # packets before the newest that are decoded whole, so that the newest frame comes out
 
 Frames: TypeAlias = Sequence[tuple[av.VideoFrame, Arrival]]
@@ -24,6 +25,7 @@ class Decoding:
 
     Attributes:
         began: whether a frame has come out, or none was asked for.
+        size: width and height of the pictures as they were announced; as the codec has them while it is None.
     """
 
     def __init__(
@@ -40,7 +42,10 @@ class Decoding:
         self._gop = GopCache()
         self._intact = False  # what the next packet may refer to
         self._clean = False  # no frame has come out corrupt since the codec began anew
+        self._flagged = codec.name in FLAGGED
         self._sparing = False
+        self._idle = policy.demand
+        self.size: tuple[int, int] | None = None
         self.began = policy.demand
 
     def frames(self, packet: Packet, arrival: Arrival) -> Frames:
@@ -57,6 +62,11 @@ class Decoding:
             self._spare(not policy.is_due(arrival.monotonic))
         return [(frame, its) for frame, its in self._decode(packet, arrival) if policy.wants(its.monotonic)]
 
+    @property
+    def intact(self) -> bool:
+        """Whether the newest packet is whole, with all that it refers to; a backlog is not looked into."""
+        return self._gop.whole if self._idle else self._intact
+
     def restart(self) -> None:
         """The next packet is the first of the stream again."""
         self._codec.flush_buffers()
@@ -65,12 +75,14 @@ class Decoding:
 
     def _on_demand(self, packet: Packet, arrival: Arrival) -> Frames:
         self._gop.add(packet, arrival)
-        if self._demand.stands():
+        self._idle = not self._demand.stands()
+        if not self._idle:
             return self._catch_up()
         if self._gop.full:
             self._catch_up()
-        if self._codec.width:
-            self._sink.idle(self._codec.width, self._codec.height, self._pixel_format)
+        width, height = self.size or (self._codec.width, self._codec.height)
+        if width:
+            self._sink.idle(width, height, self._pixel_format)
         return ()
 
     def _catch_up(self) -> Frames:
@@ -94,13 +106,20 @@ class Decoding:
         self, packet: Packet, arrival: Arrival, *, alone: bool = False
     ) -> list[tuple[av.VideoFrame, Arrival]]:
         """The intact frames that this packet completes; `alone`: its own, for which no other is waited."""
+        if arrival.lost:
+            self._intact = False
+        self._flagged = self._flagged or packet.is_keyframe
         if packet.is_keyframe and not self._intact:
             # Anew, so that pictures which lead the key frame, and refer to what is not there, are left out by the
             # codec. It also gives nothing before it has recovered, where "key frame" means the beginning of an
             # intra refresh, whose frames are all no key frames.
             self._codec.flush_buffers()
             self._intact = self._clean = True
-        self._intact = arrival.whole = self._intact and arrival.whole
+        complete = arrival.whole
+        self._intact = arrival.whole = self._intact and complete
+        if packet.size and not self._intact and self._flagged:
+            self._sink.count("corrupt")
+            return []
         packet.opaque = arrival
         began = time.perf_counter_ns()
         try:
@@ -113,8 +132,10 @@ class Decoding:
             frames = []
         if alone:
             self._codec.flush_buffers()
-        if self._damage.noticed():
+        if self._damage.noticed(self._codec.name, asked=arrival.asked):
             self._intact = arrival.whole = False
+        elif complete and not self._flagged and any(frame.key_frame and not frame.is_corrupt for frame in frames):
+            self._intact = self._clean = arrival.whole = True
         self._sink.count("decode", time.perf_counter_ns() - began)
         self.began = self.began or bool(frames)
         return [(frame, its) for frame in frames if self._is_intact(frame, its := _arrival_of(frame, arrival))]

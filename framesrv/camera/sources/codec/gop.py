@@ -11,12 +11,13 @@ class GopCache:
 
     Attributes:
         broken: packets before these were let go, so that the codec must begin anew with them.
+        whole: nothing is missing since the newest key frame, as far as the packets tell.
     """
 
     def __init__(self) -> None:
         self._packets: list[tuple[Packet, Arrival]] = []
         self._nbytes = 0
-        self.broken = False
+        self.broken = self.whole = False
 
     @property
     def full(self) -> bool:
@@ -29,6 +30,7 @@ class GopCache:
             self._packets.clear()
             self._nbytes = 0
             self.broken = True
+        self.whole = arrival.whole and (packet.is_keyframe or (self.whole and not arrival.lost))
         self._packets.append((packet, arrival))
         self._nbytes += packet.size
 

@@ -5,7 +5,7 @@ import logging
 from av.codec import Codec
 from av.codec.hwaccel import HWAccel, HWDeviceType
 from av.error import FFmpegError
-from av.video.stream import VideoStream
+from av.video.codeccontext import VideoCodecContext
 
 from framesrv.errors import SourceUsageError
 
@@ -40,10 +40,10 @@ class Hardware:
                 self._give_up(f"the device cannot be opened: {error.strerror}")
         return HWAccel(self._kind, allow_software_fallback=True) if self._kind else None
 
-    def look(self, stream: VideoStream) -> None:
-        """Says so if the device does not decode that stream."""
-        if self._kind and not stream.codec_context.is_hwaccel:
-            self._give_up(f"it does not decode {stream.codec_context.name}")
+    def look(self, codec: VideoCodecContext) -> None:
+        """Says so if the device does not decode for that codec."""
+        if self._kind and not codec.is_hwaccel:
+            self._give_up(f"it does not decode {codec.name}")
 
     def _give_up(self, reason: str) -> None:
         logger.warning("decoding in software hwaccel=%s: %s", self._kind, reason)

@@ -75,7 +75,7 @@ class Packets:
         parsed = stream.codec_context.name in PARSED and not self.recorded
         self._late = LATE.get(container.format.name, 0) if parsed else 0
         self._doubtful = 0
-        self._certain = time.monotonic_ns() + UNCERTAIN if damage.noticed() else 0
+        self._certain = time.monotonic_ns() + UNCERTAIN if damage.noticed("") else 0
 
     def __iter__(self) -> Iterator[tuple[Packet, Arrival]]:
         """Raises SourceError where the stream is lost."""
@@ -130,7 +130,7 @@ class Packets:
                 raise self._silent(0.0)
 
     def _is_whole(self, packet: Packet, now: int) -> bool:
-        if self._damage.noticed():
+        if self._damage.noticed(""):
             self._doubtful = DOUBTFUL
         elif self._doubtful:
             self._doubtful -= 1

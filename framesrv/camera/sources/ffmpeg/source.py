@@ -50,7 +50,7 @@ class FFmpeg:
     ) -> Iterator[SourceFrame | None]:
         """The pictures of a stream until it is lost, or of a recording as often as it can be wound back."""
         stream, first = choose(container, self._camera.track)
-        self._hardware.look(stream)
+        self._hardware.look(stream.codec_context)
         self._check_size(stream.codec_context.width, stream.codec_context.height)
         stream.codec_context.options = {"max_pixels": str(self._camera.max_pixels)}
         packets = Packets(container, stream, damage, opened, pacing, self._cost, self._camera.timeout, first)

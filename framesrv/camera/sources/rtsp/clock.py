@@ -1,0 +1,66 @@
+"""When a picture was captured, by the camera's own clock, as its sender reports tell."""
+
+import logging
+import time
+
+from framesrv.camera.sources.rtsp.rtcp import SenderReport
+
+OFF = 60.0  # s by which a camera's clock may be wrong; a picture's time is then that of its arrival
+SAY_AGAIN = 3600.0  # s
+
+logger = logging.getLogger(__name__)
+
+
+class CameraClock:
+    """The camera's clock.
+
+    Args:
+        rate: ticks of RTP a second.
+
+    Attributes:
+        ahead: seconds by which it is before the host's; None while the camera has not told it.
+    """
+
+    def __init__(self, rate: int) -> None:
+        self._rate = rate
+        self._report: SenderReport | None = None
+        self._said = 0.0
+        self.ahead: float | None = None
+
+    @property
+    def wrong(self) -> bool:
+        """Whether it is off by so much that somebody should set it."""
+        return self.ahead is not None and abs(self.ahead) > OFF
+
+    def set(self, report: SenderReport) -> None:
+        """Takes note of a sender report that has just come."""
+        self._report = report
+        if report.unix is None:
+            self.ahead = None
+            return
+        self.ahead = (report.unix - time.time_ns()) / 1e9
+        now = time.monotonic()
+        if self.wrong and (not self._said or now - self._said > SAY_AGAIN):
+            self._said = now
+            logger.warning(
+                "The camera's clock is %s: set it, or its time server. Until then pictures carry the time at which "
+                "they arrive",
+                difference(self.ahead),
+            )
+
+    def captured(self, timestamp: int) -> int | None:
+        """Unix nanoseconds of what has this time stamp; None where the camera's clock is not known, or wrong."""
+        report = self._report
+        if report is None or report.unix is None or self.wrong:
+            return None
+        ticks = (timestamp - report.timestamp + (1 << 31) & 0xFFFFFFFF) - (1 << 31)
+        return report.unix + ticks * 10**9 // self._rate
+
+
+def difference(ahead: float) -> str:
+    """By how much a clock is off, in words."""
+    seconds = abs(ahead)
+    for size, unit in ((86_400 * 365.25, "years"), (86_400, "days"), (3600, "hours"), (60, "minutes")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit} {'fast' if ahead > 0 else 'slow'}"
+    return f"{seconds:.0f} seconds {'fast' if ahead > 0 else 'slow'}"

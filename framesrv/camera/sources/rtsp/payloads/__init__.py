@@ -1,0 +1,1 @@
+"""How each codec lies in RTP packets."""

@@ -1,0 +1,65 @@
+"""NAL units on their way into an access unit, which is to be a byte stream (H.264 and H.265, annex B)."""
+
+from collections.abc import Iterator
+
+from framesrv.camera.sources.rtsp.unit import AccessUnit
+
+START = b"\0\0\0\1"
+FORBIDDEN = 0x80  # the first bit of a NAL unit, which is zero
+
+
+class NalUnits:
+    """The NAL units of one access unit: whole ones, and ones in fragments."""
+
+    def __init__(self) -> None:
+        self._began: int | None = None  # where the unit lies that is still open
+
+    def whole(self, unit: AccessUnit, nal: memoryview) -> bool:
+        """Adds one that came in one piece; False if it cannot be one."""
+        self.end(unit)
+        if len(nal) < 2 or nal[0] & FORBIDDEN:
+            unit.whole = False
+            return False
+        unit.data += START
+        unit.data += nal
+        return True
+
+    def begin(self, unit: AccessUnit, header: bytes, rest: memoryview) -> None:
+        """Adds the first fragment of one."""
+        self.end(unit)
+        if header[0] & FORBIDDEN:
+            unit.whole = False
+        self._began = len(unit.data) + len(START)
+        unit.data += START
+        unit.data += header
+        unit.data += rest
+
+    def go_on(self, unit: AccessUnit, rest: memoryview) -> None:
+        """Adds a fragment, which is nothing without the first."""
+        if self._began is None:
+            unit.whole = False
+            return
+        unit.data += rest
+
+    def last(self) -> int | None:
+        """The fragment added last was the last: where the NAL unit begins; None if nobody knows."""
+        began, self._began = self._began, None
+        return began
+
+    def end(self, unit: AccessUnit) -> None:
+        """Another one begins, or none: whatever is open lacks its end."""
+        if self._began is not None:
+            unit.whole = False
+            self._began = None
+
+
+def pieces(payload: memoryview) -> Iterator[memoryview | None]:
+    """The NAL units of an aggregation packet, each after two bytes of its size; None for one that is cut short."""
+    at = 0
+    while at < len(payload):
+        size = int.from_bytes(payload[at : at + 2], "big")
+        if at + 2 + size > len(payload) or not size:
+            yield None
+            return
+        yield payload[at + 2 : at + 2 + size]
+        at += 2 + size

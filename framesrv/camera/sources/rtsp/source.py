@@ -1,0 +1,93 @@
+"""A camera that speaks RTSP, by a client of our own.
+
+What FFmpeg's client does not tell is what matters here: where a picture ends, what was lost before it, which answer
+the camera gave, what its clock says. Codecs that are rare in cameras go through FFmpeg's client all the same.
+"""
+
+from collections.abc import Iterator
+from typing import cast
+
+import av
+from av.codec.hwaccel import HWAccel
+from av.video.codeccontext import VideoCodecContext
+
+from framesrv.camera.policy import Policy
+from framesrv.camera.sources import Sink, SourceFrame
+from framesrv.camera.sources.codec.conversion import source_frame
+from framesrv.camera.sources.codec.damage import Damage
+from framesrv.camera.sources.codec.decoding import Decoding
+from framesrv.camera.sources.codec.hardware import Hardware
+from framesrv.camera.sources.rtsp.patience import Patience
+from framesrv.camera.sources.rtsp.session import Session
+from framesrv.camera.sources.rtsp.stream import CODECS, Stream
+from framesrv.errors import SourceLimitError
+from framesrv.settings import Camera
+
+TURN = 1_000_000_000  # ns after which whoever follows has his turn, although no picture has come
+
+
+class Rtsp:
+    """A camera's stream over RTSP."""
+
+    def __init__(self, camera: Camera, policy: Policy) -> None:
+        self._camera = camera
+        self._policy = policy
+        self._hardware = Hardware(camera.hwaccel)
+        self._patience = Patience(camera.timeout)
+
+    def frames(self, sink: Sink) -> Iterator[SourceFrame | None]:
+        """See `Source.frames`."""
+        with Session(self._camera) as session:
+            if session.track.codec in CODECS:
+                with Damage() as damage:
+                    yield from self._play(session, damage, sink)
+        from framesrv.camera.sources.ffmpeg.source import FFmpeg
+
+        yield from FFmpeg(self._camera, self._policy).frames(sink)
+
+    def _play(self, session: Session, damage: Damage, sink: Sink) -> Iterator[SourceFrame | None]:
+        codec = self._codec(session.track.codec)
+        decoding = Decoding(codec, self._camera.pixel_format, self._policy, damage, sink)
+        stream = Stream(session.track, keeps_order=session.transport == "tcp", asks=not codec.is_hwaccel)
+        self._patience.begin()
+        turn = 0
+        for received in session.packets():
+            came = given = False
+            if received is not None:
+                is_rtcp, data, arrived = received
+                for packet, arrival in stream.take(data, arrived, is_rtcp=is_rtcp):
+                    came = True
+                    self._patience.came(key=packet.is_keyframe, whole=arrival.whole)
+                    if packet.is_keyframe and stream.size != decoding.size:
+                        decoding.size = self._checked(stream.size)
+                    for frame, its in decoding.frames(packet, arrival):
+                        given = True
+                        yield source_frame(frame, its, self._camera.pixel_format)
+                    if damage.oversized:
+                        raise self._oversized(damage.oversized)
+                if not came and arrived - turn < TURN:
+                    continue
+                turn = arrived
+            self._patience.look(sink, intact=decoding.intact, complaint=damage.complaint)
+            if report := stream.reports(wants_key=not decoding.intact):
+                session.report(report)
+            if not given:
+                yield None
+
+    def _codec(self, name: str) -> VideoCodecContext:
+        accelerator: HWAccel | None = self._hardware.accelerator()
+        codec = cast(VideoCodecContext, av.CodecContext.create(name, "r", hwaccel=accelerator))
+        self._hardware.look(codec)
+        codec.options = {"max_pixels": str(self._camera.max_pixels)}
+        return codec
+
+    def _checked(self, size: tuple[int, int] | None) -> tuple[int, int] | None:
+        """Raises SourceLimitError for a size that is too large."""
+        if size and size[0] * size[1] > self._camera.max_pixels:
+            raise self._oversized(f"{size[0]}x{size[1]}")
+        return size
+
+    def _oversized(self, size: str) -> SourceLimitError:
+        return SourceLimitError(
+            f"its pictures of {size} are larger than max_pixels = {self._camera.max_pixels} allows"
+        )

@@ -1,0 +1,133 @@
+"""From what a session receives to packets for the codec, and what the camera is told of them."""
+
+import base64
+import binascii
+import time
+from collections.abc import Iterator
+from fractions import Fraction
+from typing import cast
+
+import av
+
+from framesrv.camera.sources.codec.arrival import Arrival, Packet
+from framesrv.camera.sources.rtsp import rtcp, rtp
+from framesrv.camera.sources.rtsp.clock import CameraClock
+from framesrv.camera.sources.rtsp.description import Track
+from framesrv.camera.sources.rtsp.payloads.h264 import H264
+from framesrv.camera.sources.rtsp.payloads.h265 import H265
+from framesrv.camera.sources.rtsp.unit import AccessUnit, Assembly, Payload
+from framesrv.errors import SourceError
+
+REPORT_EVERY = 5.0  # s (RFC 3550, 6.2)
+ASK_EVERY = 2.0  # s between requests for a key frame
+CODECS = ("h264", "hevc")
+
+
+class Stream:
+    """The video of one session.
+
+    Args:
+        track: what the session description says of it.
+        keeps_order: packets come in the order they were sent.
+        asks: the decoder can be asked whether pictures are complete.
+
+    Attributes:
+        clock: the camera's.
+    """
+
+    def __init__(self, track: Track, *, keeps_order: bool, asks: bool) -> None:
+        self._track = track
+        self._order = rtp.Order(keeps=keeps_order)
+        self._payload = _payload(track, asks=asks)
+        self._assembly = Assembly(self._payload)
+        self._base = Fraction(1, track.clock_rate)
+        self._report: rtcp.SenderReport | None = None
+        self._report_at = self._reported = self._asked = 0.0
+        self.clock = CameraClock(track.clock_rate)
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """Width and height of the pictures, as the camera announces them; None while it has not."""
+        return self._payload.size
+
+    @property
+    def missing(self) -> int:
+        """Packets that never came."""
+        return self._order.missing
+
+    def take(self, data: memoryview, arrived: int, *, is_rtcp: bool) -> Iterator[tuple[Packet, Arrival]]:
+        """The packets for the codec that are complete now that this has come.
+
+        Raises:
+            SourceError: the camera ends its stream.
+        """
+        if is_rtcp:
+            self._control(data)
+            return
+        packet = rtp.parse(data, arrived)
+        if packet is None or packet.payload_type != self._track.payload_type:
+            return
+        for one in self._order.put(packet):
+            for unit in self._assembly.add(one):
+                if unit.picture:
+                    yield self._packet(unit)
+
+    def reports(self, *, wants_key: bool) -> bytes:
+        """What the camera is to be told now; empty if nothing.
+
+        Args:
+            wants_key: nothing can be shown before a key frame comes.
+        """
+        order, now = self._order, time.monotonic()
+        if order.source is None:
+            return b""
+        asks = wants_key and self._track.feedback and now - self._asked >= ASK_EVERY
+        if not asks and now - self._reported < REPORT_EVERY:
+            return b""
+        self._reported = now
+        message = rtcp.receiver_report(
+            order.source, order.highest, order.missing, self._report, now - self._report_at
+        )
+        if asks:
+            self._asked = now
+            message += rtcp.picture_loss(order.source)
+        return message
+
+    def _control(self, data: memoryview) -> None:
+        report = rtcp.sender_report(data)
+        if report is not None and report.source == (self._order.source or report.source):
+            self._report, self._report_at = report, time.monotonic()
+            self.clock.set(report)
+        if rtcp.says_goodbye(data):
+            raise SourceError("the camera ended the stream", "ended")
+
+    def _packet(self, unit: AccessUnit) -> tuple[Packet, Arrival]:
+        packet = cast(Packet, av.Packet(bytes(unit.data)))
+        packet.pts = packet.dts = unit.ticks
+        packet.time_base = self._base
+        packet.is_keyframe = unit.key
+        unix = time.time_ns() - (time.monotonic_ns() - unit.arrived)
+        captured = self.clock.captured(unit.timestamp)
+        return packet, Arrival(unit.arrived, unix, captured, unit.whole, unit.lost, unit.asks)
+
+
+def _payload(track: Track, *, asks: bool) -> Payload:
+    parameters = track.parameters
+    if track.codec == "h264":
+        return H264(_decoded(parameters.get("sprop-parameter-sets", "")))
+    sets = ",".join(parameters.get(f"sprop-{name}", "") for name in ("vps", "sps", "pps"))
+    numbered = parameters.get("sprop-max-don-diff", "0").strip() not in ("", "0")
+    return H265(_decoded(sets), numbered=numbered, asks=asks)
+
+
+def _decoded(text: str) -> list[bytes]:
+    """NAL units of a session description; what is none is left out, for they also come with the key frames."""
+    nals = []
+    for part in text.split(","):
+        try:
+            nal = base64.b64decode(part.strip() + "=" * (-len(part.strip()) % 4), validate=True)
+        except (binascii.Error, ValueError):
+            continue
+        if len(nal) > 2:
+            nals.append(nal)
+    return nals

@@ -1,0 +1,179 @@
+"""Access units: one picture is what has one RTP time, however it is cut up; and what is missing of it is told."""
+
+import functools
+import struct
+
+import numpy as np
+import pytest
+
+from framesrv.camera.sources.rtsp.payloads.h264 import H264
+from framesrv.camera.sources.rtsp.payloads.h265 import H265
+from framesrv.camera.sources.rtsp.unit import Payload
+from tests.camera.rtsp.feed import Picture, Play, coded, fragments, packets, payloads, units
+
+pictures = functools.cache(coded)
+
+
+def sliced(codec: str, frames: int = 30) -> list[Picture]:
+    """Pictures of four slices each."""
+    options = {"h264": ("x264-params", "slices=4"), "hevc": ("x265-params", "log-level=none:slices=4")}
+    name, value = options[codec]
+    return pictures(codec, frames, (640, 480), **{name: value})
+
+
+def payload(codec: str) -> Payload:
+    return H264([]) if codec == "h264" else H265([])
+
+
+CODECS = pytest.mark.parametrize("codec", ["h264", "hevc"])
+
+
+@CODECS
+@pytest.mark.parametrize("marks", ["last", "each", "none"])
+def test_a_picture_of_several_slices_is_one_unit_wherever_the_camera_sets_the_marker(codec: str, marks: str) -> None:
+    found = units(payload(codec), packets([payloads(picture, codec) for picture in sliced(codec)], marks))
+    assert len(found) == 30 - (marks != "last")
+    assert all(unit.whole and unit.picture and not unit.lost for unit in found)
+    assert [unit.key for unit in found] == [True] + [False] * (len(found) - 1)
+    shown = Play(codec).feed(packets([payloads(picture, codec) for picture in sliced(codec)], marks)).shown
+    assert sorted(shown) == list(range(len(found)))
+
+
+def test_parameter_sets_before_each_slice_do_not_cut_the_picture() -> None:
+    """What GStreamer sends for ``x264enc tune=zerolatency ! rtph264pay config-interval=-1``."""
+    source = sliced("h264")
+    sets = [nal for nal in source[0] if nal[0] & 31 in (7, 8)]
+    repeated = [[one for nal in picture if nal[0] & 31 in (1, 5) for one in (*sets, nal)] for picture in source]
+    plain = Play("h264").feed(packets([payloads(picture, "h264") for picture in source]))
+    play = Play("h264").feed(packets([payloads(picture, "h264") for picture in repeated]))
+    assert sorted(play.shown) == list(range(30))
+    assert all(np.array_equal(play.shown[index], plain.shown[index]) for index in plain.shown)
+    assert play.counts.counters["corrupt"] == 0
+
+
+@CODECS
+def test_a_picture_is_given_when_its_last_packet_has_come(codec: str) -> None:
+    sent = list(packets([payloads(picture, codec) for picture in pictures(codec)]))
+    assert sorted(Play(codec).feed(sent).shown) == list(range(30))  # the last one too: nothing follows it
+
+
+@CODECS
+def test_a_marker_that_lies_once_is_not_believed_again(codec: str) -> None:
+    source = [payloads(picture, codec) for picture in pictures(codec)]
+    several = [payloads(picture, codec) for picture in sliced(codec)]
+    sent = list(packets(source[:10]))
+    sent += packets(several, "each", start=65_000 + len(sent))
+    moved = [*sent[: len(list(packets(source[:10])))]]
+    base = 10 * 3600
+    for data in sent[len(moved) :]:
+        head = bytearray(data)
+        stamp = int.from_bytes(head[4:8], "big") + base & 0xFFFF_FFFF
+        head[4:8] = stamp.to_bytes(4, "big")
+        moved.append(bytes(head))
+    found = units(payload(codec), moved)
+    damaged = [index for index, unit in enumerate(found) if not unit.whole]
+    assert damaged  # the first of them was given too soon
+    assert max(damaged) <= 14
+    assert len(found) >= 10 + 28
+
+
+@CODECS
+@pytest.mark.parametrize("which", [0, 1, -1])
+def test_a_fragment_that_was_left_out_before_the_packets_were_numbered_is_noticed(codec: str, which: int) -> None:
+    source = [payloads(picture, codec) for picture in pictures(codec, 12, (640, 480))]
+    assert len(source[0]) > 4
+    clean = Play(codec).feed(packets(source))
+    large = [number for number, one in enumerate(source[0]) if len(one) > 1000]
+    del source[0][large[which]]
+    play = Play(codec).feed(packets(source))
+    assert sorted(clean.shown) == list(range(12))
+    assert not play.shown
+    assert play.counts.counters["corrupt"] >= 11
+
+
+@CODECS
+@pytest.mark.parametrize("which", ["first", "middle", "last"])
+def test_a_slice_that_was_left_out_is_noticed(codec: str, which: str) -> None:
+    source = [payloads(picture, codec) for picture in sliced(codec, 12)]
+    del source[5][{"first": 0, "middle": 1, "last": -1}[which]]
+    play = Play(codec).feed(packets(source))
+    assert sorted(play.shown) == [0, 1, 2, 3, 4]
+
+
+@CODECS
+def test_a_picture_that_was_left_out_is_noticed_where_others_refer_to_it(codec: str) -> None:
+    source = [payloads(picture, codec) for picture in pictures(codec)]
+    del source[10]
+    shown = sorted(Play(codec).feed(packets(source)).shown)
+    assert shown == list(range(10))
+
+
+@CODECS
+def test_a_lost_packet_holds_back_pictures_until_the_next_key_frame(codec: str) -> None:
+    source = [payloads(picture, codec) for picture in pictures(codec)]
+    sent = list(packets([*source, *source]))
+    first = sum(map(len, source[:20]))
+    del sent[first]
+    shown = sorted(Play(codec).feed(sent).shown)
+    assert shown == [*range(20), *range(30, 60)]
+
+
+@CODECS
+def test_bytes_that_can_be_nothing_harm_nothing(codec: str) -> None:
+    generator = np.random.default_rng(1)
+    sent = [
+        struct.pack(">BBHII", 0x80, 96, number, number // 3 * 3600, 77)
+        + generator.integers(0, 256, generator.integers(0, 300), dtype=np.uint8).tobytes()
+        for number in range(3000)
+    ]
+    play = Play(codec).feed(sent)
+    assert not play.shown
+
+
+@CODECS
+def test_aggregated_nal_units_are_taken_apart_and_one_cut_short_is_damage(codec: str) -> None:
+    small = pictures(codec, 12, (64, 64))
+    front = b"\x18" if codec == "h264" else bytes([48 << 1, 1])
+    together = [[front + b"".join(struct.pack(">H", len(nal)) + nal for nal in picture)] for picture in small]
+    assert sorted(Play(codec).feed(packets(together)).shown) == list(range(12))
+    together[6][0] = together[6][0][:-3]
+    assert sorted(Play(codec).feed(packets(together)).shown) == list(range(6))
+
+
+def test_a_unit_has_a_limit() -> None:
+    nal = pictures("h264")[0][-1][:1000]
+    endless = (nal for _ in range(60_000))
+    assembly_input = (
+        struct.pack(">BBHII", 0x80, 96, number & 0xFFFF, 5, 77) + one for number, one in enumerate(endless)
+    )
+    found = units(H264([]), [*assembly_input, *packets([[nal]], start=60_000 & 0xFFFF)])
+    assert not found[0].whole
+    assert len(found[0].data) < 34 * 2**20
+
+
+def test_fragments_of_one_unit_do_not_run_into_the_next() -> None:
+    nal = b"\x65" + bytes([0x88]) + bytes(range(1, 250)) * 12
+    parts = fragments(nal, "h264", 1000)
+    found = units(H264([]), packets([[*parts[:-1], *fragments(nal, "h264", 1000)], [nal]]))
+    assert [unit.whole for unit in found][:1] == [False]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        "slices=4",
+        "slices=3:ctu=32",
+        "ctu=16:wpp=0:ref=4:weightp=1",
+        "slices=4:ref=3:weightp=1:bframes=3:b-adapt=0:weightb=1:open-gop=1:keyint=8:min-keyint=8",
+        "slices=2:deblock=1,1:no-sao=1:amp=1:rect=1:scaling-list=default",
+    ],
+)
+def test_the_questions_change_no_pixel_and_each_is_answered(options: str) -> None:
+    settings = {"preset": "medium", "tune": "ssim", "x265-params": f"log-level=none:{options}"}
+    sent = list(packets([payloads(picture, "hevc") for picture in pictures("hevc", 30, (640, 480), **settings)]))
+    asked, plain = Play("hevc").feed(sent), Play("hevc", asks=False).feed(sent)
+    assert asked.counts.counters["corrupt"] == 0
+    assert len(plain.shown) >= 20  # the codec keeps some back
+    assert sorted(asked.shown) == sorted(plain.shown)
+    assert all(np.array_equal(asked.shown[index], plain.shown[index]) for index in plain.shown)
+    assert sum(unit.asks for unit in units(H265([]), sent)) >= len(plain.shown)
