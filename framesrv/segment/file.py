@@ -11,8 +11,10 @@ import shutil
 import stat
 from pathlib import Path
 
+import numpy as np
+
 from framesrv.errors import SegmentError, SegmentFormatError, SegmentSpaceError
-from framesrv.segment.layout import PAGE, segment_name
+from framesrv.segment.layout import HEADER, MAGIC, PAGE, segment_name
 
 SHM_DIRECTORY = "/dev/shm"  # noqa: S108  this is where shm_open(3) keeps segments
 
@@ -63,6 +65,22 @@ def space_of(fd: int) -> int:
         raise HalfMadeError("its magic number is not written yet")
     # what is not reserved costs memory when it is touched, or a SIGBUS where there is none
     return min(status.st_size, status.st_blocks * BLOCK)
+
+
+def layout_version(path: str) -> int | None:
+    """The version of a segment's layout, whether this one can read it or not; None where there is no segment."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:  # nothing there that has a layout
+        return None
+    try:
+        space_of(fd)
+        header = np.frombuffer(os.pread(fd, PAGE, 0), HEADER)
+    except (SegmentFormatError, HalfMadeError):
+        return None
+    finally:
+        os.close(fd)
+    return int(header["version"][0]) if header["magic"][0] == MAGIC else None
 
 
 def reserve(fd: int, nbytes: int, name: str, directory: str) -> None:

@@ -101,6 +101,7 @@ else:
 
 MAGIC = int.from_bytes(b"FRAMESRV", "little")
 VERSION = 1
+OLDEST = 1  # that readers of this version still understand; a writer makes and adopts VERSION alone
 PAGE = 4096
 MAX_SLOTS = 16
 MAX_SIDE = 16384
@@ -312,12 +313,12 @@ def geometry_of(header: np.ndarray, nbytes: int) -> Geometry:
     """The geometry that a header of a file of `nbytes` bytes tells.
 
     Raises:
-        SegmentFormatError: where it is not one that this version writes, or goes past the file's end.
+        SegmentFormatError: where it is not one that this version reads, or goes past the file's end.
     """
     version = int(header["version"][0])
     if int(header["magic"][0]) != MAGIC:
         raise SegmentFormatError("not a framesrv segment: its magic number is wrong")
-    if version != VERSION:
+    if not OLDEST <= version <= VERSION:
         raise SegmentFormatError(
             f"its layout is version {version}, this framesrv reads version {VERSION}: "
             "run the same version of framesrv on both sides"

@@ -164,6 +164,7 @@ class Segment:
             os.close(fd)
             return None
         whole = whole and os.fstat(fd).st_uid == os.geteuid() and not segment.retired
+        whole = whole and segment.header["version"][0] == layout.VERSION
         if whole and max(segment.header["seq"][0], segment.header["frames"][0]) < COUNTABLE:
             return segment
         segment.retire(path)
@@ -364,7 +365,7 @@ def _geometry_of(fd: int) -> Geometry:
     """The geometry of an open segment, whose space is reserved.
 
     Raises:
-        SegmentFormatError: it is no segment of this version, or damaged.
+        SegmentFormatError: it is no segment that this version reads, or damaged.
         HalfMadeError: it is being made.
     """
     space = space_of(fd)

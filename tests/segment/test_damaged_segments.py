@@ -16,6 +16,8 @@ from framesrv import (
     SegmentFormatError,
     camera_statuses,
 )
+from framesrv.segment import layout
+from framesrv.segment.file import layout_version
 from framesrv.segment.layout import PAGE, Geometry
 from framesrv.segment.mapping import Segment
 from tests.segment.observing import damage, in_thread, leave, newest, numbers, offset_of, unavailable
@@ -92,6 +94,28 @@ def test_segment_of_another_version_is_refused_and_a_writer_retires_it(prefix: s
         assert newest(camera) == (1, 1)
     assert woken == [True]
     theirs.close()
+
+
+def test_segment_of_an_older_version_that_is_still_understood_is_read_and_no_writer_adopts_it(
+    prefix: str, camera: FrameReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that readers can change before writers; see `layout.OLDEST`."""
+    leave(prefix)
+    monkeypatch.setattr(layout, "VERSION", layout.VERSION + 1)
+    old = Segment.attach(path_of(prefix, "cam"))
+    with FrameWriter("cam", WIDTH, HEIGHT, "yuv420p", prefix=prefix) as writer:
+        put(writer, 1)
+        assert old.retired
+        assert newest(camera) == (1, 1)
+        assert layout_version(path_of(prefix, "cam")) == layout.VERSION
+        monkeypatch.setattr(layout, "OLDEST", layout.VERSION + 1)
+        monkeypatch.setattr(layout, "VERSION", layout.VERSION + 1)
+        with (
+            FrameReader("cam", prefix=prefix) as newer,
+            pytest.raises(SegmentFormatError, match="layout is version 2"),
+        ):
+            newer.latest()
+    old.close()
 
 
 @pytest.mark.parametrize("kind", ["fifo", "directory", "socket", "link to a segment", "dangling link"])

@@ -158,11 +158,12 @@ class Load:
 
 
 def upgrade(site: Site, *, layout_version: int = layout.VERSION) -> None:
-    """Puts another version in place, perhaps one with another layout of segments."""
+    """Puts another version in place, perhaps one with another layout of segments, and that alone."""
     package = next(site.host.path("/opt/framesrv/lib").glob("python*/site-packages/framesrv"))
     for module, name, value in (
         ("__init__.py", "__version__", f'"{uuid.uuid4()}"'),
         ("segment/layout.py", "VERSION", str(layout_version)),
+        ("segment/layout.py", "OLDEST", str(layout_version)),
     ):
         path = package / module
         text, count = re.subn(rf"^{name} = .*$", f"{name} = {value}", path.read_text(), flags=re.MULTILINE)

@@ -112,7 +112,12 @@ class Host:
     def run(self, *command: str, timeout: float = 120.0, user: str = "") -> subprocess.CompletedProcess[str]:
         """Runs a program in the host, as root or another user."""
         identity = ["setpriv", f"--reuid={user}", f"--regid={self._group(user)}", "--init-groups"] if user else []
-        environment = ["env", "-i", "PATH=/opt/framesrv/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C.UTF-8"]
+        environment = [
+            "env",
+            "-i",
+            "PATH=/opt/framesrv/bin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            "LC_ALL=C.UTF-8",
+        ]
         enter = ["nsenter", f"--target={self.pid}", "--all", "--wd=/"]
         return subprocess.run(
             [*enter, *environment, *identity, *command],

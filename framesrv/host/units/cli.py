@@ -20,6 +20,7 @@ def units() -> None:
     """The cameras and snapd as services of systemd.
 
     \b
+    use       another version of framesrv: an upgrade, or the way back
     install   once, and after each upgrade: unit files, the user framesrv, /etc/framesrv
     sync      after each change of /etc/framesrv/framesrv.toml or .env, and after each upgrade
     status    how every camera does
@@ -57,7 +58,11 @@ def install() -> None:
 
 @units.command()
 @click.option("--dry-run", is_flag=True, help="Only print what would be done.")
-@click.option("--force", is_flag=True, help="Go on although `framesrv check` finds something wrong, as Redis away.")
+@click.option(
+    "--force",
+    is_flag=True,
+    help="Go on although `framesrv check` finds something wrong, as Redis away, or a camera does not come back.",
+)
 @click.option("--json", "as_json", is_flag=True, help="One object at the end, for scripts: changed, units, faults.")
 def sync(dry_run: bool, force: bool, as_json: bool) -> None:
     """Make the units what the configuration says: start, stop, restart or reload those that differ.
@@ -65,9 +70,10 @@ def sync(dry_run: bool, force: bool, as_json: bool) -> None:
     Refuses with the errors of `framesrv check` before it touches anything. Then each service gets a copy of what it
     needs, below /etc/framesrv/applied, and starts from that, whatever becomes of the file that you edit. A camera
     whose settings are as before is left alone. After an upgrade, of framesrv or of anything that it needs, decoders
-    are restarted one at a time, each live before the next. What was stopped, disabled or masked by hand is left alone
-    and named; `framesrv start CODE` undoes that. Exit status 0 whether anything was to be done or not; 1 if something
-    did not come to run or a camera is not live; it goes on trying by itself.
+    are restarted one at a time, each live before the next; at the first that does not come back it stops, leaves the
+    others as they are, and says how to go back. What was stopped, disabled or masked by hand is left alone and named;
+    `framesrv start CODE` undoes that. Exit status 0 whether anything was to be done or not; 1 if something did not
+    come to run or a camera is not live; it goes on trying by itself.
 
     Example: sudo framesrv units sync --json | jq .changed
     """
@@ -93,7 +99,8 @@ def sync(dry_run: bool, force: bool, as_json: bool) -> None:
                     click.echo(step)
                 return
         else:
-            outcome = syncing.apply(loaded, installed, steps, (lambda _: None) if as_json else click.echo)
+            say = (lambda _: None) if as_json else click.echo
+            outcome = syncing.apply(loaded, installed, steps, say, whatever_comes=force)
     if as_json:
         click.echo(json.dumps(outcome.to_json(steps)))
     else:
@@ -106,6 +113,49 @@ def sync(dry_run: bool, force: bool, as_json: bool) -> None:
         sys.exit(1)
 
 
+@units.command()
+@click.argument("version", required=False)
+@click.option("--force", is_flag=True, help="As of `framesrv units sync`.")
+def use(version: str | None, force: bool) -> None:
+    """Put an installed version in force: the first, a newer one, or the former again. Without one: list them.
+
+    Versions lie side by side, as /opt/framesrv/0.1.0, and /opt/framesrv/current is a link to the one in force. This
+    sees whether VERSION runs at all, changes the link, does `framesrv units install` of it and then `framesrv units
+    sync`, which stops at the first camera that does not come back. Of versions that nothing runs the oldest are
+    removed, so that three stay.
+
+    Example: sudo /opt/framesrv/0.2.0/bin/framesrv units use 0.2.0
+    """
+    from framesrv.host.units import applied, configuration, switch, systemd, upgrade, versions
+
+    systemd.require()
+    if version is None:
+        running = switch.running()
+        for name in versions.installed():
+            note = "in force" if name == versions.in_force() else ""
+            click.echo(f"{name:24}  {note:8}  {upgrade.count(running.get(name, []))}".rstrip())
+        return
+    former = versions.in_force()
+    with configuration.alone():
+        switch.check(version)
+        switch.put_in_force(version)
+    if switch.run(version, "install", quiet=applied.exists()):
+        switch.undo(former)
+        raise systemd.UnitsError(f"{version} was not put in force")
+    for link in switch.link_commands():
+        click.echo(f"linked   {link}")
+    if not applied.exists():
+        return
+    systemd.systemctl("reset-failed", "framesrv*.service")  # restarts of another version say nothing of this one
+    click.echo(f"in force {version}" + (f", before it {former}" if former else ""))
+    if status := switch.run(version, "sync", *(["--force"] if force else [])):
+        if former not in ("", version):
+            click.echo(f"framesrv: {version} is in force; to go back: framesrv units use {former}", err=True)
+        sys.exit(status)
+    for directory in switch.prune(former):
+        click.echo(f"removed  {directory}")
+
+
 @units.command("status")
 @click.option("--json", "as_json", is_flag=True, help="A JSON list, for scripts.")
 def show(as_json: bool) -> None:
@@ -116,7 +166,7 @@ def show(as_json: bool) -> None:
 
     Example: sudo framesrv units status --json | jq '.[] | select(.state != "live")'
     """
-    from framesrv.host.units import software, systemd, table
+    from framesrv.host.units import software, systemd, table, upgrade
     from framesrv.host.units.known import known
 
     systemd.require()
@@ -124,6 +174,8 @@ def show(as_json: bool) -> None:
     if note:
         click.echo(f"framesrv: {shown(note)}", err=True)
     found = table.rows(loaded, software.installed())
+    if behind := upgrade.behind(systemd.show([row.unit for row in found]).values()):
+        click.echo(f"framesrv: {behind}", err=True)
     if as_json:
         click.echo(json.dumps([row.to_json() for row in found]))
     else:

@@ -7,7 +7,7 @@ import sys
 import sysconfig
 from pathlib import Path
 
-from framesrv.host.units import CONFIG, USER
+from framesrv.host.units import CONFIG, USER, versions
 from framesrv.host.units.systemd import UNITS, UnitsError, run, systemctl
 from framesrv.process.atomic import write_file
 
@@ -44,7 +44,7 @@ def wanted() -> dict[Path, str]:
     source = next((directory for directory in SOURCES if directory.is_dir()), None)
     if source is None:
         raise UnitsError(f"the unit files are not at {SOURCES[0]}: install framesrv anew")
-    directory = programs()
+    directory = versions.as_units_say(programs())
     files = {}
     for path in sorted(file for file in source.rglob("*") if file.is_file()):
         below = path.relative_to(source)

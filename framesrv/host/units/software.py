@@ -17,6 +17,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from framesrv.host.units import versions
 from framesrv.host.units.configuration import STATE
 from framesrv.host.units.systemd import Unit
 from framesrv.process.atomic import write_file
@@ -25,6 +26,7 @@ OURS = "framesrv"
 PACKAGES = ("framesrv", "snapd")
 NO_SERVICES = {"demo", "docs", "plot", "test"}  # extras of which no service loads anything
 NOTE = "software.json"
+UNIT_FILE = "its unit file"
 
 
 @dataclass(frozen=True)
@@ -46,26 +48,49 @@ class Software:
 
     parts: Mapping[str, Part]
 
+    @property
+    def mark(self) -> str:
+        """The same as long as nothing of it has changed."""
+        return hashlib.sha256(json.dumps(self._marks(), sort_keys=True).encode()).hexdigest()
+
     def changed_since(self, unit: Unit) -> tuple[str, ...]:
-        """The parts that are not what the unit's process was started with, by name; none if nothing runs."""
+        """What is not as it was when the unit's process was started, by name; nothing if none runs.
+
+        That is parts of the software, the unit's file and drop-ins, or all of framesrv, if another version of those
+        that lie side by side runs.
+        """
         if not unit.pid:
             return ()
+        environment = versions.environment_of(unit)
+        if environment is not None and environment != Path(sys.prefix).resolve():
+            return (OURS,)
         noted = _noted(unit)
         if noted is None:
             # unlike st_mtime nobody can set the time of a change of a file's own data back
-            return tuple(name for name, part in self.parts.items() if part.changed_at > unit.started_at)
-        now = {name: part.mark for name, part in self.parts.items()}
+            old = [name for name, part in self.parts.items() if part.changed_at > unit.started_at]
+            return (*old, *([UNIT_FILE] if _unit_file(unit).changed_at > unit.started_at else []))
+        now = self._marks(unit)
         return tuple(name for name in sorted({*noted, *now}) if noted.get(name) != now.get(name))
 
     def note(self, units: Iterable[Unit]) -> None:
         """Notes that the processes of these units were started with this."""
-        marks = {name: part.mark for name, part in self.parts.items()}
         for unit in units:
             if process := _process(unit):
                 directory = STATE / unit.name
                 directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-                content = json.dumps({"process": process, "marks": marks})
+                content = json.dumps({"process": process, "marks": self._marks(unit)})
                 write_file(directory / NOTE, content.encode(), mode=0o600)
+
+    def _marks(self, unit: Unit | None = None) -> dict[str, str]:
+        marks = {name: part.mark for name, part in self.parts.items()}
+        return marks | {UNIT_FILE: _unit_file(unit).mark} if unit else marks
+
+
+def _unit_file(unit: Unit) -> Part:
+    """The unit's file and drop-ins: by what they say, for they may be put there anew and say the same."""
+    there = [Path(file) for file in unit.files if os.path.exists(file)]
+    mark = hashlib.sha256(b"\0".join(os.fsencode(file) + b"\0" + file.read_bytes() for file in sorted(there)))
+    return Part(mark.hexdigest(), max((file.stat().st_ctime for file in there), default=0.0))
 
 
 def installed() -> Software:

@@ -4,7 +4,6 @@ Nothing that runs with what it would be started with is touched. Decoders are re
 before the next, so that an upgrade is never seen by more than one camera at once.
 """
 
-import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from framesrv.errors import FramesrvError
-from framesrv.host.units import applied, configuration, dropins, environment, systemd, users
+from framesrv.host.units import applied, configuration, dropins, environment, systemd, upgrade, users, versions
 from framesrv.host.units.hand import Hand, by_hand, undone_by
 from framesrv.host.units.software import Software
 from framesrv.host.units.systemd import SNAPD, TARGET, Unit, UnitsError, camera_code, systemctl, unit_name
@@ -35,12 +34,21 @@ Say = Callable[["Step"], None]
 
 @dataclass(frozen=True)
 class Step:
-    """One unit, what becomes of it, and why; ``leave`` is for what was taken out of service by `hand`."""
+    """One unit, what becomes of it, and why.
+
+    Attributes:
+        unit: its name.
+        action: ``leave`` is for what was taken out of service by `hand`.
+        reason: why.
+        hand: what was done by hand.
+        upgrade: whether it is only because its software, or its unit file, is another.
+    """
 
     unit: str
     action: Action
     reason: str
     hand: Hand = ""
+    upgrade: bool = False
 
     def __str__(self) -> str:
         return f"{self.action:8} {self.unit}  ({self.reason})"
@@ -53,6 +61,8 @@ class Step:
 
 def plan(loaded: Settings, software: Software) -> list[Step]:
     """What is to be done, in order: stops, what is left alone by hand, starts, restarts, snapd last.
+
+    But snapd comes before the restarts where they bring segments of a new layout and it will understand both.
 
     Args:
         loaded: what is configured.
@@ -70,7 +80,10 @@ def plan(loaded: Settings, software: Software) -> list[Step]:
     steps += [_step(units[name], loaded, software, target) for name in wanted]
     order: Sequence[Action] = ("stop", "leave", "start", "restart", "keep")
     steps.sort(key=lambda step: order.index(step.action))
-    return [*steps, _step(units[SNAPD], loaded, software, target)]
+    of_snapd = _step(units[SNAPD], loaded, software, target)
+    first = of_snapd.upgrade and upgrade.readers_first(loaded)
+    place = sum(step.action in ("stop", "leave", "start") for step in steps) if first else len(steps)
+    return [*steps[:place], of_snapd, *steps[place:]]
 
 
 def _step(unit: Unit, loaded: Settings, software: Software, target: Hand) -> Step:
@@ -91,10 +104,13 @@ def _differs(unit: Unit, loaded: Settings, software: Software) -> Step:
         return Step(unit.name, "start", "failed" if unit.active == "failed" else "not running")
     if not unit.pid:
         return Step(unit.name, "restart", "it waits to be started again")
-    if unit.started_at < _changed_at(unit.files):
-        return Step(unit.name, "restart", "its unit file is newer")
     if changed := software.changed_since(unit):
-        return Step(unit.name, "restart", f"changed since it was started: {', '.join(changed)}")
+        former = versions.of(unit)
+        other = former not in ("", versions.own())
+        why = f"it runs {former}" if other else f"changed since it was started: {', '.join(changed)}"
+        return Step(unit.name, "restart", why, upgrade=True)
+    if upgrade.failed_at(unit.name, software):  # it may have come back by itself: see whether it stays
+        return Step(unit.name, "restart", "another version did not come back here")
     started = configuration.as_started(unit.name)
     if started is None:
         return Step(unit.name, "restart", "what it was started with is not known")
@@ -109,11 +125,6 @@ def _differs(unit: Unit, loaded: Settings, software: Software) -> Step:
     if last is None or not configuration.same_for_snapd(last, wanted, fixed=False):
         return Step(SNAPD, "reload", "cameras, limits or credentials differ")
     return Step(SNAPD, "keep", "as configured")
-
-
-def _changed_at(paths: Iterable[str]) -> float:
-    """When the newest of these files was put in place; unlike st_mtime nobody can set that back."""
-    return max((os.stat(path).st_ctime for path in paths if os.path.exists(path)), default=0.0)
 
 
 def prepare(loaded: Settings) -> bool:
@@ -157,14 +168,19 @@ class Outcome:
         return {"changed": self.changed, "units": units, "faults": [mask(fault) for fault in self.faults]}
 
 
-def apply(loaded: Settings, software: Software, steps: list[Step], say: Say) -> Outcome:
+def apply(
+    loaded: Settings, software: Software, steps: list[Step], say: Say, *, whatever_comes: bool = False
+) -> Outcome:
     """Does what was planned.
+
+    An upgrade stops at the first unit that does not come back.
 
     Args:
         loaded: what is configured.
         software: as it was for `plan`: what is installed after that is a change for the next one.
         steps: what was planned.
         say: told of each step that is taken, and of what is left alone by hand.
+        whatever_comes: go on with an upgrade although a unit did not come back.
 
     Raises:
         UnitsError: systemd refused. What was done so far stays, and the same call goes on from there.
@@ -193,17 +209,37 @@ def apply(loaded: Settings, software: Software, steps: list[Step], say: Say) -> 
     begun = [step.unit for step in steps if step.action in ("start", "keep", "reload")]
     software.note(systemd.show(begun).values())
     faults += _restarting([step.unit for step in steps if step.action == "keep"])
-    for step in steps:
-        if step.action == "restart":
-            say(step)
-            faults += _restart(step.unit, loaded, software)
-        elif step.action == "reload":
-            say(step)
-            systemctl("reload", step.unit)
+    faults += _change(steps, loaded, software, say, whatever_comes=whatever_comes)
     codes = [camera.code for camera in loaded.cameras]
     applied.keep(codes)
     users.keep(codes)
     return Outcome(changed or any(step.acts for step in steps), faults)
+
+
+def _change(steps: list[Step], loaded: Settings, software: Software, say: Say, *, whatever_comes: bool) -> list[str]:
+    """Restarts and reloads, one at a time; gives a sentence for each that did not come back, one for what is left."""
+    faults: list[str] = []
+    stopped, left = "", []
+    for step in steps:
+        if step.upgrade and not whatever_comes:
+            stopped = stopped or upgrade.stopped_at(loaded, software)
+        if step.upgrade and stopped:
+            left.append(step.unit)
+        elif step.action == "restart":
+            say(step)
+            found = _restart(step.unit, loaded, software)
+            faults += found
+            if found and step.upgrade and not whatever_comes:
+                stopped = step.unit
+                upgrade.stop_at(stopped, software)
+        elif step.action == "reload":
+            say(step)
+            systemctl("reload", step.unit)
+    if left:
+        faults.append(upgrade.sentence(stopped, left))
+    elif not stopped:
+        upgrade.forget()
+    return faults
 
 
 def _restarting(names: list[str]) -> list[str]:
@@ -234,9 +270,9 @@ def _stop(steps: list[Step], loaded: Settings, say: Say) -> None:
 def _restart(name: str, loaded: Settings, software: Software) -> list[str]:
     code = camera_code(name)
     # "down" may be the segment of another version, which this one cannot read
-    was_away = name == SNAPD or camera_status(loaded.shm.prefix, code, owner=loaded.shm.owner).state in (
-        "connecting",
-        "stalled",
+    was_away = name == SNAPD or (
+        camera_status(loaded.shm.prefix, code, owner=loaded.shm.owner).state in ("connecting", "stalled")
+        and not upgrade.failed_at(name, software)  # which was live before that
     )
     if faults := _ready("restart", name):
         return faults
