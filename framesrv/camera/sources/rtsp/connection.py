@@ -118,13 +118,12 @@ class Connection:
         data, self._unsent = self._unsent + data, b""
         self._outgoing.sendall(data)
 
-    def packet(self, channel: int, data: bytes) -> None:
-        """Sends a packet, or none where the camera takes nothing now.
+    def offer(self, data: bytes) -> None:
+        """Sends all of it, or nothing where the camera takes nothing now; some never read what they are told.
 
         Raises:
             OSError: the connection is lost.
         """
-        data = struct.pack(">BBH", DOLLAR, channel, len(data)) + data
         if not self._kernel_waits:
             self.send(data)
             return
@@ -137,6 +136,10 @@ class Connection:
                 self._unsent = data[self._outgoing.send(data, socket.MSG_DONTWAIT) :]
         except BlockingIOError:
             return
+
+    def packet(self, channel: int, data: bytes) -> None:
+        """Offers a packet; raises as `offer`."""
+        self.offer(struct.pack(">BBH", DOLLAR, channel, len(data)) + data)
 
     def close(self) -> None:
         """Closes it."""
@@ -166,17 +169,17 @@ class Connection:
             if BUFFER - begin < LONGEST_HEAD + LONGEST_BODY or begin == end:
                 view[: end - begin] = view[begin:end]
                 begin, end = 0, end - begin
-            size = self._receive(view[end:])
-            end += size
-            if not size or self._arrived > self._turn:  # of a message that comes a byte at a time as well
+            if self._arrived > self._turn:  # of what comes a byte at a time as well
                 self._turn = self._arrived + int(self._patience * 1e9)
                 yield None
+            end += self._receive(view[end:])
 
     def _receive(self, room: memoryview) -> int:
-        """Reads into it; gives how much came, 0 where nothing did for as long as `patience` says."""
+        """Reads into it; gives how much came, 0 where nothing did, so that there is a turn."""
         try:
             size = self._socket.recv_into(room)
         except (BlockingIOError, TimeoutError):
+            self._turn = 0
             size = 0
         else:
             if not size:

@@ -66,6 +66,14 @@ class Dialogue:
 
     def say(self, method: str, url: str, headers: Mapping[str, str] | None = None) -> int:
         """Sends a request; gives its number."""
+        self.connection.send(self._request(method, url, headers or {}))
+        return self._number
+
+    def offer(self, method: str, url: str) -> None:
+        """Sends a request, unless the camera takes nothing now."""
+        self.connection.offer(self._request(method, url, {}))
+
+    def _request(self, method: str, url: str, headers: Mapping[str, str]) -> bytes:
         self._number += 1
         self.asked = method
         all_headers = {"CSeq": str(self._number), "User-Agent": f"framesrv/{__version__}"}
@@ -73,8 +81,7 @@ class Dialogue:
             all_headers["Authorization"] = authorization
         if self.session:
             all_headers["Session"] = self.session
-        self.connection.send(message.request(method, url, all_headers | dict(headers or {})))
-        return self._number
+        return message.request(method, url, all_headers | dict(headers))
 
     def answer(self, number: int, deadline: float) -> Response:
         """The response to that request; packets before it are dropped.

@@ -169,7 +169,7 @@ class Session:
             self._opening.methods.reverse()  # it takes this one ill
 
     def _sign_of_life(self) -> None:
-        self._opening.dialogue.say(self._opening.methods[0], self._opening.control)
+        self._opening.dialogue.offer(self._opening.methods[0], self._opening.control)
 
     def _silent(self) -> SourceError:
         advice = self._experience.fruitless(self._opening.choice)
