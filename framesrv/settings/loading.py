@@ -1,5 +1,6 @@
 """The configuration and the environment, checked whole: every wrong key is reported at once."""
 
+import errno
 import logging
 import os
 from collections.abc import Iterator, Mapping
@@ -12,11 +13,13 @@ from framesrv.errors import ConfigError
 from framesrv.masking import protect
 from framesrv.segment.owner import named_user
 from framesrv.settings import exposure, login, variables
-from framesrv.settings.document import DIRECTORY, Document, beside
+from framesrv.settings.document import Document
 from framesrv.settings.sections import SECTIONS, Camera, HttpOrigin, Section, Settings
 
 PLACES = (Path("framesrv.toml"), Path("/etc/framesrv/framesrv.toml"))
 READERS = Path("/etc/framesrv/applied/readers.json")  # what of it `framesrv units sync` tells everybody
+
+DENIED = os.strerror(errno.EACCES)  # ends what is said of a file that this user may not read
 
 logger = logging.getLogger(__name__)
 
@@ -48,23 +51,15 @@ def load_as_reader(file: Path | None = None, environment: Mapping[str, str] = os
     try:
         return _load(path, environment), ""
     except ConfigError as error:
-        if path not in PLACES or file or environment.get("FRAMESRV_CONFIG") or not _is_hidden(path):
+        hidden = [problem for problem in error.problems if DENIED in problem]
+        if path not in PLACES or file or environment.get("FRAMESRV_CONFIG") or not hidden:
             raise
-        return load_public(environment), error.problems[0]
+        return load_public(environment), hidden[0]
 
 
 def load_public(environment: Mapping[str, str] = os.environ) -> Settings:
     """What everybody may know of the configuration of this host's services: how segments are named."""
     return _load(READERS if os.access(READERS, os.R_OK) else None, environment)
-
-
-def _is_hidden(path: Path) -> bool:
-    """Whether this user may not read the file, or what lies beside it."""
-    try:
-        places = [path, path.parent / variables.NAME, path.parent / DIRECTORY, *beside(path)]
-    except OSError:
-        return True
-    return any(_exists(place) and not os.access(place, os.R_OK) for place in places)
 
 
 def _load(path: Path | None, environment: Mapping[str, str]) -> Settings:

@@ -62,7 +62,18 @@ def test_reader_of_frames_lists_and_grabs_whatever_they_are_called(site: Site, r
     assert simplejpeg.decode_jpeg_header(site.host.path("/tmp/now.jpg").read_bytes())[:2] == (360, 640)
     top = site.host.run("timeout", "3", "framesrv", "top", user=reader).stdout
     assert f"{CODE}  live" in top
+    # nor does it matter which of the files it is that they may not read
+    main, password = (site.host.path(f"/etc/framesrv/{name}") for name in ("framesrv.toml", "password"))
+    password.write_text("x")
+    password.chmod(0o600)
+    main.write_text(main.read_text() + 'user = "viewer"\npassword_file = "password"\n')
+    for file in (main, site.host.path("/etc/framesrv/framesrv.env")):
+        file.chmod(0o644)
+    site.host.must("snapd", "grab", CODE, "-o", "/tmp/now.jpg", user=reader)
+    assert "live" in site.host.must("framesrv", "ls", user=reader)
     # what they name themselves is not passed over
+    for file in (main, site.host.path("/etc/framesrv/framesrv.env")):
+        file.chmod(0o600)
     named = ("--config", "/etc/framesrv/framesrv.toml")
     for command in (["framesrv", "decode", CODE], ["snapd", "queue"], ["snapd", "grab", CODE, "-o", "/tmp/x.jpg"]):
         done = site.host.run(*command, *named, user=reader)
@@ -153,6 +164,7 @@ def test_configuration_in_several_files_is_applied_as_one(site: Site) -> None:
 def test_password_in_a_file_goes_to_its_decoder_alone(site: Site) -> None:
     host = site.host
     host.path("/etc/framesrv/password").write_text("hunter2/#x\n")
+    host.path("/etc/framesrv/password").chmod(0o644)
     cameras = [{"code": code, "source": site.rtsp[code].url(code)} for code in CAMERAS]
     cameras[0] |= {"user": "viewer", "password_file": "password"}
     site.write(cameras)

@@ -279,13 +279,16 @@ def test_host_whose_decoders_were_one_user_is_brought_over(site: Site) -> None:
     host.kill(names[1], "SIGKILL")
     host.must("systemctl", "stop", names[1])
 
+    site.configure((*CAMERAS, SPARE))  # with one that has no unit yet
+    host.must("chown", "framesrv", "/etc/framesrv/framesrv.toml")
     host.must("framesrv", "units", "install")
     host.kill(names[0], "SIGKILL")
     host.must("framesrv", "start", CAMERAS[1])  # which sync would respect as stopped by hand
     users = host.wait_for(lambda: site.is_live(CAMERAS[0]) and host.users(), "the one that died is live again")
     assert site.owner(CAMERAS[0]) == users[service_user(CAMERAS[0])]
-    site.sync()
-    for code in CAMERAS:
+    assert f"start    {unit_name(SPARE)}" in site.sync()
+    users = host.users()
+    for code in (*CAMERAS, SPARE):
         host.wait_for(lambda code=code: site.is_live(code), f"{code} is live")  # type: ignore[misc]
         assert site.owner(code) == users[service_user(code)]
     for name in ("framesrv.toml", "framesrv.env"):
@@ -294,7 +297,7 @@ def test_host_whose_decoders_were_one_user_is_brought_over(site: Site) -> None:
     with Load(site) as load:
         host.wait_for(lambda: len(load.asked) >= 6, "some requests")
     assert set(load.answers().values()) == {"ok"}
-    assert "4 units left alone" in site.sync()
+    assert "5 units left alone" in site.sync()
 
 
 def test_new_layout_beside_an_old_one_is_refused_and_healed_by_sync(site: Site) -> None:

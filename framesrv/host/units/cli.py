@@ -48,7 +48,7 @@ def install() -> None:
             click.echo(f"wrote    {path}")
         if not applied.exists() and systemd.camera_units():  # of a version whose units read framesrv.toml itself
             try:
-                syncing.prepare(configuration.load())
+                syncing.bring_over(configuration.load())
             except FramesrvError as error:
                 click.echo(
                     f"framesrv: units that end now are not started again before sync: {shown(str(error))}", err=True

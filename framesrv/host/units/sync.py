@@ -10,6 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+import msgspec
+
 from framesrv.errors import FramesrvError
 from framesrv.host.units import applied, configuration, dropins, environment, systemd, upgrade, users, versions
 from framesrv.host.units.hand import Hand, by_hand, undone_by
@@ -139,6 +141,13 @@ def prepare(loaded: Settings) -> bool:
     users.make([camera.code for camera in loaded.cameras])
     dropins.write(loaded)
     return applied.write(loaded, environment.others())
+
+
+def bring_over(loaded: Settings) -> None:
+    """The same for the units that there are. A camera without one is left to `sync`, to put into service."""
+    existing = systemd.camera_units()
+    cameras = tuple(camera for camera in loaded.cameras if unit_name(camera.code) in existing)
+    prepare(msgspec.structs.replace(loaded, cameras=cameras))
 
 
 @dataclass(frozen=True)
