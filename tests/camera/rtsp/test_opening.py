@@ -153,6 +153,14 @@ def test_encrypted_video_is_said_to_be_that(video: Path) -> None:
         assert "its video is encrypted (SRTP)" in str(failure(camera_of(odd.url())))
 
 
+def test_profile_of_the_description_is_asked_for(video: Path) -> None:
+    with OddCamera(video, describing(replaced("RTP/AVP", "RTP/AVPF"))) as odd:
+        assert plays(camera_of(odd.url()))
+        assert plays(camera_of(odd.url(), transport="udp"))
+        asked = [one.headers["transport"].partition(";")[0] for one in odd.asked if one.method == "SETUP"]
+    assert asked == ["RTP/AVPF/TCP", "RTP/AVPF"]
+
+
 def leading(to: str, method: str = "DESCRIBE") -> type[OddClient]:
     class Leading(OddClient):
         def _response(self, request: RtspRequest) -> RtspResponse:

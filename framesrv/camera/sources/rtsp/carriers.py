@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Protocol
 
 from framesrv.camera.sources.rtsp.connection import Connection, Incoming
+from framesrv.camera.sources.rtsp.description import Track
 
 RTP, RTCP = 0, 1  # channels, as carriers number them
 
@@ -45,10 +46,9 @@ class Carrier(Protocol):
 class Interleaved:
     """Packets in the RTSP connection."""
 
-    wanted = "RTP/AVP/TCP;unicast;interleaved=0-1"
-
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, track: Track) -> None:
         self._connection = connection
+        self.wanted = f"{track.profile}/TCP;unicast;interleaved=0-1"
         self.rtp, self.rtcp = RTP, RTCP
 
     def agreed(self, transport: str) -> bool:
@@ -57,7 +57,7 @@ class Interleaved:
             self.rtp = int(match[1])
             self.rtcp = int(match[2] or self.rtp + 1)
             return True
-        return "client_port" not in transport and "RTP/AVP;" not in transport.replace(" ", "")
+        return "/tcp" in transport.lower() or not transport
 
     def incoming(self) -> Iterator[Incoming]:
         """See `Carrier.incoming`."""

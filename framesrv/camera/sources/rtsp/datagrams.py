@@ -35,9 +35,11 @@ class Datagrams:
     Args:
         connection: on which they are asked for, and which stays.
         experience: with the camera.
+        track: whose they are.
     """
 
-    def __init__(self, connection: Connection, experience: Experience) -> None:
+    def __init__(self, connection: Connection, experience: Experience, track: Track) -> None:
+        self._track = track
         self.rtp, self.rtcp = RTP, RTCP
         self._connection = connection
         self._experience = experience
@@ -52,7 +54,7 @@ class Datagrams:
     def wanted(self) -> str:
         """See `Carrier`."""
         port = self._sockets[RTP].getsockname()[1]
-        return f"RTP/AVP;unicast;client_port={port}-{port + 1}"
+        return f"{self._track.profile};unicast;client_port={port}-{port + 1}"
 
     def agreed(self, transport: str) -> bool:
         """See `Carrier`."""
@@ -181,15 +183,13 @@ class Group(Datagrams):
     Args:
         connection: see `Datagrams`.
         experience: see `Datagrams`.
-        track: whose description may name the group.
+        track: whose they are; its description may name the group.
     """
 
-    wanted = "RTP/AVP;multicast"
-
-    def __init__(self, connection: Connection, experience: Experience, track: Track) -> None:
-        self._track = track
-        super().__init__(connection, experience)
-        self._sources = None  # it may be sent by another host
+    @property
+    def wanted(self) -> str:
+        """See `Carrier`."""
+        return f"{self._track.profile};multicast"
 
     def agreed(self, transport: str) -> bool:
         """See `Carrier`."""
@@ -199,6 +199,7 @@ class Group(Datagrams):
         ports = _ports(items.get("port", "")) or (self._track.port, self._track.port + 1)
         if not group or not ipaddress.ip_address(group).is_multicast or not ports[0]:
             return False
+        self._sources = None  # it may be sent by another host
         self._reports_to = _at(self._connection, group, ports[1])
         for port in ports:
             self._join(group, port)
@@ -212,7 +213,8 @@ class Group(Datagrams):
         local = self._connection.local
         one = socket.socket(self._connection.family, socket.SOCK_DGRAM)
         self._sockets.append(one)
-        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # others of this host may be in it
+        for option in (socket.SO_REUSEADDR, socket.SO_REUSEPORT):  # others of this host may be in it, by either
+            one.setsockopt(socket.SOL_SOCKET, option, 1)
         one.bind(_at(self._connection, group, port))
         if one.family == socket.AF_INET6:
             member = socket.inet_pton(socket.AF_INET6, group) + struct.pack("@I", local[3])

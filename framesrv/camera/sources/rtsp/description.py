@@ -28,7 +28,7 @@ class Track:
         feedback: whether the camera takes requests for key frames.
         group: the address it is sent to where that is a multicast group, else empty.
         port: of that.
-        encrypted: it comes as SRTP.
+        profile: of RTP, as ``RTP/AVP``.
     """
 
     codec: str
@@ -39,7 +39,12 @@ class Track:
     feedback: bool = False
     group: str = ""
     port: int = 0
-    encrypted: bool = False
+    profile: str = "RTP/AVP"
+
+    @property
+    def encrypted(self) -> bool:
+        """Whether it comes as SRTP."""
+        return "SAVP" in self.profile
 
     @property
     def known(self) -> bool:
@@ -142,7 +147,7 @@ def _track(medium: _Medium, connection: str) -> Track:
         any(_KEY_FRAMES.search(rest) for rest in feedback),
         _group(connection),
         medium.port,
-        "SAVP" in medium.profile,
+        medium.profile.partition("/UDP")[0].partition("/TCP")[0],
     )
 
 

@@ -180,8 +180,10 @@ class Opening:
     def _carrier(self) -> Carrier:
         one = self.dialogue.connection
         if self._way == "udp":
-            return Datagrams(one, self._experience)
-        return Group(one, self._experience, self.track) if self._way == "multicast" else Interleaved(one)
+            return Datagrams(one, self._experience, self.track)
+        if self._way == "multicast":
+            return Group(one, self._experience, self.track)
+        return Interleaved(one, self.track)
 
     def _set_up(self, url: str) -> None:
         response = self._ask("SETUP", url, {"Transport": self.carrier.wanted})
