@@ -178,18 +178,24 @@ def test_camera_that_falls_silent_gives_no_picture_before_it_counts_as_lost(tran
         assert max(ages, default=0) < 1.9
 
 
-def test_relay_whose_publisher_is_replaced_is_lost_and_found_again(video: Path) -> None:
+def test_relay_whose_publisher_is_replaced_is_followed_or_found_again(video: Path) -> None:
+    """All is numbered anew, from before what has been: FFmpeg takes 5000 packets for late ones."""
     with OddCamera(video) as camera:
         source = source_of(camera.url(), timeout=1.0)
         playing = shown(source)
         next(playing)
-        for playback in camera.playbacks:
-            playback.begin_anew()
+        (playback,) = camera.playbacks
+        playback.begin_anew()
         ages: list[float] = []
-        with pytest.raises(SourceError, match="no packet for 1 s"):  # 5000 packets count as late
-            ages.extend(ages_of(playing))
-        assert max(ages, default=0) < 0.9
-        assert len(played(source)) == 5
+        for _ in range(2):
+            try:
+                ages.extend(islice(ages_of(playing), 3 * GOP))
+                break
+            except SourceError as error:
+                assert "no packet for 1 s" in str(error)  # noqa: PT017  it need not be raised
+                playing = shown(source)
+        assert len(ages) >= 3 * GOP
+        assert max(ages) < 0.9
 
 
 def test_camera_that_answers_late_is_given_more_time(video: Path) -> None:

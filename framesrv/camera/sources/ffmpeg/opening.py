@@ -6,7 +6,6 @@ import time
 import av
 from av.container import InputContainer
 
-from framesrv.camera.attempts import ANSWER
 from framesrv.camera.sources import reasons
 from framesrv.camera.sources.codec.damage import Damage
 from framesrv.camera.sources.codec.hardware import Hardware
@@ -14,20 +13,22 @@ from framesrv.camera.sources.ffmpeg import cause
 from framesrv.camera.sources.ffmpeg.address import address_of
 from framesrv.camera.sources.ffmpeg.cost import Cost
 from framesrv.camera.sources.ffmpeg.protocols import whitelist
-from framesrv.camera.sources.ffmpeg.transport import Transport
+from framesrv.camera.sources.rtsp.experience import Experience
 from framesrv.errors import SourceError
 from framesrv.settings import Camera
 
+NAMES = {"tcp": "tcp", "udp": "udp", "multicast": "udp_multicast", "http": "http"}  # of FFmpeg's rtsp_transport
+BUFFER = 4 * 2**20  # bytes to receive into over UDP, as far as the kernel allows
 TLS = ("rtsps:", "https:", "rtmps:")
 
 logger = logging.getLogger(__name__)
 
 
 class Opening:
-    """Opens the source of one camera, again and again, and remembers what it needs.
+    """Opens the source of one camera, again and again.
 
     Attributes:
-        transport: the ways of RTP; None where the source is not RTSP.
+        experience: with it; None where the source is not RTSP.
     """
 
     def __init__(self, camera: Camera, hardware: Hardware, cost: Cost) -> None:
@@ -35,10 +36,9 @@ class Opening:
         self._hardware = hardware
         self._cost = cost
         self._address = address_of(camera.source)
-        self._patience = camera.timeout
         self._said = False
         is_rtsp = self._address.startswith(("rtsp:", "rtsps:"))
-        self.transport = Transport(camera) if is_rtsp else None
+        self.experience = Experience(camera) if is_rtsp else None
 
     def open(self, damage: Damage) -> InputContainer:
         """Opens it.
@@ -49,21 +49,29 @@ class Opening:
         Raises:
             SourceError: it cannot be opened.
         """
-        if self.transport is None:
+        if self.experience is None:
             return self._attempt(damage, {"analyzeduration": "1000000", "probesize": "2000000"})
         refusals: list[str] = []
-        for way in self.transport.ways:
+        for way in self.experience.ways:
             try:
-                container = self._attempt(damage, self._of_rtsp() | self.transport.options(way), way=way)
+                container = self._attempt(damage, self._of_rtsp(way), way=way)
             except cause.TransportRefusedError as error:
                 refusals.append(str(error) if not refusals else str(error).removeprefix(reasons.CANNOT))
             else:
-                self.transport.taken(way)
+                self.experience.agreed(way)
                 return container
         raise SourceError("; ".join(refusals), "refused")
 
-    def _of_rtsp(self) -> dict[str, str]:
-        return {
+    @property
+    def _patience(self) -> float:
+        return self._camera.timeout if self.experience is None else self.experience.patience
+
+    def _of_rtsp(self, way: str) -> dict[str, str]:
+        # over TCP nothing is reordered, but without a queue no loss is told of
+        datagrams = way in ("udp", "multicast")
+        its = {"buffer_size": str(BUFFER)} if datagrams else {"reorder_queue_size": "2"}
+        return its | {
+            "rtsp_transport": NAMES[way],
             "allowed_media_types": "video",  # a camera whose picture has stopped must not live on by its sound
             "analyzeduration": "100000",
             "probesize": "500000",
@@ -118,6 +126,6 @@ class Opening:
 
     def _no_answer(self, patience: float, connected: bool) -> SourceError:
         """That none came in time; there is more time from now on where somebody is there."""
-        if connected:
-            self._patience = max(self._camera.timeout, min(2 * patience, ANSWER))
+        if connected and self.experience is not None:
+            self.experience.late()
         return reasons.no_answer(patience)

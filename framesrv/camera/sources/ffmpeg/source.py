@@ -76,8 +76,8 @@ class FFmpeg:
 
     def _watched(self, packets: Packets) -> Iterator[tuple[Packet, Arrival]]:
         """The packets, while their transport does what it is for; the next time another may be tried."""
-        transport = self._opening.transport
-        if transport is None:
+        experience = self._opening.experience
+        if experience is None:
             yield from packets
             return
         came = False
@@ -85,14 +85,14 @@ class FFmpeg:
             for packet, arrival in packets:
                 if not came:
                     came = True
-                    transport.works()
-                if not arrival.whole and transport.lost():
+                    experience.came()
+                if not arrival.whole and experience.missed():
                     raise SourceError("lost: packets are lost over UDP, TCP is tried", "lost")
                 yield packet, arrival
         except SourceError as error:
-            if came or error.cause != "timeout" or not (way := transport.fruitless()):
+            if came or error.cause != "timeout" or not (advice := experience.fruitless(1)):
                 raise
-            raise SourceError(f"{error}; {way.upper()} is tried", "timeout") from error
+            raise SourceError(f"{error}; {advice}", "timeout") from error
 
     def _check_size(self, width: int, height: int) -> None:
         if width * height > self._camera.max_pixels:
