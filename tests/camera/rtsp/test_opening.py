@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from framesrv.camera.sources.rtsp.experience import Experience
+from framesrv.camera.sources.experience import Experience
 from framesrv.camera.sources.rtsp.session import Session
 from framesrv.errors import SourceError
 from framesrv.settings import Camera

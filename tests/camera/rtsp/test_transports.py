@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from framesrv.camera.sources.rtsp.experience import LOSSES, Experience
+from framesrv.camera.sources.experience import LOSSES, Experience
 from framesrv.camera.sources.rtsp.session import Session
 from framesrv.errors import SourceError
 from framesrv.settings import Camera

@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
+from framesrv.camera.sources.experience import Experience
 from framesrv.camera.sources.rtsp.carriers import RTCP, RTP
 from framesrv.camera.sources.rtsp.connection import Connection, Incoming, Packet
 from framesrv.camera.sources.rtsp.description import Track
-from framesrv.camera.sources.rtsp.experience import Experience
 
 BUFFER = 4 * 2**20  # bytes to receive into: a key frame of 8192x4352 and some more
 LARGEST = 65536  # bytes of a datagram

@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from urllib.parse import urljoin
 
 from framesrv.camera.sources import reasons
+from framesrv.camera.sources.experience import Experience
 from framesrv.camera.sources.reasons import CANNOT, Reason, cannot
 from framesrv.camera.sources.rtsp import connection, description
 from framesrv.camera.sources.rtsp.address import Address, address_of
@@ -15,7 +16,6 @@ from framesrv.camera.sources.rtsp.connection import EndedError, Packet, StrangeE
 from framesrv.camera.sources.rtsp.datagrams import Datagrams, Group
 from framesrv.camera.sources.rtsp.description import Description, Track
 from framesrv.camera.sources.rtsp.dialogue import UNAUTHORIZED, Dialogue
-from framesrv.camera.sources.rtsp.experience import Experience
 from framesrv.camera.sources.rtsp.message import Response
 from framesrv.errors import SourceError, SourceUsageError
 from framesrv.process import reaching

@@ -3,9 +3,9 @@
 import logging
 import ssl
 
+from framesrv.camera.sources.experience import Experience
 from framesrv.camera.sources.reasons import CANNOT, OTHER, Reason
 from framesrv.camera.sources.rtsp.address import Address
-from framesrv.camera.sources.rtsp.experience import Experience
 from framesrv.errors import SourceError
 from framesrv.process import reaching
 from framesrv.settings import Camera
