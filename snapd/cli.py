@@ -156,7 +156,11 @@ def grab(
         sys.stdout.buffer.flush()
         return
     try:
-        write_file(output, picture.content)
+        place = Path(output)
+        if place.exists() and not place.is_file() and not place.is_dir():
+            place.write_bytes(picture.content)  # a device or a pipe, as /dev/null, is not to be replaced
+        else:
+            write_file(output, picture.content)
     except OSError as error:
         raise click.ClickException(f"{output} cannot be written: {error.strerror}") from error
     click.echo(f"{output}: {picture.width}x{picture.height}, {len(picture.content)} bytes")

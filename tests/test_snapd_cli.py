@@ -1,6 +1,7 @@
 """The commands of snapd, run as processes."""
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -119,6 +120,21 @@ def test_grab_that_gets_no_picture_says_why(
     assert words in done.stderr.decode()
     assert b"Traceback" not in done.stderr
     assert not (tmp_path / "a.jpg").exists()
+
+
+def test_grab_writes_to_a_device_and_leaves_it_one(edge: Edge, config: Path, tmp_path: Path) -> None:
+    """It replaced it by a file: for root that was the end of /dev/null."""
+    edge.camera("cam01")
+    controller, terminal = os.openpty()
+    try:
+        device = tmp_path / "null"
+        device.symlink_to(os.ttyname(terminal))
+        assert snapd("grab", "cam01", "-o", device, "--width", 16, "--config", config).returncode == 0
+        assert device.is_char_device()
+        assert os.read(controller, 2)
+    finally:
+        os.close(terminal)
+        os.close(controller)
 
 
 def test_grab_into_no_directory_says_so(edge: Edge, config: Path, tmp_path: Path) -> None:
