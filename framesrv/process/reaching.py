@@ -47,6 +47,8 @@ def explain(error: BaseException, host: str, port: int) -> tuple[Cause, str] | N
     """Why a connection to `host` was not made, as far as the system says; None where that does not."""
     for one in causes(error):
         if isinstance(one, socket.gaierror):
+            if ":" in host:  # a number, with an interface that does not go with it
+                return "no_route", no_route(host)
             return "name_unknown", name_unknown(host)
         number = one.errno if isinstance(one, OSError) else None
         if number == errno.ECONNREFUSED:

@@ -370,3 +370,18 @@ def test_camera_that_ends_the_connection_at_play_is_said_to_do_that(video: Path)
     with OddCamera(video, Ending) as odd:
         error = failure(camera_of(odd.url()))
     assert "the camera ends the connection when it is asked to PLAY" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("source", "cause", "words"),
+    [
+        ("rtsp://u:p@no-such-host.invalid/x", "name_unknown", "the host name no-such-host.invalid is unknown"),
+        ("rtsp://127.0.0.1:1/x", "refused", "nothing listens at 127.0.0.1:1: Connection refused"),
+        ("rtsp://[ff00::1%lo]/x", "no_route", "there is no way to ff00::1"),
+        ("rtsp://[fe80::1%none]/x", "no_route", "there is no way to fe80::1"),
+    ],
+)
+def test_host_that_cannot_be_reached_is_said_to_be(source: str, cause: str, words: str) -> None:
+    error = failure(camera_of(source))
+    assert words in str(error)
+    assert error.cause == cause
