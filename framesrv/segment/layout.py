@@ -39,6 +39,7 @@ Header page, 4096 bytes::
        528  u32         crashes        writers before this one that ended unasked, within a minute each
        532  u32         attempts       to reach the source, that failed since it last gave pictures
        536  u32         restarts       writers before this one that ended unasked, since one was last told to end
+       544  char[16]    transport      which way packets of RTP come, as configured; empty: not known, or not RTSP
       2048  record[16]  records        one a slot
 
 Plane, 24 bytes::
@@ -169,6 +170,7 @@ HEADER_ROWS: Rows = (
     ("crashes", "u32", 528),
     ("attempts", "u32", 532),
     ("restarts", "u32", 536),
+    ("transport", "char[16]", 544),
     ("records", "record[16]", 2048),
 )
 
@@ -176,6 +178,7 @@ HEADER_ROWS: Rows = (
 LASTING: tuple[str, ...] = (
     *("state", "pid", "started", "frames", "dropped", "blocked", "corrupt", "reconnects", "bytes"),
     *("decode", "activity", "interval", "seq", "decode_policy", "error", "cause", "crashes", "attempts", "restarts"),
+    "transport",
 )
 
 _TYPES: dict[str, tuple[str, str]] = {"u32": ("<u4", "I"), "u64": ("<u8", "Q"), "i64": ("<i8", "q")}  # numpy, struct

@@ -46,6 +46,7 @@ class CameraStatus:
         cause: of `error`, one word for programs, see `SourceError.cause`; empty if it is not known.
         attempts: to reach the source, that failed since it last gave pictures.
         restarts: decoders before this one that ended unasked, since one was last told to end.
+        transport: which way packets of RTP come: ``tcp``, ``udp``, ``multicast`` or ``http``; empty if not known.
         pinned: who keeps every slot pinned, in words, so that no frame can be published; empty if one is free.
     """
 
@@ -72,6 +73,7 @@ class CameraStatus:
     cause: str = ""
     attempts: int = 0
     restarts: int = 0
+    transport: str = ""
     pinned: str = ""
 
     @property
@@ -163,6 +165,7 @@ def _read(segment: Segment, code: str, decode: str) -> CameraStatus:
         cause=segment.cause,
         attempts=number["attempts"],
         restarts=number["restarts"],
+        transport=bytes(header["transport"][0]).decode("ascii", "replace"),
         frames=number["frames"],
         received=number["bytes"],
         decode_s=number["decode"] / 1e9,

@@ -277,6 +277,10 @@ class FrameWriter:
         """Notes that a packet has come from the source."""
         self._segment.longs[_ACTIVITY] = time.monotonic_ns()
 
+    def via(self, transport: str) -> None:
+        """Notes which way packets come."""
+        self._segment.header["transport"] = transport.encode()
+
     def describe(
         self, *, decode: str | None = None, error: str | None = None, cause: Cause = "", attempts: int | None = None
     ) -> None:

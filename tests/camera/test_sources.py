@@ -36,6 +36,7 @@ class Counts:
         self.counters: Counter[str] = Counter()
         self.packets = 0
         self.demanded = False
+        self.transport = ""
         self.idle_form: tuple[int, int, str] | None = None
         self.waiting = ""
 
@@ -47,6 +48,9 @@ class Counts:
 
     def describe(self, *, error: str, cause: str) -> None:
         self.waiting = error
+
+    def via(self, transport: str) -> None:
+        self.transport = transport
 
     def idle(self, width: int, height: int, pixel_format: PixelFormat) -> None:
         self.idle_form = (width, height, pixel_format)

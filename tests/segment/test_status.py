@@ -59,12 +59,13 @@ def test_status_tells_what_the_header_has(writer: FrameWriter, prefix: str) -> N
     for counter, number in (("corrupt", 4), ("reconnects", 5)):
         writer.count(counter, number)
     writer.describe(decode="all", error="an error", attempts=6)
+    writer.via("udp")
     status = camera_statuses(prefix, {})[0]
     assert status.code == "cam"
     assert (status.state, status.width, status.height, status.pixel_format) == ("live", WIDTH, HEIGHT, "yuv420p")
     assert (status.seq, status.fps, status.corrupt, status.reconnects) == (3, 25.0, 4, 5)
     assert (status.pid, status.decode, status.error) == (os.getpid(), "all", "an error")
-    assert (status.attempts, status.restarts) == (6, 0)
+    assert (status.attempts, status.restarts, status.transport) == (6, 0, "udp")
     assert "error" not in status.to_json()
 
 

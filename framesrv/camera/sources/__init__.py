@@ -37,6 +37,9 @@ class Sink(Protocol):
     def active(self) -> None:
         """A packet of the stream has come."""
 
+    def via(self, transport: str) -> None:
+        """The camera sends that way, which is one of those that `transport` in the configuration names."""
+
     def idle(self, width: int, height: int, pixel_format: PixelFormat) -> None:
         """The stream flows; its frames, which have this form, are not decoded until `demanded`."""
 

@@ -56,7 +56,7 @@ class FFmpeg:
         packets = Packets(container, stream, damage, opened, pacing, self._cost, self._camera.timeout, first)
         decoding = Decoding(stream.codec_context, self._camera.pixel_format, self._policy, damage, sink)
         while True:
-            for packet, arrival in self._watched(packets):
+            for packet, arrival in self._watched(packets, sink):
                 frames = decoding.frames(packet, arrival)
                 if damage.oversized:
                     raise self._oversized(damage.oversized)
@@ -74,7 +74,7 @@ class FFmpeg:
                 return
             decoding.restart()
 
-    def _watched(self, packets: Packets) -> Iterator[tuple[Packet, Arrival]]:
+    def _watched(self, packets: Packets, sink: Sink) -> Iterator[tuple[Packet, Arrival]]:
         """The packets, while their transport does what it is for; the next time another may be tried."""
         experience = self._opening.experience
         if experience is None:
@@ -86,6 +86,7 @@ class FFmpeg:
                 if not came:
                     came = True
                     experience.came()
+                    sink.via(experience.transport)
                 if not arrival.whole and experience.missed():
                     raise SourceError("lost: packets are lost over UDP, TCP is tried", "lost")
                 yield packet, arrival

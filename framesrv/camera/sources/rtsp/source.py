@@ -46,6 +46,7 @@ class Rtsp:
         yield from FFmpeg(self._camera, self._policy).frames(sink)
 
     def _play(self, session: Session, damage: Damage, sink: Sink) -> Iterator[SourceFrame | None]:
+        sink.via(session.transport)
         codec = self._codec(session.track.codec)
         decoding = Decoding(codec, self._camera.pixel_format, self._policy, damage, sink)
         stream = Stream(session.track, keeps_order=session.transport == "tcp", asks=not codec.is_hwaccel)
