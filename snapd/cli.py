@@ -325,3 +325,41 @@ def check(config: Path | None, as_json: bool) -> None:
     else:
         echo(found)
     sys.exit(max(finding.status for finding in found))
+
+
+@main.command()
+@config_option
+@click.option("--dry-run", is_flag=True, help="Only print what would be removed.")
+def forget(config: Path | None, dry_run: bool) -> None:
+    """Remove from Redis what snapd keeps there for good: its consumer group and its dead letters.
+
+    For a host that is taken out of service. Requests that are pending in the group are lost with it. While any snapd
+    reads from the group nothing is removed. All other keys expire by themselves; the request stream stays.
+
+    \b
+    Example:
+        snapd forget --dry-run
+    """  # noqa: D301  click wants the character
+    loaded = settings.load(config)
+
+    import redis
+
+    from snapd.requests import removal
+    from snapd.requests.cause import explain
+    from snapd.requests.redis import open_client
+
+    client, stream = open_client(loaded.redis.url), loaded.stream
+    try:
+        kept = removal.look(client, stream)
+        if kept.readers and not dry_run:
+            readers = log.shown(", ".join(kept.readers))
+            raise click.ClickException(f"nothing was removed: snapd of {readers} reads from group {stream.group}")
+        if not dry_run:
+            removal.remove(client, stream, kept)
+    except redis.RedisError as error:
+        raise click.ClickException(log.shown(explain(error, loaded.redis.url))) from error
+    done = "remove  " if dry_run else "removed "
+    if kept.pending is not None:
+        click.echo(f"{done} group {stream.group} of {stream.name} in Redis, {kept.pending} requests pending")
+    if kept.dead:
+        click.echo(f"{done} {kept.dead} dead letters, {stream.dead} in Redis")

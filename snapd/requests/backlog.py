@@ -46,7 +46,7 @@ class Backlog:
 def waiting(client: redis.Redis, settings: StreamSettings) -> tuple[int | None, int | None]:
     """How many entries nobody has taken yet, and how many are pending; None: not told. Raises RedisError."""
     group: dict[str, int] = next(
-        (one for one in _groups(client, settings.name) if one["name"] == settings.group.encode()), {}
+        (one for one in groups(client, settings.name) if one["name"] == settings.group.encode()), {}
     )
     return group.get("lag"), group.get("pending")
 
@@ -55,8 +55,8 @@ def look(client: redis.Redis, settings: StreamSettings) -> Backlog:
     """The state now; of a group that does not exist, everything is still to be done. Raises RedisError."""
     redis_: Any = client
     length, dead = redis_.xlen(settings.name), redis_.xlen(settings.dead)
-    groups = _groups(redis_, settings.name)
-    group = next((one for one in groups if one["name"] == settings.group.encode()), None)
+    found = groups(redis_, settings.name)
+    group = next((one for one in found if one["name"] == settings.group.encode()), None)
     if group is None:
         return Backlog(settings.name, settings.group, length, length, 0, None, [], dead)
     lag = group.get("lag")  # not before Redis 7, nor where entries were deleted amid the stream
@@ -73,7 +73,8 @@ def look(client: redis.Redis, settings: StreamSettings) -> Backlog:
     return Backlog(settings.name, settings.group, length, lag, group["pending"], age, consumers, dead)
 
 
-def _groups(client: Any, name: str) -> list[Any]:
+def groups(client: Any, name: str) -> list[Any]:
+    """The consumer groups of a stream, as XINFO GROUPS has them; none where there is no stream. Raises RedisError."""
     try:
         return list(client.xinfo_groups(name))
     except redis.ResponseError as error:

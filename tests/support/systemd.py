@@ -51,10 +51,15 @@ def obstacle() -> str:
 
 
 class Host:
-    """The host. `wheel` is the framesrv that is installed in it."""
+    """The host. `wheel` is the framesrv that is installed in it.
 
-    def __init__(self, wheel: Path) -> None:
+    With `system` it is the Debian in that directory instead, without a network and without framesrv, and sees as
+    `/packages` the directory that `wheel` names.
+    """
+
+    def __init__(self, wheel: Path, system: Path | None = None) -> None:
         self._wheel = wheel
+        self._system = system
         self._process: subprocess.Popen[bytes] | None = None
         self._scratch: tempfile.TemporaryDirectory[str] | None = None
         self.pid = 0
@@ -62,30 +67,16 @@ class Host:
     def __enter__(self) -> Self:
         self._scratch = tempfile.TemporaryDirectory(prefix="framesrv-host-")
         scratch = Path(self._scratch.name)
-        application, python = scratch / "framesrv", _python()
-        make = [sys.executable, "-m", "venv", "--without-pip", "--symlinks", str(application)]
-        subprocess.run(make, check=True, timeout=60)
-        put = [sys.executable, "-m", "pip", "--python", str(application / "bin/python"), "install", "--quiet"]
-        put += ["--no-deps", "--no-index", "--root-user-action=ignore", str(self._wheel)]
-        subprocess.run(put, check=True, timeout=120)
-        self._at_its_place(application, python)
         setup = scratch / "setup"
-        # a Python that is not where it was built finds its own library so, before one of the same name
-        library = (
-            f"echo {python}/lib | cat - /etc/ld.so.conf >/tmp/conf\nmv /tmp/conf /etc/ld.so.conf\n/sbin/ldconfig\n"
-        )
-        setup.write_text(f"cp -a {application} /opt/framesrv\n" + (library if python == PYTHON else ""))
-        directories = [f"{scratch}={scratch}", f"{sysconfig.get_path('purelib')}={PACKAGES}"]
-        if python != sys.base_prefix:
-            directories.append(f"{sys.base_prefix}={python}")
-        elif not python.startswith("/usr"):
-            directories.append(python)
+        directories = self._own(scratch, setup) if self._system is None else [f"{self._wheel}=/packages"]
+        setup.touch()
         with (scratch / "boot.log").open("wb") as log:
             self._process = subprocess.Popen(
                 [str(ROOT / "tests/support/systemd.sh"), str(setup), *directories],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                env=os.environ | ({"SYSTEM": str(self._system)} if self._system else {}),
                 preexec_fn=die_with_parent,  # noqa: PLW1509  it makes one system call
             )
         try:
@@ -96,6 +87,27 @@ class Host:
             self.__exit__(None, None, None)
             raise RuntimeError(f"systemd did not boot: {said}") from error
         return self
+
+    def _own(self, scratch: Path, setup: Path) -> list[str]:
+        """Has the wheel installed at its place; gives the directories of this host that the new one sees."""
+        application, python = scratch / "framesrv", _python()
+        make = [sys.executable, "-m", "venv", "--without-pip", "--symlinks", str(application)]
+        subprocess.run(make, check=True, timeout=60)
+        put = [sys.executable, "-m", "pip", "--python", str(application / "bin/python"), "install", "--quiet"]
+        put += ["--no-deps", "--no-index", "--root-user-action=ignore", str(self._wheel)]
+        subprocess.run(put, check=True, timeout=120)
+        self._at_its_place(application, python)
+        # a Python that is not where it was built finds its own library so, before one of the same name
+        library = (
+            f"echo {python}/lib | cat - /etc/ld.so.conf >/tmp/conf\nmv /tmp/conf /etc/ld.so.conf\n/sbin/ldconfig\n"
+        )
+        setup.write_text(f"cp -a {application} /opt/framesrv\n" + (library if python == PYTHON else ""))
+        directories = [f"{scratch}={scratch}", f"{sysconfig.get_path('purelib')}={PACKAGES}"]
+        if python != sys.base_prefix:
+            directories.append(f"{sys.base_prefix}={python}")
+        elif not python.startswith("/usr"):
+            directories.append(python)
+        return directories
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -115,6 +127,7 @@ class Host:
         environment = [
             "env",
             "-i",
+            "--chdir=/",
             "PATH=/opt/framesrv/bin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
             "LC_ALL=C.UTF-8",
         ]

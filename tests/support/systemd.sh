@@ -9,9 +9,11 @@
 # files; SETUP, a script, is run in the new root before the boot. /var, /run, /tmp and /dev/shm are private, the
 # network is the host's.
 #
+# With $SYSTEM, a directory, the root is that one: what is written lies over it in memory. It has no network.
+#
 # Never boot a systemd over the host's own root: its tmpfiles rules would empty the real /tmp.
 set -euo pipefail
-setup=$1
+setup=$1 system=${SYSTEM:-}
 shift
 hierarchy=/sys/fs/cgroup
 [ -d $hierarchy/unified ] && hierarchy=$hierarchy/unified
@@ -28,7 +30,7 @@ trap 'exit 1' TERM INT
 boot() {
   echo 0 >"$cgroup/cgroup.procs"
   # from here on a cgroup namespace whose root is our own
-  exec unshare --cgroup bash -euc "$(declare -f show inside); inside \"\$@\"" bash "$root" "$setup" "$@"
+  exec unshare --cgroup ${system:+--net} bash -euc "$(declare -f show own_root inside); inside \"\$@\"" bash "$root" "$setup" "$@"
 }
 
 show() { # DIRECTORY[=PLACE], read-only
@@ -38,22 +40,33 @@ show() { # DIRECTORY[=PLACE], read-only
   mount -o remount,bind,ro "$to"
 }
 
-inside() {
-  root=$1 setup=$2
-  shift 2
-  umask 022
-  mount -t tmpfs -o mode=755,size=1g tmpfs "$root"
-  cd "$root"
+own_root() { # of the host's /usr
   mkdir -p usr etc/systemd/system proc sys dev run tmp opt var/log var/lib root home old
   for link in bin sbin lib lib64; do
     if [ -L /$link ]; then cp -a /$link ./; elif [ -d /$link ]; then show /$link; fi
   done
   show /usr
-  mount -t tmpfs -o mode=1777 tmpfs tmp
-  for directory in "$@"; do show "$directory"; done
   for file in ld.so.cache ld.so.conf ld.so.conf.d nsswitch.conf hosts resolv.conf passwd group alternatives; do
     [ ! -e /etc/$file ] || cp -a /etc/$file etc/
   done
+}
+
+inside() {
+  root=$1 setup=$2
+  shift 2
+  umask 022
+  mount -t tmpfs -o mode=755,size=2g tmpfs "$root"
+  cd "$root"
+  if [ -n "$system" ]; then
+    mkdir upper work merged
+    mount -t overlay -o "lowerdir=$system,upperdir=$root/upper,workdir=$root/work" overlay merged
+    cd merged
+    mkdir -p old
+  else
+    own_root
+  fi
+  mount -t tmpfs -o mode=1777 tmpfs tmp
+  for directory in "$@"; do show "$directory"; done
   echo testbed >etc/hostname
   echo uninitialized >etc/machine-id
   printf '[Unit]\nDescription=Test bed\nRequires=basic.target\nAfter=basic.target\n' >etc/systemd/system/testbed.target
@@ -68,7 +81,7 @@ inside() {
     touch dev/$node
     mount --bind /dev/$node dev/$node
   done
-  mkdir dev/shm dev/pts
+  mkdir -p dev/shm dev/pts
   mount -t tmpfs -o mode=1777,size=512m tmpfs dev/shm
   mount -t devpts -o newinstance,ptmxmode=666 devpts dev/pts
   ln -s pts/ptmx dev/ptmx
@@ -80,7 +93,7 @@ inside() {
   cd /
   umount -l /old
   rmdir /old
-  [ "$(stat -f -c %T /)" = tmpfs ] || {
+  [[ $(stat -f -c %T /) == @(tmpfs|overlayfs) ]] || {
     echo "the root is not private: stopped" >&2
     exit 9
   }
@@ -91,8 +104,8 @@ inside() {
     /lib/systemd/systemd --system --unit=testbed.target --log-target=journal --log-level=info
 }
 
-export root setup cgroup
+export root setup system cgroup
 # ends with this script, even if that is killed
 setpriv --pdeathsig KILL unshare --pid --mount --uts --ipc --fork --kill-child --propagation private \
-  bash -euc "$(declare -f boot show inside); boot \"\$@\"" bash "$@" &
+  bash -euc "$(declare -f boot show own_root inside); boot \"\$@\"" bash "$@" &
 wait $! || true

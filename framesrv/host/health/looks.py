@@ -10,7 +10,7 @@ from pathlib import Path
 
 from framesrv import __version__
 from framesrv.errors import ConfigError
-from framesrv.host.units import CONFIG, applied, systemd
+from framesrv.host.units import CONFIG, applied, systemd, upgrade
 from framesrv.host.units.hand import by_hand, undone_by
 from framesrv.host.units.known import known
 from framesrv.host.units.software import installed
@@ -191,7 +191,10 @@ def versions(knows: Known) -> Seen:
         unseen = [Unseen("versions", "what units were started with is root's to read")] if knows.units else []
         return Seen([here], unseen)
     now = installed()
-    old = [changed for unit in _units(knows) if (changed := now.changed_since(unit))]
+    units = _units(knows)
+    if behind := upgrade.behind(units):
+        return Seen([Finding("versions", IMPAIRED, behind)])
+    old = [changed for unit in units if (changed := now.changed_since(unit))]
     if not old:
         return Seen([here])
     parts = ", ".join(sorted({part for changed in old for part in changed}))

@@ -12,8 +12,6 @@ from framesrv.errors import FramesrvError
 from framesrv.host.units import CONFIG
 from framesrv.log import shown
 
-STOP_PATIENCE = 60.0  # s
-
 
 @click.group()
 def units() -> None:
@@ -183,33 +181,40 @@ def show(as_json: bool) -> None:
 
 
 @units.command()
-def remove() -> None:
+@click.option("--purge", is_flag=True, help="Take away all else too, but for what the next three name.")
+@click.option("--configuration", "settings", is_flag=True, help="With --purge: /etc/framesrv too.")
+@click.option("--pictures", is_flag=True, help="With --purge: /var/lib/framesrv too, and all pictures in it.")
+@click.option(
+    "--redis", "from_redis", is_flag=True, help="With --purge: snapd's consumer group and dead letters too."
+)
+@click.option("--dry-run", is_flag=True, help="Only list what would be removed, and what would stay.")
+def remove(purge: bool, settings: bool, pictures: bool, from_redis: bool, dry_run: bool) -> None:
     """Stop everything and take away the unit files, the copies of the configuration and the cameras' users.
 
-    The configuration itself, pictures and the user framesrv stay.
+    The rest stays: the user framesrv, drop-ins of `systemctl edit`, the links to the commands, and such. With --purge
+    that goes as well. Pictures, the configuration and what snapd keeps in Redis only go where they are named; the
+    program itself is removed as it was installed.
 
-    Example: sudo framesrv units remove
+    Example: sudo framesrv units remove --purge --redis --dry-run
     """
-    from framesrv.host.units import applied, configuration, dropins, files, systemd, users
-    from framesrv.host.units.systemd import SLICE, SNAPD, SWEEP, TARGET, systemctl
+    from framesrv.host.units import configuration, removal, systemd
 
+    given = zip(removal.NAMED, (settings, pictures, from_redis), strict=True)
+    asked = [option for option, is_given in given if is_given]
+    if asked and not purge:
+        raise click.UsageError(f"{asked[0]} goes with --purge")
     systemd.require()
     with configuration.alone():
-        names = systemd.camera_units()
-        if (systemd.UNITS / TARGET).exists():
-            systemctl("stop", TARGET, *names, SNAPD, SWEEP, timeout=STOP_PATIENCE)  # waits for each
-            systemctl("disable", "--quiet", TARGET, SNAPD, *names)
-            systemctl("stop", SLICE)
-        for name in (*names, SNAPD):
-            configuration.forget(name)
-        dropins.remove()
-        users.keep([])
-        applied.remove()
-        gone = files.remove()
-    for path in gone:
-        click.echo(f"removed  {path}")
+        if dry_run:
+            removal.preview(asked if purge else None, click.echo)
+            return
+        removal.services(asked, click.echo)
+        if purge:
+            removal.rest(asked, click.echo)
+            return
     click.echo(
-        f"{CONFIG}, its environment file, /var/lib/framesrv and the user framesrv stay: they are yours to remove"
+        f"{CONFIG.parent}, /var/lib/framesrv, the user framesrv and more stay: "
+        "`framesrv units remove --purge --dry-run` lists them"
     )
 
 

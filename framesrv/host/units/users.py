@@ -40,6 +40,11 @@ def keep(codes: Iterable[str]) -> None:
     _write({name: line for name, line in listed.items() if name in wanted})
 
 
+def made() -> list[str]:
+    """The users that were made."""
+    return sorted(_listed())
+
+
 def _listed() -> dict[str, str]:
     """The lines of the file, by the user of each."""
     if not FILE.exists():
