@@ -2,7 +2,7 @@
 
 import socket
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -19,55 +19,13 @@ from framesrv.process.repeats import Repeats
 from framesrv.process.signals import Signals
 from framesrv.settings import Camera
 from tests.support.processes import ROOT, Program, run, wait_for, write_config
-from tests.support.tcp_server import TcpServer
+from tests.support.rtsp_answers import Answer, Answering, in_plain_words, refusing, sound_alone
 
 CERTIFICATE = ROOT / "tests/support/certificate.pem"  # with its key; of nobody, for a hundred years
-Answer = Callable[[socket.socket], object]
-
-
-class Server(TcpServer):
-    """Answers each connection as it is told."""
-
-    def __init__(self, answer: Answer) -> None:
-        super().__init__()
-        self._answer = answer
-
-    def serve(self, connection: socket.socket) -> None:
-        """By what it was given."""
-        self._answer(connection)
-
-
-def refusing(status: str) -> Answer:
-    """An RTSP server that answers everything with that."""
-
-    def answer(connection: socket.socket) -> None:
-        while request := connection.recv(4096).decode():
-            number = next(line for line in request.splitlines() if line.lower().startswith("cseq:"))
-            connection.sendall(f"RTSP/1.0 {status}\r\n{number}\r\n\r\n".encode())
-
-    return answer
-
-
-def sound_alone(connection: socket.socket) -> None:
-    """An RTSP server whose stream has no video."""
-    description = "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=x\r\nt=0 0\r\nm=audio 0 RTP/AVP 8\r\na=control:t1\r\n"
-    while request := connection.recv(4096).decode():
-        number = next(line for line in request.splitlines() if line.lower().startswith("cseq:"))
-        status, rest = "200 OK", ""
-        if request.startswith("DESCRIBE"):
-            rest = f"Content-Type: application/sdp\r\nContent-Length: {len(description)}\r\n\r\n{description}"
-        elif request.startswith("PLAY"):
-            status = "455 Method Not Valid in This State"
-        connection.sendall(f"RTSP/1.0 {status}\r\n{number}\r\n{rest or chr(13) + chr(10)}".encode())
 
 
 def ending(connection: socket.socket) -> None:
     connection.recv(4096)
-
-
-def in_plain_words(connection: socket.socket) -> None:
-    connection.recv(4096)
-    connection.sendall(b"RTSP/1.0 400 Bad Request\r\nCSeq: 1\r\n\r\n")
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +81,7 @@ ANSWERS: list[tuple[str, Answer, Cause, str]] = [
 
 @pytest.mark.parametrize(("scheme", "answer", "cause", "words"), ANSWERS, ids=[one[3][:30] for one in ANSWERS])
 def test_what_a_camera_answers_is_said_in_words(scheme: str, answer: Answer, cause: Cause, words: str) -> None:
-    with Server(answer) as server:
+    with Answering(answer) as server:
         error = failure(f"{scheme}://user:pass@127.0.0.1:{server.port}/stream")
     assert words in str(error)
     assert error.cause == cause
@@ -132,7 +90,7 @@ def test_what_a_camera_answers_is_said_in_words(scheme: str, answer: Answer, cau
 
 @pytest.mark.parametrize("scheme", ["rtsp", "http"])
 def test_port_that_speaks_tls_is_recognised(scheme: str, over_tls: Answer) -> None:
-    with Server(over_tls) as server:
+    with Answering(over_tls) as server:
         error = failure(f"{scheme}://127.0.0.1:{server.port}/stream")
     assert f"127.0.0.1:{server.port} speaks TLS: try {scheme}s:// in its place" in str(error)
     assert error.cause == "protocol"
@@ -195,7 +153,7 @@ def test_other_failures_are_tried_again_soon_and_unforeseen_ones_later() -> None
 
 
 def test_decoder_asks_a_camera_that_refuses_it_once_until_told_to(tmp_path: Path, prefix: str) -> None:
-    with Server(refusing("401 Unauthorized")) as server:
+    with Answering(refusing("401 Unauthorized")) as server:
         source = f"rtsp://user:wrong@127.0.0.1:{server.port}/x"
         config = write_config(tmp_path / "c.toml", {"shm": {"prefix": prefix}}, [{"code": "cam", "source": source}])
         with Program("framesrv", "decode", "cam", "--config", config, log=tmp_path / "log") as program:

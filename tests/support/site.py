@@ -90,6 +90,10 @@ class Site:
         except FileNotFoundError:
             return None
 
+    def kill(self, code: str) -> None:
+        """Kills a camera's decoder."""
+        self.host.kill(unit_name(code), "SIGKILL")
+
     def pid(self, code: str) -> int:
         return int(self.host.show(unit_name(code), "MainPID"))
 

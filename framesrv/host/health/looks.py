@@ -87,9 +87,20 @@ def configuration(config: Path | None) -> Seen:
     if note and not os.access(settings.file or CONFIG, os.R_OK):
         return Seen(found, [Unseen("configuration", note)], knows)
     if note:
-        return Seen([Finding("configuration", IMPAIRED, note), *found], known=knows)
+        words = "; ".join([*_incomplete(settings), note])
+        return Seen([Finding("configuration", IMPAIRED, words), *found], known=knows)
     since = f", as applied {_ago(applied.SNAPD.stat().st_mtime)} ago" if has_units else ""
     return Seen(found or [Finding("configuration", WELL, f"{settings.file or 'defaults'}{since}")], known=knows)
+
+
+def _incomplete(settings: Settings) -> list[str]:
+    """What is wrong where each key alone is right, and no service is started for it."""
+    try:
+        settings.http.check()
+        settings.store.check()
+    except ConfigError as error:
+        return error.problems
+    return []
 
 
 def shared_memory() -> Seen:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from framesrv.errors import FramesrvError
+from framesrv.errors import FramesrvError, FrameUnavailableError
 from framesrv.host.units import applied, configuration, dropins, environment, systemd, upgrade, users, versions
 from framesrv.host.units.hand import Hand, by_hand, undone_by
 from framesrv.host.units.software import Software
@@ -28,6 +28,8 @@ START_PATIENCE = 10.0, 0.5  # s that all new ones get together, and more for eac
 STOP_PATIENCE = 60.0  # s for systemd to stop what is to be stopped
 SERVING_PATIENCE, LOOK_EVERY = 8.0, 0.2  # s for snapd to reach Redis, and between looks at its status
 AGAIN, JUST_NOW = 3, 10.0  # times that systemd has started a unit again, the last one so many s ago: it does not hold
+TURN = 1.0  # s between looks at what a camera that gives no frame says
+IN_VAIN = ("unauthorized", "name_unknown", "not_found", "no_video", "format", "limit")  # causes that no wait mends
 READY_PATIENCE = 60.0  # s for one unit to stop, if it runs, and to be ready
 
 Action = Literal["stop", "start", "restart", "reload", "leave", "keep"]
@@ -321,10 +323,20 @@ def _await_live(names: list[str], loaded: Settings) -> list[str]:
 
 
 def _live(code: str, loaded: Settings, patience: float) -> list[str]:
-    """Waits for a frame that is newer than this call; a sentence if none comes."""
+    """Waits for a frame that is newer than this call; a sentence if none comes, at once where waiting is in vain."""
+    deadline = time.monotonic() + patience
+    more = f"; journalctl -u '{unit_name(code)}' says more"
     try:
         with FrameReader(code, prefix=loaded.shm.prefix, owner=loaded.shm.owner) as reader:
-            next(reader.frames(timeout=patience))
+            while True:
+                left = deadline - time.monotonic()
+                try:
+                    next(reader.frames(timeout=max(0.0, min(TURN, left))))
+                except FrameUnavailableError as error:
+                    now = camera_status(loaded.shm.prefix, code, owner=loaded.shm.owner)
+                    if left <= TURN or (now.attempts and now.cause in IN_VAIN):
+                        return [f"{error}{f': {now.error}' if now.attempts else ''}{more}"]
+                else:
+                    return []
     except FramesrvError as error:
-        return [f"{error}; journalctl -u '{unit_name(code)}' says more"]
-    return []
+        return [f"{error}{more}"]
