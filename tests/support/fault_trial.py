@@ -74,6 +74,10 @@ def attempt(site: Site, world: World, case: Case) -> Trial:
                 _ask(site)
             line = _wait_for_line(site, pattern, SEEN_WITHIN)
             seen_after = time.monotonic() - began
+            if syncing is not None and case.kind.of_camera:
+                done = syncing.result()
+                reason = re.sub(r"^.*?attempt [0-9]+: ", "", line)[:40]
+                assert (done.returncode, reason in done.stderr) == (1, True), f"sync does not say why: {done.stderr}"
             if syncing is not None and case.kind.how == "refused":
                 done = syncing.result()
                 assert done.returncode in (1, 2), done.stdout + done.stderr

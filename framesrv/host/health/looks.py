@@ -27,6 +27,7 @@ CAMERA = "camera "  # begins the names of findings about one
 SHORT, NONE = 0.02, 1024 * 1024  # share of a file system that is little, bytes that are nothing
 WRONG_CLOCK = 60.0  # s
 MUCH = 100  # requests that wait
+JOURNAL_PATIENCE = 2.0  # s
 OFTEN, JUST_NOW = 3, 600.0  # restarts of a unit, the last one within so many s
 MANY = 3, 0.2  # uploads that failed of late: so many, and such a share
 
@@ -283,11 +284,21 @@ def _unit(unit: Unit) -> list[Finding]:
     if not unit.runs and (hand := by_hand(unit)):
         return [Finding(name, status, f"{hand} by hand: {undone_by(unit.name)}")]
     if not unit.runs:
-        return [Finding(name, status, f"its unit is {unit.active}: journalctl -u '{unit.name}'")]
+        why = (unit.active == "failed" and _last_error(unit.name)) or f"journalctl -u '{unit.name}'"
+        return [Finding(name, status, f"its unit is {unit.active}: {why}")]
     if unit.restarts >= OFTEN and (not unit.pid or time.time() - unit.started_at < JUST_NOW):
         words = f"started again {unit.restarts} times: journalctl -u '{unit.name}'"
         return [Finding(name, status if not unit.pid else IMPAIRED, words)]
     return []
+
+
+def _last_error(name: str) -> str:
+    """What a unit's process has said last of why it cannot go on; empty where it said nothing to this user."""
+    command = ("journalctl", "--quiet", "--no-pager", f"--unit={name}", "--priority=err", "--lines=1", "--output=cat")
+    try:
+        return systemd.run(*command, timeout=JOURNAL_PATIENCE).strip()
+    except systemd.UnitsError:
+        return ""
 
 
 def _runs(name: str) -> bool:
