@@ -165,14 +165,14 @@ def wrong_rights(draft: Draft, _: World, code: str, __: random.Random) -> str:
     host.must("chown", "root:root", f"{APPLIED}/{code}.json")
     host.must("chmod", "600", f"{APPLIED}/{code}.json")
     draft.site.kill(code)
-    return f"impaired: camera {re.escape(code)}: its unit is failed: .*cannot be read: Permission denied"
+    return f"impaired: camera {re.escape(code)}: its unit is failed: "
 
 
 @kind("a camera's copy, changed by hand", "host", heals="`sync`", of_camera=True)
 def damaged_copy(draft: Draft, _: World, code: str, __: random.Random) -> str:
     draft.site.host.path(f"{APPLIED}/{code}.json").write_text('{"camera": [{"nonsense": 1}]}')
     draft.site.kill(code)
-    return f"impaired: camera {re.escape(code)}: its unit is failed: .*nonsense: no such key"
+    return f"impaired: camera {re.escape(code)}: its unit is failed: .*applied/cameras/.*(no such key|expected a value)"
 
 
 @kind("a snapd that was stopped", "host", heals="`systemctl start framesrv-snapd`")

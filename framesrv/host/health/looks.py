@@ -294,9 +294,10 @@ def _unit(unit: Unit) -> list[Finding]:
 
 def _last_error(name: str) -> str:
     """What a unit's process has said last of why it cannot go on; empty where it said nothing to this user."""
-    command = ("journalctl", "--quiet", "--no-pager", f"--unit={name}", "--priority=err", "--lines=1", "--output=cat")
+    # not --unit=, which gives also what systemd says of it
+    command = ("journalctl", "--quiet", "--no-pager", "--priority=err", "--lines=1", "--output=cat")
     try:
-        return systemd.run(*command, timeout=JOURNAL_PATIENCE).strip()
+        return systemd.run(*command, f"_SYSTEMD_UNIT={name}", timeout=JOURNAL_PATIENCE).strip()
     except systemd.UnitsError:
         return ""
 
