@@ -172,15 +172,15 @@ def wrong_rights(draft: Draft, _: World, code: str, __: random.Random) -> str:
 def damaged_copy(draft: Draft, _: World, code: str, __: random.Random) -> str:
     draft.site.host.path(f"{APPLIED}/{code}.json").write_text('{"camera": [{"nonsense": 1}]}')
     draft.site.kill(code)
-    return f"impaired: camera {re.escape(code)}: its unit is failed: .*applied/cameras/.*(no such key|expected a value)"
+    return f"impaired: camera {re.escape(code)}: its unit is failed: .*applied.*(no such key|expected a value)"
 
 
-@kind("a snapd that was stopped", "host", heals="`systemctl start framesrv-snapd`")
+@kind("a snapd that was stopped", "host", heals="`framesrv start snapd`")
 def stopped_snapd(draft: Draft, _: World, __: str, ___: random.Random) -> str:
     host = draft.site.host
     host.must("systemctl", "stop", SNAPD)
-    draft.undo.append(lambda: host.must("systemctl", "start", SNAPD))
-    return "down: snapd: its unit is inactive"
+    draft.undo.append(lambda: host.must("framesrv", "start", "snapd"))
+    return "down: snapd: stopped by hand: sudo framesrv start snapd"
 
 
 @kind("the copy of snapd, changed by hand", "host", heals="`sync`")

@@ -20,7 +20,7 @@ from framesrv.process.finding import Finding
 from framesrv.process.report import Outcomes, Report
 from framesrv.segment.file import SHM_DIRECTORY, segment_path
 from framesrv.segment.status import CameraStatus, camera_status, camera_statuses
-from framesrv.settings import Settings
+from framesrv.settings import Settings, find
 
 WELL, IMPAIRED, DOWN = 0, 1, 2
 CAMERA = "camera "  # begins the names of findings about one
@@ -85,7 +85,7 @@ def configuration(config: Path | None) -> Seen:
         found = [
             Finding("configuration", IMPAIRED, "snapd was told to load one that is wrong, and goes on as before")
         ]
-    if note and not os.access(settings.file or CONFIG, os.R_OK):
+    if note and not os.access(find(config) or CONFIG, os.R_OK):
         return Seen(found, [Unseen("configuration", note)], knows)
     if note:
         words = "; ".join([*_incomplete(settings), note])
