@@ -13,12 +13,11 @@ from dataclasses import dataclass, field
 from framesrv.camera.sources import reasons
 from framesrv.camera.sources.reasons import Reason
 
+LONGEST, MOST = 4096, 16  # characters of one header that are read, and headers
 TRIES = 2  # ways that are tried with one password
 
 _ALGORITHMS = {"MD5": "md5", "SHA256": "sha256", "SHA512256": "sha512_256"}  # weakest first
-_PART = re.compile(
-    r'[\s,]*(?:(?P<key>[\w-]+)\s*=\s*(?:"(?P<quoted>(?:[^"\\]|\\.)*)"|(?P<plain>[^\s,]*))|(?P<scheme>[\w-]+))'
-)
+_PART = re.compile(r'(?P<key>[\w-]+)\s*=\s*(?:"(?P<quoted>(?:[^"\\]|\\.)*)"|(?P<plain>[^\s,]*))|(?P<scheme>[\w-]+)')
 _ENCODED = re.compile(r"%[0-9a-f]{2}", re.IGNORECASE)
 
 
@@ -69,8 +68,8 @@ class Challenge:
 def challenges(headers: list[str]) -> list[Challenge]:
     """What the camera's ``WWW-Authenticate`` headers offer, in their order."""
     found: list[Challenge] = []
-    for header in headers:
-        for part in _PART.finditer(header):
+    for header in headers[:MOST]:
+        for part in _PART.finditer(header[:LONGEST]):
             if part["scheme"]:
                 found.append(Challenge(part["scheme"].lower()))
             elif found:

@@ -8,8 +8,9 @@ from framesrv.camera.sources.rtsp.connection import Connection, Incoming
 from framesrv.camera.sources.rtsp.description import Track
 
 RTP, RTCP = 0, 1  # channels, as carriers number them
+LAST = 255  # channel
 
-_INTERLEAVED = re.compile(r"interleaved\s*=\s*(\d+)(?:\s*-\s*(\d+))?", re.IGNORECASE)
+_INTERLEAVED = re.compile(r"interleaved\s*=\s*(\d{1,9})(?:\s*-\s*(\d{1,9}))?", re.IGNORECASE)
 
 
 class Carrier(Protocol):
@@ -56,7 +57,7 @@ class Interleaved:
         if match := _INTERLEAVED.search(transport):
             self.rtp = int(match[1])
             self.rtcp = int(match[2] or self.rtp + 1)
-            return True
+            return max(self.rtp, self.rtcp) <= LAST
         return "/tcp" in transport.lower() or not transport
 
     def incoming(self) -> Iterator[Incoming]:

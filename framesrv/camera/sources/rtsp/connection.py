@@ -74,6 +74,8 @@ class Connection:
         self._kernel_waits = _is_plain(one)
         self._patience = 0.0
         self._arrived = self._turn = 0
+        self._searched = 0  # bytes of a message of which it is known that its lines do not end there
+        self._head: tuple[Request | Response | None, int] | None = None  # those lines, and how many bytes they have
         self._in_step = False
         self._unsent = b""
         self._buffer = bytearray(BUFFER)
@@ -196,21 +198,28 @@ class Connection:
             if _BEGINNING.match(buffer, begin, end):
                 return None, begin
             return None, self._out_of_step(begin, end)
-        head = _END.search(buffer, begin, min(end, begin + LONGEST_HEAD))
-        if head is None:
-            if end - begin >= LONGEST_HEAD:
-                raise SourceLimitError(f"an answer of it has more than {LONGEST_HEAD} bytes of headers")
+        self._head = self._head or self._read_head(begin, end)
+        if self._head is None:
             return None, begin
-        one = message.parse(bytes(buffer[begin : head.start()]))
-        if one is None:
-            return None, head.end()
-        if one.length > LONGEST_BODY:
-            raise SourceLimitError(f"its session description has {one.length} bytes, more than {LONGEST_BODY}")
-        after = head.end() + one.length
+        one, size = self._head
+        after = begin + size + (one.length if one else 0)
         if after > end:
             return None, begin
-        self._in_step = True
-        return replace(one, body=bytes(buffer[head.end() : after])), after
+        self._head, self._searched, self._in_step = None, 0, True
+        return replace(one, body=bytes(buffer[begin + size : after])) if one else None, after
+
+    def _read_head(self, begin: int, end: int) -> tuple[Request | Response | None, int] | None:
+        """The lines of the message there, and their size, once all have come; no byte is looked at twice."""
+        found = _END.search(self._buffer, begin + max(self._searched - 3, 0), min(end, begin + LONGEST_HEAD))
+        if found is None:
+            self._searched = end - begin
+            if self._searched >= LONGEST_HEAD:
+                raise SourceLimitError(f"an answer of it has more than {LONGEST_HEAD} bytes of headers")
+            return None
+        one = message.parse(bytes(self._buffer[begin : found.start()]))
+        if one is not None and one.length > LONGEST_BODY:
+            raise SourceLimitError(f"its session description has {one.length} bytes, more than {LONGEST_BODY}")
+        return one, found.end() - begin
 
     def _out_of_step(self, begin: int, end: int) -> int:
         """Where what can be understood goes on.
@@ -241,7 +250,10 @@ def connect(address: Address, seconds: float, context: "SSLContext | None" = Non
 def connected(place: tuple[str, int], seconds: float, context: "SSLContext | None") -> socket.socket:
     """A socket that is connected to a host and port; see `connect`."""
     deadline = time.monotonic() + seconds
-    one = socket.create_connection(place, max(seconds, SHORTEST))
+    try:
+        one = socket.create_connection(place, max(seconds, SHORTEST))
+    except UnicodeError as error:  # a name that cannot be one
+        raise socket.gaierror(socket.EAI_NONAME, "no host has such a name") from error
     try:
         one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if context is not None:

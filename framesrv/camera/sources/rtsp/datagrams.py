@@ -16,6 +16,7 @@ from framesrv.camera.sources.experience import Experience
 from framesrv.camera.sources.rtsp.carriers import RTCP, RTP
 from framesrv.camera.sources.rtsp.connection import Connection, Incoming, Packet
 from framesrv.camera.sources.rtsp.description import Track
+from framesrv.camera.sources.rtsp.message import number
 
 BUFFER = 4 * 2**20  # bytes to receive into: a key frame of 8192x4352 and some more
 LARGEST = 65536  # bytes of a datagram
@@ -74,16 +75,16 @@ class Datagrams:
     def incoming(self) -> Iterator[Incoming]:
         """See `Carrier`."""
         watched = select.poll()
-        for number in (*(one.fileno() for one in self._sockets), self._connection.fileno()):
-            watched.register(number, select.POLLIN)
+        for descriptor in (*(one.fileno() for one in self._sockets), self._connection.fileno()):
+            watched.register(descriptor, select.POLLIN)
         self._connection.patience(SOON)
         channels = {one.fileno(): channel for channel, one in enumerate(self._sockets)}
         while True:
             ready = watched.poll(self._patience * 1000)
             if not ready:
                 yield None
-            for number, _ in ready:
-                channel = channels.get(number)
+            for descriptor, _ in ready:
+                channel = channels.get(descriptor)
                 if channel is not None:
                     yield from self._packets(channel)
                 elif (one := next(self._connection.incoming)) is not None and not isinstance(one, tuple):
@@ -112,10 +113,10 @@ class Datagrams:
         local = self._connection.local
         for port in random.sample(PORTS, TRIES):
             try:
-                for number in (port, port + 1):
+                for own in (port, port + 1):
                     one = socket.socket(self._connection.family, socket.SOCK_DGRAM)
                     self._sockets.append(one)
-                    one.bind((local[0], number, *local[2:]))
+                    one.bind((local[0], own, *local[2:]))
             except OSError:
                 self.close()
             else:
@@ -232,11 +233,9 @@ def _items(transport: str) -> dict[str, str]:
 def _ports(text: str) -> tuple[int, int] | None:
     """Of ``5000-5001`` or ``5000``; None where there are none."""
     first, _, second = text.partition("-")
-    if not first.strip().isdigit():
-        return None
-    number = int(first)
-    following = int(second) if second.strip().isdigit() else number + 1
-    return (number, following) if 0 < number < 1 << 16 and 0 < following < 1 << 16 else None
+    port = number(first)
+    following = number(second, port + 1)
+    return (port, following) if 0 < port < 1 << 16 and 0 < following < 1 << 16 else None
 
 
 def _is_address(text: str) -> bool:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from framesrv.camera.sources import reasons
 from framesrv.camera.sources.reasons import Reason, cannot
+from framesrv.camera.sources.rtsp import message
 
 # by the encoding names of RTP (https://www.iana.org/assignments/rtp-parameters)
 CODECS = {"h264": "h264", "h265": "hevc", "hevc": "hevc", "jpeg": "mjpeg"}
@@ -123,9 +124,9 @@ def _medium(value: str) -> _Medium | None:
     parts = value.split()
     if len(parts) < 3:
         return None
-    port = parts[1].partition("/")[0]
-    numbers = [int(one) for one in parts[3:] if one.isascii() and one.isdigit()]
-    return _Medium(parts[0].lower(), int(port) if port.isascii() and port.isdigit() else 0, parts[2].upper(), numbers)
+    numbers = [message.number(one, None) for one in parts[3:]]
+    port = message.number(parts[1].partition("/")[0])
+    return _Medium(parts[0].lower(), port, parts[2].upper(), [one for one in numbers if one is not None])
 
 
 def _track(medium: _Medium, connection: str) -> Track:
@@ -157,8 +158,7 @@ def _format(number: int, mapped: str, written: str) -> tuple[str, int, int, dict
     parameters = _parameters(written)
     if mapped:
         name, _, rest = mapped.partition("/")
-        rate = rest.partition("/")[0].strip()
-        clock = int(rate) if rate.isascii() and rate.isdigit() and int(rate) else CLOCK
+        clock = message.number(rest.partition("/")[0]) or CLOCK
     elif not name and "sprop-vps" in parameters:
         name = "h265"
     elif not name and ("sprop-parameter-sets" in parameters or "packetization-mode" in parameters):
@@ -180,9 +180,10 @@ def _numbered(attributes: list[tuple[str, str]], wanted: str) -> dict[int, str]:
     """The attributes of that name, by the payload type that each begins with."""
     found: dict[int, str] = {}
     for name, value in attributes:
-        number, _, rest = value.partition(" ")
-        if name == wanted and number.isascii() and number.isdigit():
-            found.setdefault(int(number), rest.strip())
+        first, _, rest = value.partition(" ")
+        number = message.number(first, None)
+        if name == wanted and number is not None:
+            found.setdefault(number, rest.strip())
     return found
 
 

@@ -102,7 +102,7 @@ class Dialogue:
             one = next(self.connection.incoming)
             if isinstance(one, Response):
                 self.answered = True
-                if one.number in (number, None) and one.status >= 200:
+                if one.sequence in (number, None) and one.status >= 200:
                     return one
             elif isinstance(one, Request):
                 self.reply(one)

@@ -3,11 +3,23 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import overload
 
 VERSION = "RTSP/1.0"
+DIGITS = 10  # of the longest number that means anything here
 
 _STATUS = re.compile(r"RTSP/\d\.\d\s+(\d{3})\s*(.*)")
 _REQUEST = re.compile(r"([A-Z_]+)\s+(\S+)")
+
+
+@overload
+def number(text: str, otherwise: int = 0) -> int: ...
+@overload
+def number(text: str, otherwise: None) -> int | None: ...
+def number(text: str, otherwise: int | None = 0) -> int | None:
+    """What a camera writes as a number; `otherwise` where it is none, or has more than `DIGITS` digits."""
+    text = text.strip()
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= DIGITS else otherwise
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,13 +42,12 @@ class Message:
     def length(self) -> int:
         """Bytes of its body."""
         text = self.header("content-length")
-        return int(text) if text.isascii() and text.isdigit() else 0
+        return number(text) if len(text) <= DIGITS else 10**DIGITS
 
     @property
-    def number(self) -> int | None:
+    def sequence(self) -> int | None:
         """Which request it is, or answers; None where it does not say."""
-        text = self.header("cseq").split(" ")[0]
-        return int(text) if text.isascii() and text.isdigit() else None
+        return number(self.header("cseq").partition(" ")[0], None)
 
 
 @dataclass(frozen=True, slots=True)

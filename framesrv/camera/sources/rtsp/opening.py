@@ -30,7 +30,7 @@ NO_OPTIONS = 0.25  # of the time of an opening, after which a camera that answer
 _UNKNOWN_METHOD = (400, 405, 455, 501, 551)  # answers to OPTIONS of cameras that do not know it
 _ELSEWHERE = (301, 302, 303, 307, 308)
 _NOT_THE_WAY = (401, 403, 404, 453, 454, 503)  # answers to SETUP that another transport would get as well
-_TIMEOUT = re.compile(r";\s*timeout\s*=\s*(\d+)", re.IGNORECASE)
+_TIMEOUT = re.compile(r";\s*timeout\s*=\s*(\d{1,9})", re.IGNORECASE)
 
 
 class TransportRefusedError(SourceError):
@@ -152,7 +152,10 @@ class Opening:
 
     def _follow(self, location: str) -> None:
         """Goes on at another address; never from TLS to none, and to RTSP alone."""
-        url = urljoin(self._address.url, location)
+        try:
+            url = urljoin(self._address.url, location)
+        except ValueError as error:  # what is in brackets there is no number
+            raise cannot(("protocol", f"it leads to {location!r}, which is no address")) from error
         scheme = url.partition(":")[0].lower()
         if scheme not in ("rtsp", "rtsps") or (self._address.secure and scheme == "rtsp"):
             raise cannot(reasons.leads_to(scheme))

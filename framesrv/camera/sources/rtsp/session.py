@@ -161,7 +161,7 @@ class Session:
                 raise SourceError("the camera ended the stream", "ended")
         elif one is None:
             return
-        elif self._opening.asked is not None and one.number == self._opening.asked:
+        elif self._opening.asked is not None and one.sequence == self._opening.asked:
             self._opening.played(one)
         elif dialogue.settled(one) and not one.ok:
             if one.status == NO_SUCH_SESSION:
@@ -177,7 +177,7 @@ class Session:
         return SourceError(f"{words}; {advice}" if advice else words, "timeout")
 
     def _of_info(self, name: str) -> int | None:
-        match = re.search(rf"[;,]\s*{name}\s*=\s*(\d+)", self._opening.info)
+        match = re.search(rf"[;,]\s*{name}\s*=\s*(\d{{1,10}})", self._opening.info)
         return int(match[1]) if match else None
 
 
