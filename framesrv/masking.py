@@ -24,6 +24,7 @@ _ASSIGNMENT = re.compile(
     re.IGNORECASE,
 )
 _URL = re.compile(r"\b([a-z][a-z0-9+.-]*://)([^\s\"'<>]+)", re.IGNORECASE)
+_DOTTED = re.compile(r"\[|[\w-]+\.[\w-]")
 _PORT = re.compile(r"\d{1,5}\Z")
 
 _lock = threading.Lock()
@@ -43,8 +44,17 @@ def protect(secrets: Iterable[str]) -> None:
 
 
 def password_of(url: str) -> str:
-    """The password in a URL, as it is written; empty if there is none."""
-    return user_info(url).partition(":")[2]
+    """The password in a URL, as it is written; empty if there is none.
+
+    Before a host with a dot in it, what looks like a port and a path is taken for one, as in
+    ``rtsp://user:12/34@192.0.2.1``: rather too much is hidden than too little.
+    """
+    said = user_info(url)
+    if not said:
+        said, _, place = url.partition("://")[2].rpartition("@")
+        if not _DOTTED.match(place) or re.search(r"[/?#]", said.partition(":")[0]):
+            return ""
+    return said.partition(":")[2]
 
 
 def user_info(url: str) -> str:
