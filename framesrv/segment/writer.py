@@ -285,10 +285,9 @@ class FrameWriter:
         self, *, decode: str | None = None, error: str | None = None, cause: Cause = "", attempts: int | None = None
     ) -> None:
         """Tells readers the decode policy; the source's newest error and its cause; attempts that failed in a row."""
-        if attempts is not None:
-            self._segment.header["attempts"] = attempts
-        if decode is not None:
-            self._segment.header["decode_policy"] = decode.encode()
+        for name, value in (("attempts", attempts), ("decode_policy", None if decode is None else decode.encode())):
+            if value is not None:
+                self._segment.header[name] = value
         if error is not None:
             # a cut in the middle of a character is dropped, not shown as rubbish
             self._segment.header["error"] = error.encode()[:256].decode("utf-8", "ignore").encode()
@@ -306,8 +305,7 @@ class FrameWriter:
     def _claim(self, geometry: Geometry) -> Segment:
         """The camera's segment as a former writer left it, or else a new one of that form."""
         for _ in range(ATTEMPTS):
-            segment = Segment.adopt(self._path)
-            if segment is not None:
+            if (segment := Segment.adopt(self._path)) is not None:
                 return segment
             try:
                 return Segment.make(self._path, geometry, self._mode, self._gid)
@@ -387,10 +385,8 @@ class FrameWriter:
         self._starvation.free()
 
     def _pace(self, arrived: int) -> None:
-        """Keeps the mean time between frames, over about the last sixteen.
-
-        Where the stream has B frames, a frame may have arrived before the one published last.
-        """
+        """Keeps the mean time between frames, over about the last sixteen."""
+        # where the stream has B frames, a frame may have arrived before the one published last
         longs = self._segment.longs
         mean = longs[_INTERVAL]
         if self._previous:

@@ -35,8 +35,7 @@ class Counts:
     def __init__(self) -> None:
         self.counters: Counter[str] = Counter()
         self.packets = 0
-        self.demanded = False
-        self.transport = ""
+        self.transport, self.demanded = "", False
         self.idle_form: tuple[int, int, str] | None = None
         self.waiting = ""
 
