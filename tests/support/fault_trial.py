@@ -76,7 +76,7 @@ def attempt(site: Site, world: World, case: Case) -> Trial:
             seen_after = time.monotonic() - began
             if syncing is not None and case.kind.of_camera:
                 done = syncing.result()
-                reason = re.sub(r"^.*?attempt [0-9]+: ", "", line)[:40]
+                reason = re.sub(r"^.*?attempt [0-9]+: ", "", line).rstrip(" s0123456789")[:40]
                 assert (done.returncode, reason in done.stderr) == (1, True), f"sync does not say why: {done.stderr}"
             if syncing is not None and case.kind.how == "refused":
                 done = syncing.result()

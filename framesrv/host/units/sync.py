@@ -335,7 +335,7 @@ def _live(code: str, loaded: Settings, patience: float) -> list[str]:
                 except FrameUnavailableError as error:
                     now = camera_status(loaded.shm.prefix, code, owner=loaded.shm.owner)
                     if left <= TURN or (now.attempts and now.cause in IN_VAIN):
-                        return [f"{error}{f': {now.error}' if now.attempts else ''}{more}"]
+                        return [f"{error}{more}"]
                 else:
                     return []
     except FramesrvError as error:
