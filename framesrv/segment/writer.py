@@ -271,7 +271,7 @@ class FrameWriter:
 
     def count(self, counter: str, number: int = 1) -> None:
         """Adds to a counter of the header: ``corrupt``, ``reconnects``, ``bytes``, ``decode`` (nanoseconds)..."""
-        self._segment.header[counter] += number
+        self._segment.longs[layout.OFFSETS[counter] // 8] += number
 
     def active(self) -> None:
         """Notes that a packet has come from the source."""

@@ -80,7 +80,7 @@ def beside(tmp_path: Path, prefix: str, source: str, timeout: float = TIMEOUT) -
     ("scheme", "flood", "words"),
     [
         pytest.param("rtsp", DESCRIPTION, "its session description", id="rtsp-description"),
-        pytest.param("rtsp", HEADERS, "processor time", id="rtsp-headers"),
+        pytest.param("rtsp", HEADERS, "more than 65536 bytes of headers", id="rtsp-headers"),
         pytest.param("http", HEADERS, "processor time", id="http-headers"),
         pytest.param("http", LINE, "processor time", id="http-line"),
         pytest.param("http", PLAYLIST, "max_pixels = 230400 allows", id="http-playlist"),

@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import av
 import numpy as np
 import pytest
 
+from framesrv import SourceError
 from framesrv.segment import colour
 from framesrv.segment.layout import Pixels
 from tests.camera.test_sources import Counts, turns
@@ -67,12 +69,14 @@ def bare(url: str, seconds: float) -> Iterator[tuple[Pixels, float]]:
 def guarded(url: str, seconds: float, counts: Counts, policy: str, asked: int = 1) -> Iterator[tuple[Pixels, float]]:
     """What we give. On demand a reader asks at one packet in `asked`."""
     until = time.monotonic() + seconds
-    for number, picture in enumerate(turns(url, counts, decode=policy)):
-        counts.demanded = number % asked == 0
-        if time.monotonic() > until:
-            return
-        if picture is not None:
-            yield picture.planes[0], (picture.stamp.pts or 0) / 1e9
+    while True:  # a camera that shows nothing for a while is opened anew
+        with suppress(SourceError):
+            for number, picture in enumerate(turns(url, counts, decode=policy)):
+                counts.demanded = number % asked == 0
+                if time.monotonic() > until:
+                    return
+                if picture is not None:
+                    yield picture.planes[0], (picture.stamp.pts or 0) / 1e9
 
 
 @pytest.mark.timeout(SECONDS + 60)

@@ -79,6 +79,10 @@ def open_source(camera: Camera, policy: Policy) -> Source:
         from framesrv.camera.sources.opencv import OpenCV
 
         return OpenCV(rest, camera, policy)
+    if kind.lower() in ("rtsp", "rtsps"):
+        from framesrv.camera.sources.rtsp.source import Rtsp
+
+        return Rtsp(camera, policy)
     from framesrv.camera.sources.ffmpeg.source import FFmpeg
 
     return FFmpeg(camera, policy)

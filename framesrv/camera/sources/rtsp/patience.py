@@ -96,7 +96,7 @@ class Patience:
         if self._opening is None or self._group is None or self._key is None or self._since == self._opened:
             return self._wait
         due = self._key + self._group - now
-        return min(self._wait, max(SOON, self._opening)) if due > self._opening else self._wait
+        return min(self._wait, max(SOON, self._opening)) if due > max(SOON, self._opening) else self._wait
 
     def _words(self, now: float, complaint: str) -> tuple[str, Cause]:
         ago = "none has come yet" if self._key is None else f"the last one came {now - self._key:.0f} s ago"

@@ -17,12 +17,15 @@ from framesrv.camera.sources.codec.conversion import source_frame
 from framesrv.camera.sources.codec.damage import Damage
 from framesrv.camera.sources.codec.decoding import Decoding
 from framesrv.camera.sources.codec.hardware import Hardware
+from framesrv.camera.sources.experience import Experience
+from framesrv.camera.sources.rtsp.address import address_of
 from framesrv.camera.sources.rtsp.patience import Patience
 from framesrv.camera.sources.rtsp.session import Session
 from framesrv.camera.sources.rtsp.stream import CODECS, Stream
 from framesrv.errors import SourceLimitError
 from framesrv.settings import Camera
 
+ORDERED = ("tcp", "http")  # transports in which packets come as they were sent
 TURN = 1_000_000_000  # ns after which whoever follows has his turn, although no picture has come
 
 
@@ -34,10 +37,12 @@ class Rtsp:
         self._policy = policy
         self._hardware = Hardware(camera.hwaccel)
         self._patience = Patience(camera.timeout)
+        address_of(camera.source)  # raises SourceUsageError for what is none
+        self._experience = Experience(camera)
 
     def frames(self, sink: Sink) -> Iterator[SourceFrame | None]:
         """See `Source.frames`."""
-        with Session(self._camera) as session:
+        with Session(self._camera, self._experience) as session:
             if session.track.codec in CODECS:
                 with Damage() as damage:
                     yield from self._play(session, damage, sink)
@@ -49,7 +54,7 @@ class Rtsp:
         sink.via(session.transport)
         codec = self._codec(session.track.codec)
         decoding = Decoding(codec, self._camera.pixel_format, self._policy, damage, sink)
-        stream = Stream(session.track, keeps_order=session.transport == "tcp", asks=not codec.is_hwaccel)
+        stream = Stream(session.track, keeps_order=session.transport in ORDERED, asks=not codec.is_hwaccel)
         self._patience.begin()
         turn = 0
         for received in session.packets():
@@ -70,10 +75,17 @@ class Rtsp:
                     continue
                 turn = arrived
             self._patience.look(sink, intact=decoding.intact, complaint=damage.complaint)
-            if report := stream.reports(wants_key=not decoding.intact):
-                session.report(report)
+            self._report(session, stream, wants_key=not decoding.intact)
             if not given:
                 yield None
+
+    @staticmethod
+    def _report(session: Session, stream: Stream, *, wants_key: bool) -> None:
+        """Tells the camera what has come, and the session what has not."""
+        if stream.misses():
+            session.missed()
+        if report := stream.reports(wants_key=wants_key):
+            session.report(report)
 
     def _codec(self, name: str) -> VideoCodecContext:
         accelerator: HWAccel | None = self._hardware.accelerator()

@@ -41,6 +41,7 @@ class Stream:
         self._payload = _payload(track, asks=asks)
         self._assembly = Assembly(self._payload)
         self._base = Fraction(1, track.clock_rate)
+        self._missing = 0
         self._report: rtcp.SenderReport | None = None
         self._report_at = self._reported = self._asked = 0.0
         self.clock = CameraClock(track.clock_rate)
@@ -50,10 +51,10 @@ class Stream:
         """Width and height of the pictures, as the camera announces them; None while it has not."""
         return self._payload.size
 
-    @property
-    def missing(self) -> int:
-        """Packets that never came."""
-        return self._order.missing
+    def misses(self) -> bool:
+        """Whether packets are missing that were not when this was last asked."""
+        before, self._missing = self._missing, self._order.missing
+        return self._missing > before
 
     def take(self, data: memoryview, arrived: int, *, is_rtcp: bool) -> Iterator[tuple[Packet, Arrival]]:
         """The packets for the codec that are complete now that this has come.
@@ -102,7 +103,7 @@ class Stream:
             raise SourceError("the camera ended the stream", "ended")
 
     def _packet(self, unit: AccessUnit) -> tuple[Packet, Arrival]:
-        packet = cast(Packet, av.Packet(bytes(unit.data)))
+        packet = cast(Packet, av.Packet(cast(bytes, unit.data)))  # any buffer will do
         packet.pts = packet.dts = unit.ticks
         packet.time_base = self._base
         packet.is_keyframe = unit.key
