@@ -5,8 +5,8 @@ from urllib.parse import quote
 
 import pytest
 
+from framesrv.camera.sources import address as rtsp
 from framesrv.camera.sources.ffmpeg.address import address_of
-from framesrv.camera.sources.rtsp import address as rtsp
 from framesrv.errors import SourceUsageError
 from framesrv.masking import mask
 

@@ -8,8 +8,8 @@ from itertools import islice
 
 import pytest
 
+from framesrv.camera.sources.authentication import Authentication
 from framesrv.camera.sources.rtsp import description, message
-from framesrv.camera.sources.rtsp.authentication import Authentication
 from framesrv.camera.sources.rtsp.session import Session
 from framesrv.errors import SourceError
 from framesrv.settings import Camera

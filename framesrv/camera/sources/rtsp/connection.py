@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from framesrv.camera.sources.address import Address
 from framesrv.camera.sources.rtsp import message
-from framesrv.camera.sources.rtsp.address import Address
 from framesrv.camera.sources.rtsp.message import Request, Response
 from framesrv.errors import SourceLimitError
 

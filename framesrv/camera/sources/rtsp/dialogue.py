@@ -5,8 +5,8 @@ import time
 from collections.abc import Mapping
 
 from framesrv import __version__
+from framesrv.camera.sources.authentication import Authentication
 from framesrv.camera.sources.rtsp import message
-from framesrv.camera.sources.rtsp.authentication import Authentication
 from framesrv.camera.sources.rtsp.connection import Connection, Packet
 from framesrv.camera.sources.rtsp.message import Request, Response
 from framesrv.errors import SourceLimitError

@@ -6,11 +6,11 @@ from contextlib import ExitStack
 from urllib.parse import urljoin
 
 from framesrv.camera.sources import reasons
+from framesrv.camera.sources.address import Address, address_of
+from framesrv.camera.sources.authentication import Authentication
 from framesrv.camera.sources.experience import Experience
 from framesrv.camera.sources.reasons import CANNOT, Reason, cannot
 from framesrv.camera.sources.rtsp import connection, description
-from framesrv.camera.sources.rtsp.address import Address, address_of
-from framesrv.camera.sources.rtsp.authentication import Authentication
 from framesrv.camera.sources.rtsp.carriers import Carrier, Interleaved
 from framesrv.camera.sources.rtsp.connection import EndedError, Packet, StrangeError
 from framesrv.camera.sources.rtsp.datagrams import Datagrams, Group
@@ -124,9 +124,9 @@ class Opening:
     def _connect(self) -> None:
         context = None
         if self._address.secure:
-            from framesrv.camera.sources.rtsp import tls  # and OpenSSL, which few cameras need
+            from framesrv.camera.sources import tls  # and OpenSSL, which few cameras need
 
-            context = tls.context_of(self._camera, self._experience)
+            context = tls.context_of(self._camera, self._experience.told)
         left = self._deadline - time.monotonic()
         if self._way == "http":
             from framesrv.camera.sources.rtsp import tunnel  # which few cameras need
@@ -236,7 +236,7 @@ class Opening:
     def _reason(self, error: OSError) -> Reason:
         at: Address = self._address
         if at.secure:
-            from framesrv.camera.sources.rtsp import tls
+            from framesrv.camera.sources import tls
 
             if reason := tls.explain(error, at):
                 return reason

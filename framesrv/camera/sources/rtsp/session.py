@@ -12,9 +12,9 @@ from itertools import chain
 from types import TracebackType
 from typing import Self
 
+from framesrv.camera.sources.address import address_of
 from framesrv.camera.sources.experience import Experience
 from framesrv.camera.sources.reasons import CANNOT
-from framesrv.camera.sources.rtsp.address import address_of
 from framesrv.camera.sources.rtsp.connection import EndedError
 from framesrv.camera.sources.rtsp.description import Track
 from framesrv.camera.sources.rtsp.message import Request, Response

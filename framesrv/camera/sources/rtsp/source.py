@@ -13,12 +13,12 @@ from av.video.codeccontext import VideoCodecContext
 
 from framesrv.camera.policy import Policy
 from framesrv.camera.sources import Sink, SourceFrame
+from framesrv.camera.sources.address import address_of
 from framesrv.camera.sources.codec.conversion import source_frame
 from framesrv.camera.sources.codec.damage import Damage
 from framesrv.camera.sources.codec.decoding import Decoding
 from framesrv.camera.sources.codec.hardware import Hardware
 from framesrv.camera.sources.experience import Experience
-from framesrv.camera.sources.rtsp.address import address_of
 from framesrv.camera.sources.rtsp.patience import Patience
 from framesrv.camera.sources.rtsp.session import Session
 from framesrv.camera.sources.rtsp.stream import CODECS, Stream

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from framesrv import __version__
+from framesrv.camera.sources.address import Address
+from framesrv.camera.sources.authentication import Authentication
 from framesrv.camera.sources.reasons import cannot
 from framesrv.camera.sources.rtsp import connection, message
-from framesrv.camera.sources.rtsp.address import Address
-from framesrv.camera.sources.rtsp.authentication import Authentication
 from framesrv.camera.sources.rtsp.connection import Connection, EndedError, StrangeError
 
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from framesrv.camera.sources.rtsp.address import address_of
+from framesrv.camera.sources.address import WEB, address_of
 from framesrv.errors import SourceUsageError
 
 
@@ -62,3 +62,12 @@ def test_address_that_cannot_be_taken_apart_is_refused_in_one_sentence(source: s
     with pytest.raises(SourceUsageError, match="cannot be opened: ") as caught:
         address_of(source)
     assert "a/b" not in str(caught.value)
+
+
+def test_address_has_one_of_the_schemes_that_it_may_have() -> None:
+    address = address_of("HTTPS://admin:p@ss@192.0.2.1/snap.jpg?channel=1", schemes=WEB)
+    assert (address.scheme, address.port, address.secure, address.password) == ("https", 443, True, "p@ss")
+    assert address.url == "https://192.0.2.1/snap.jpg?channel=1"
+    for source in ("file:///etc/passwd", "/etc/passwd", "rtsp://192.0.2.1/live"):
+        with pytest.raises(SourceUsageError, match="no http:// or https:// URL"):
+            address_of(source, schemes=WEB)

@@ -1,11 +1,10 @@
-"""RTSP through TLS: whose certificate is believed, and what is said where it is not."""
+"""TLS with a camera: whose certificate is believed, and what is said where it is not."""
 
 import logging
 import ssl
 
-from framesrv.camera.sources.experience import Experience
+from framesrv.camera.sources.address import Address
 from framesrv.camera.sources.reasons import CANNOT, OTHER, Reason
-from framesrv.camera.sources.rtsp.address import Address
 from framesrv.errors import SourceError
 from framesrv.process import reaching
 from framesrv.settings import Camera
@@ -21,16 +20,20 @@ _ANOTHER_NAME = (62, 64)  # X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_
 logger = logging.getLogger(__name__)
 
 
-def context_of(camera: Camera, experience: Experience) -> ssl.SSLContext:
+def context_of(camera: Camera, told: set[str]) -> ssl.SSLContext:
     """By what the camera's certificate is verified; it is not unless that is configured, which is said once.
+
+    Args:
+        camera: which one.
+        told: what has been said of it so far.
 
     Raises:
         SourceError: the file of certificates cannot be read.
     """
     if not (camera.tls_verify or camera.tls_ca):
         words = "The camera's certificate is not verified, anybody in between may read all: tls_verify"
-        if words not in experience.told:
-            experience.told.add(words)
+        if words not in told:
+            told.add(words)
             logger.warning("%s", words)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE

@@ -1,4 +1,4 @@
-"""The address of an RTSP camera, as people write it: schemes in capitals, and passwords with anything in them."""
+"""The address of a camera, as people write it: schemes in capitals, and passwords with anything in them."""
 
 import re
 from dataclasses import dataclass
@@ -7,7 +7,9 @@ from urllib.parse import quote, unquote
 from framesrv.camera.sources.reasons import CANNOT, PORTS
 from framesrv.errors import SourceUsageError
 
-_URL = re.compile(r"(rtsps?)://(.*)\Z", re.IGNORECASE | re.DOTALL)
+RTSP, WEB = ("rtsp", "rtsps"), ("http", "https")
+
+_URL = re.compile(r"([a-z]+)://(.*)\Z", re.IGNORECASE | re.DOTALL)
 _PLACE = re.compile(
     r"(?P<host>\[[0-9a-f:.]+(?:%[^\]\s]+)?\]|[^\[\]:@/?#\s]+)(?::(?P<port>\d{1,5}))?\Z", re.IGNORECASE
 )
@@ -21,7 +23,7 @@ class Address:
     """Where a camera is, and as whom it is asked.
 
     Attributes:
-        scheme: ``rtsp`` or ``rtsps``.
+        scheme: one of `RTSP` or of `WEB`.
         host: a name or a number, without the brackets of IPv6.
         port: of TCP.
         url: what is asked for, without user and password.
@@ -39,7 +41,7 @@ class Address:
     @property
     def secure(self) -> bool:
         """Whether it is reached through TLS."""
-        return self.scheme == "rtsps"
+        return self.scheme in ("rtsps", "https")
 
     @property
     def where(self) -> str:
@@ -47,7 +49,7 @@ class Address:
         return f"{self.host}:{self.port}"
 
 
-def address_of(source: str, user: str = "", password: str = "") -> Address:
+def address_of(source: str, user: str = "", password: str = "", *, schemes: tuple[str, ...] = RTSP) -> Address:
     """The parts of a URL.
 
     A password may hold ``# / ? % @ :`` as they are. A percent sign before two hexadecimal digits stands for an
@@ -57,14 +59,16 @@ def address_of(source: str, user: str = "", password: str = "") -> Address:
         source: with or without user and password in it.
         user: which goes before that of the URL.
         password: the same.
+        schemes: those that it may have.
 
     Raises:
         SourceUsageError: it cannot be told which part is what.
     """
     match = _URL.match(source)
-    if match is None:
-        raise SourceUsageError(CANNOT + "its source is no rtsp:// or rtsps:// URL")
-    scheme, rest = match[1].lower(), match[2]
+    scheme = match[1].lower() if match else ""
+    if match is None or scheme not in schemes:
+        raise SourceUsageError(f"{CANNOT}its source is no {' or '.join(f'{one}://' for one in schemes)} URL")
+    rest = match[2]
     info, place, path = _split(rest)
     found = _PLACE.match(place)
     port = int(found["port"] or PORTS[scheme]) if found else 0
