@@ -14,6 +14,7 @@ import numpy as np
 from framesrv.camera.policy import Policy
 from framesrv.camera.sources.codec.damage import Damage
 from framesrv.camera.sources.codec.decoding import Decoding
+from framesrv.camera.sources.codec.trial import Trial
 from framesrv.camera.sources.rtsp.rtp import parse
 from framesrv.camera.sources.rtsp.stream import Stream
 from framesrv.camera.sources.rtsp.unit import AccessUnit, Assembly, Payload
@@ -28,8 +29,10 @@ MTU = 1400
 Picture = list[bytes]  # its NAL units
 
 
-def coded(codec: str, frames: int = 30, size: tuple[int, int] = (320, 240), **options: str) -> list[Picture]:
-    """Moving pictures, each as its NAL units, the first with its parameter sets."""
+def coded(
+    codec: str, frames: int = 30, size: tuple[int, int] = (320, 240), *, corner: bool = False, **options: str
+) -> list[Picture]:
+    """Moving pictures, each as its NAL units, the first with its parameter sets; `corner`: all else is flat."""
     file = io.BytesIO()
     name = {"h264": "libx264", "hevc": "libx265"}[codec]
     with av.open(file, "w", format=codec) as container:
@@ -43,6 +46,9 @@ def coded(codec: str, frames: int = 30, size: tuple[int, int] = (320, 240), **op
         packets = []
         for index in range(frames):
             luma = texture[index * 3 : index * 3 + size[1], index * 5 : index * 5 + size[0]]
+            if corner:
+                luma = luma.copy()
+                luma[:-64], luma[:, :-64] = 90, 90
             yuv = np.concatenate([luma, np.full((size[1] // 2, size[0]), 128, np.uint8)])
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(yuv), "yuv420p")
             frame.pts, frame.time_base = index, Fraction(1, 25)
@@ -110,17 +116,18 @@ class Play:
         complaints: of the decoder.
     """
 
-    def __init__(self, codec: str, policy: str = "all", *, asks: bool = True) -> None:
+    def __init__(self, codec: str, policy: str = "all", *, asks: bool = True, tries: bool = True) -> None:
         self.counts = Counts()
         self.shown: dict[int, Pixels] = {}
         self.complaints: list[str] = []
         self._stream = Stream(Track(codec), keeps_order=True, asks=asks)  # type: ignore[arg-type]
         self._codec: Any = av.CodecContext.create(codec, "r")
         self._policy = policy
+        self._trial = Trial({}) if tries else None
 
     def feed(self, sent: Iterable[bytes]) -> "Play":
         with Damage() as damage:
-            decoding = Decoding(self._codec, "yuv420p", Policy(self._policy), damage, self.counts)
+            decoding = Decoding(self._codec, "yuv420p", Policy(self._policy), damage, self.counts, self._trial)
             for data in sent:
                 for packet, arrival in self._stream.take(memoryview(data), time.monotonic_ns(), is_rtcp=False):
                     for frame, _ in decoding.frames(packet, arrival):

@@ -177,3 +177,23 @@ def test_the_questions_change_no_pixel_and_each_is_answered(options: str) -> Non
     assert sorted(asked.shown) == sorted(plain.shown)
     assert all(np.array_equal(asked.shown[index], plain.shown[index]) for index in plain.shown)
     assert sum(unit.asks for unit in units(H265([]), sent)) >= len(plain.shown)
+
+
+def test_a_key_picture_that_does_not_need_its_last_bytes_is_not_shown() -> None:
+    """A hole after which the decoder comes to the end of the picture all the same, as one in four does."""
+    source = pictures("hevc", 4, (640, 480), preset="medium", **{"x265-params": "log-level=none"})
+    key = max(source[0], key=len)
+    cuts = fragments(key, "hevc")
+    unnoticed = 0
+    for number in range(1, len(cuts) * 4 // 5):
+        holed = [*(nal for nal in source[0] if nal is not key), *cuts[:number], *cuts[number + 1 :]]
+        sent = list(packets([holed, payloads(source[1], "hevc")]))
+        assert not Play("hevc").feed(sent).shown, number
+        unnoticed += 0 in Play("hevc", tries=False).feed(sent).shown
+    assert unnoticed  # there was something to notice
+
+
+def test_a_camera_whose_last_corner_takes_most_of_the_data_is_shown_after_a_while() -> None:
+    source = coded("hevc", 8, (640, 480), corner=True, **{"x265-params": "log-level=none:keyint=1"})
+    shown = Play("hevc").feed(packets([payloads(picture, "hevc") for picture in source])).shown
+    assert 3 <= len(shown) <= 8

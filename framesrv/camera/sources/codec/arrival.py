@@ -6,6 +6,8 @@ from typing import TypeAlias
 import av
 from av.video.stream import VideoStream
 
+from framesrv.camera.sources.codec.trial import KeyPicture
+
 Packet: TypeAlias = "av.Packet[VideoStream]"
 
 
@@ -20,6 +22,7 @@ class Arrival:
         whole: nothing of it is missing, as far as is known.
         lost: what it may refer to is missing, as far as is known.
         asked: how often it asks the decoder whether the picture is complete, see `codec.h265`.
+        trial: a key picture that can be tried, see `codec.trial`.
     """
 
     monotonic: int
@@ -28,3 +31,4 @@ class Arrival:
     whole: bool = True
     lost: bool = False
     asked: int = 0
+    trial: KeyPicture | None = None

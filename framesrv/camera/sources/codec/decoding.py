@@ -12,6 +12,7 @@ from framesrv.camera.sources import Sink
 from framesrv.camera.sources.codec.arrival import Arrival, Packet
 from framesrv.camera.sources.codec.damage import Damage
 from framesrv.camera.sources.codec.gop import GopCache
+from framesrv.camera.sources.codec.trial import Trial
 from framesrv.segment.layout import PixelFormat
 
 FLAGGED = ("h264", "hevc")  # whose key frames are known to be flagged; of another codec it shows with the first one
@@ -29,7 +30,13 @@ class Decoding:
     """
 
     def __init__(
-        self, codec: VideoCodecContext, pixel_format: PixelFormat, policy: Policy, damage: Damage, sink: Sink
+        self,
+        codec: VideoCodecContext,
+        pixel_format: PixelFormat,
+        policy: Policy,
+        damage: Damage,
+        sink: Sink,
+        trial: Trial | None = None,
     ) -> None:
         self._codec = codec
         self._codec.thread_count = 1  # threads hold frames back
@@ -42,6 +49,7 @@ class Decoding:
         self._gop = GopCache()
         self._intact = False  # what the next packet may refer to
         self._clean = False  # no frame has come out corrupt since the codec began anew
+        self._trial = trial
         self._flagged = codec.name in FLAGGED
         self._sparing = False
         self._idle = policy.demand
@@ -117,6 +125,8 @@ class Decoding:
             self._intact = self._clean = True
         complete = arrival.whole
         self._intact = arrival.whole = self._intact and complete
+        if self._intact and self._trial and arrival.trial:
+            self._intact = arrival.whole = self._trial.passes(arrival.trial, self._damage)
         if packet.size and not self._intact and self._flagged:
             self._sink.count("corrupt")
             return []

@@ -18,6 +18,7 @@ from framesrv.camera.sources.codec.conversion import source_frame
 from framesrv.camera.sources.codec.damage import Damage
 from framesrv.camera.sources.codec.decoding import Decoding
 from framesrv.camera.sources.codec.hardware import Hardware
+from framesrv.camera.sources.codec.trial import Trial
 from framesrv.camera.sources.experience import Experience
 from framesrv.camera.sources.rtsp.patience import Patience
 from framesrv.camera.sources.rtsp.session import Session
@@ -39,6 +40,7 @@ class Rtsp:
         self._patience = Patience(camera.timeout)
         address_of(camera.source)  # raises SourceUsageError for what is none
         self._experience = Experience(camera)
+        self._trial = Trial({"max_pixels": str(camera.max_pixels)})
 
     def frames(self, sink: Sink) -> Iterator[SourceFrame | None]:
         """See `Source.frames`."""
@@ -53,7 +55,7 @@ class Rtsp:
     def _play(self, session: Session, damage: Damage, sink: Sink) -> Iterator[SourceFrame | None]:
         sink.via(session.transport)
         codec = self._codec(session.track.codec)
-        decoding = Decoding(codec, self._camera.pixel_format, self._policy, damage, sink)
+        decoding = Decoding(codec, self._camera.pixel_format, self._policy, damage, sink, self._trial)
         stream = Stream(session.track, keeps_order=session.transport in ORDERED, asks=not codec.is_hwaccel)
         self._patience.begin()
         turn = 0

@@ -109,7 +109,7 @@ class Stream:
         packet.is_keyframe = unit.key
         unix = time.time_ns() - (time.monotonic_ns() - unit.arrived)
         captured = self.clock.captured(unit.timestamp)
-        return packet, Arrival(unit.arrived, unix, captured, unit.whole, unit.lost, unit.asks)
+        return packet, Arrival(unit.arrived, unix, captured, unit.whole, unit.lost, unit.asks, unit.trial)
 
 
 def _payload(track: Track, *, asks: bool) -> Payload:

@@ -8,6 +8,7 @@ has come; of another a picture is given when the next one begins.
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from framesrv.camera.sources.codec.trial import KeyPicture
 from framesrv.camera.sources.rtsp.rtp import RtpPacket, Ticks
 
 LIMIT = 32 * 2**20  # bytes of one access unit; a key frame of 8192x4352 has fewer
@@ -27,6 +28,7 @@ class AccessUnit:
         whole: nothing of it is missing, as far as its packets tell.
         lost: packets before it are missing, so that what it refers to may be.
         asks: how often it asks the decoder whether the picture is complete.
+        trial: a key picture that can be tried, see `codec.trial`.
     """
 
     ticks: int
@@ -38,6 +40,7 @@ class AccessUnit:
     whole: bool = True
     lost: bool = False
     asks: int = 0
+    trial: KeyPicture | None = None
 
 
 class Payload(Protocol):

@@ -16,6 +16,7 @@ from framesrv.camera.sources.codec.h265_sets import (
     picture_set,
     sequence_set,
 )
+from framesrv.camera.sources.codec.trial import KeyPicture
 from framesrv.camera.sources.rtsp.payloads.nal import START, NalUnits, pieces
 from framesrv.camera.sources.rtsp.unit import AccessUnit
 
@@ -94,7 +95,10 @@ class H265:
         last = max(number for number, (kind, _) in enumerate(nals) if kind <= LAST_SLICE)
         before = [self._allowing(nal) if kind == PPS else nal for kind, nal in nals[:last] if kind > LAST_SLICE]
         after = [nal for _, nal in nals[last + 1 :]]
-        unit.data[:] = b"".join(START + nal for nal in before) + asking + b"".join(START + nal for nal in after)
+        front = b"".join(START + nal for nal in before)
+        unit.data[:] = front + asking + b"".join(START + nal for nal in after)
+        if unit.key:
+            unit.trial = KeyPicture(front, slices, sets)
 
     def _sets_of(self, nals: list[tuple[int, bytes]]) -> h265.Sets | None:
         """The sets of a picture; None if they are not known, or there is nothing to ask."""
