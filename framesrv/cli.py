@@ -1,6 +1,7 @@
 """The command line ``framesrv``. What a command needs is imported when it runs: a decoder stays small."""
 
 import json
+import logging
 import math
 import os
 import sys
@@ -53,7 +54,7 @@ def decode(code: str, config: Path | None, log_format: log.Format) -> None:
     if os.geteuid() == 0:
         from framesrv.host.by_hand import hand_over
 
-        hand_over(camera, loaded, log_format)
+        hand_over(camera, loaded, ["decode", "--log-format", log_format])
     from framesrv.camera.decoder import run
 
     try:
@@ -189,6 +190,39 @@ def health(as_json: bool, config: Path | None) -> None:
     from framesrv.host.health.examination import health as tell
 
     raise SystemExit(tell(config, as_json=as_json))
+
+
+@main.command()
+@click.argument("source", metavar="URL|CODE")
+@click.option(
+    "--seconds",
+    type=click.FloatRange(1, 600),
+    default=10.0,
+    show_default=True,
+    help="To look, from the first picture on.",
+)
+@click.option("--json", "as_json", is_flag=True, help="One object, for scripts.")
+@config_option
+def probe(source: str, seconds: float, as_json: bool, config: Path | None) -> None:
+    """Open a camera's stream as a decoder would; say what it is, and what to configure.
+
+    URL is any source that a [[camera]] may have; CODE a camera of the configuration. It decodes every picture for
+    some seconds: codec, size, rate, key frames, the camera's clock, transport, how it asks for passwords, what is
+    lost, and what decoding costs. Exit status 1: it does not work; standard error says why and what to do. A password
+    in a URL stands in the list of processes meanwhile; that of a configured camera does not.
+
+    Example: framesrv probe rtsp://user:pass@192.0.2.11/stream1
+    """
+    from framesrv.host.probe.probe import camera_of
+    from framesrv.host.probe.probe import probe as look
+
+    log.setup(level=logging.ERROR)
+    camera, loaded = camera_of(source, config)
+    if loaded is not None and os.geteuid() == 0:
+        from framesrv.host.by_hand import hand_over
+
+        hand_over(camera, loaded, ["probe", "--seconds", str(seconds), *(["--json"] if as_json else [])])
+    look(camera, seconds, as_json=as_json)
 
 
 @main.command()

@@ -7,9 +7,9 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
-from framesrv.masking import password_of
+from framesrv.masking import password_of, user_info
 
 KEYS = ("user", "password", "password_file")
 
@@ -52,6 +52,15 @@ def fill(values: dict[str, Any], own: Mapping[str, object], directory: Path) -> 
     # the colon also where there is no password: without it FFmpeg tells nobody's name
     values["source"] = f"{url[0]}{quote(user, safe='')}:{quote(password, safe='')}@{source[url.end() :]}"
     return ""
+
+
+def parted(source: str) -> tuple[str, str]:
+    """A source without user and password, and the user, as `fill` takes them; an empty user where it has none."""
+    url = _URL.match(source)
+    said = user_info(source) or source.partition("://")[2].partition("@")[0] if url and _has_user(source) else ""
+    if url is None or not said:
+        return source, ""
+    return url[0] + source[url.end() :].removeprefix(f"{said}@"), unquote(said.partition(":")[0])
 
 
 def read(file: Path) -> str:

@@ -12,7 +12,7 @@ from framesrv import FrameReader, FrameUnavailableError, FrameWriter, camera_sta
 from framesrv.camera.attempts import CRASHES_FREE, UNAUTHORIZED, Attempts, pause_after_crashes
 from framesrv.camera.decoder import Decoder
 from framesrv.camera.policy import Policy
-from framesrv.camera.sources import Sink, SourceFrame, open_source
+from framesrv.camera.sources import Facts, Sink, SourceFrame, open_source
 from framesrv.errors import Cause, SourceError, SourceLimitError
 from framesrv.process.notify import Notifier
 from framesrv.process.repeats import Repeats
@@ -219,6 +219,9 @@ class Surprising:
 
     def frames(self, sink: Sink) -> Iterator[SourceFrame | None]:
         raise ZeroDivisionError("what?")
+
+    def facts(self) -> Facts:
+        return Facts()
 
 
 def test_unforeseen_error_is_a_traceback_once_and_the_camera_is_tried_again(

@@ -14,7 +14,7 @@ import pytest
 
 from framesrv import FrameWriter, SourceError, camera_status
 from framesrv.camera.decoder import CHANGES, Decoder
-from framesrv.camera.sources import Sink, SourceFrame
+from framesrv.camera.sources import Facts, Sink, SourceFrame
 from framesrv.camera.sources.ffmpeg.protocols import whitelist
 from framesrv.errors import SourceLimitError
 from framesrv.process.notify import Notifier
@@ -192,6 +192,9 @@ def test_stream_that_changes_its_size_all_the_time_makes_no_churn_of_segments(
                     np.zeros(shape, np.uint8) for shape in ((size, size), (size // 2, size // 2)) for _ in range(1)
                 )
                 yield SourceFrame((*planes, planes[1]), size, size, "yuv420p", Stamp.now(size))
+
+        def facts(self) -> Facts:
+            return Facts()
 
     sizes: list[int] = []
     with FrameWriter("cam", 0, 0, "yuv420p", prefix=prefix) as writer:

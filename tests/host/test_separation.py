@@ -329,6 +329,15 @@ def test_decoder_started_by_root_goes_on_as_its_user_and_leaves_its_unit_what_it
     assert site.host.show(unit, "NRestarts") == "0"
 
 
+def test_probe_of_a_camera_by_root_goes_on_as_its_user(site: Site) -> None:
+    """What a camera sends is not parsed by root."""
+    site.settle()
+    done = site.host.run("framesrv", "probe", "--seconds", "1", TAKEN)
+    assert done.returncode == 0, done.stderr
+    assert f"goes on as user {service_user(TAKEN)}" in done.stderr
+    assert "640x360" in done.stdout
+
+
 def test_segment_that_is_cut_short_ends_neither_snapd_nor_its_decoder(site: Site) -> None:
     """What maps it must survive it within the units' limits, which forbid memory that is written and executed."""
     site.settle()

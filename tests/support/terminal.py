@@ -31,6 +31,7 @@ class Terminal:
         arguments: of Python.
         columns: of the terminal; and `lines`.
         stdin: whether the program's standard input is the terminal too.
+        stderr: whether its standard error is.
         environment: what is added to this process's.
     """
 
@@ -40,6 +41,7 @@ class Terminal:
         columns: int = 80,
         lines: int = 24,
         stdin: bool = True,
+        stderr: bool = False,
         environment: Mapping[str, str] | None = None,
     ) -> None:
         try:
@@ -58,7 +60,7 @@ class Terminal:
             cwd=ROOT,
             stdin=self._theirs if stdin else subprocess.DEVNULL,
             stdout=self._theirs,
-            stderr=self.errors,
+            stderr=self._theirs if stderr else self.errors,
             env=given | {"TERM": "xterm-256color"} | dict(environment or {}),
             start_new_session=True,
             preexec_fn=self._prepare,  # noqa: PLW1509  it makes two system calls

@@ -14,7 +14,7 @@ from framesrv.segment.frame import Stamp
 from framesrv.segment.layout import PixelFormat, Pixels
 from framesrv.settings import Camera
 
-__all__ = ["Sink", "Source", "SourceError", "SourceFrame", "SourceUsageError", "open_source"]
+__all__ = ["Facts", "Sink", "Source", "SourceError", "SourceFrame", "SourceUsageError", "open_source"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +26,29 @@ class SourceFrame:
     height: int
     pixel_format: PixelFormat
     stamp: Stamp
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is known of a stream while it is played, beside its pictures; nobody gathers it before it is asked for.
+
+    Attributes:
+        codec: FFmpeg's name, as ``hevc``; empty where there is none, or it is not known.
+        profile: of the codec, as ``High``.
+        pixel_format: in which the camera sends, FFmpeg's name.
+        offered: the ways to give a password that the camera has asked for, as ``Digest MD5``; None: not known.
+        packets: of RTP that have come; None where packets are not counted.
+        missing: those that have not.
+        ahead: seconds by which the camera's clock is before the host's; None where it does not tell.
+    """
+
+    codec: str = ""
+    profile: str = ""
+    pixel_format: str = ""
+    offered: tuple[str, ...] | None = None
+    packets: int | None = None
+    missing: int = 0
+    ahead: float | None = None
 
 
 class Sink(Protocol):
@@ -62,6 +85,9 @@ class Source(Protocol):
         Raises:
             SourceError: it cannot be opened, or has been lost.
         """
+
+    def facts(self) -> Facts:
+        """Of the stream that `frames` plays, for the thread that does; empty while none is played."""
 
 
 def open_source(camera: Camera, policy: Policy) -> Source:

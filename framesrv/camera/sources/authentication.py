@@ -90,6 +90,12 @@ class Authentication:
         self._count = 0
         self._session_key = ""
 
+    @property
+    def offered(self) -> tuple[str, ...]:
+        """The ways that the camera has last asked for, as people know them; the one in use comes first."""
+        names = [one.name for one in self._offered]
+        return tuple(dict.fromkeys([self._challenge.name, *names] if self._challenge else names))
+
     def header(self, method: str, url: str) -> str:
         """The value of ``Authorization`` for a request; empty where none is wanted."""
         challenge = self._challenge

@@ -7,7 +7,7 @@ from typing import Any
 import av
 
 from framesrv.camera.policy import Demand, Policy
-from framesrv.camera.sources import Sink, SourceFrame
+from framesrv.camera.sources import Facts, Sink, SourceFrame
 from framesrv.errors import SourceError, SourceUsageError
 from framesrv.process.extras import sentence
 from framesrv.segment import colour
@@ -67,6 +67,10 @@ class OpenCV:
                 time.sleep(max(0.0, due - time.monotonic()))
         finally:
             capture.release()
+
+    def facts(self) -> Facts:
+        """See `Source.facts`."""
+        return Facts()
 
     def _idle(self, capture: Any, sink: Sink) -> None:
         width, height = (int(capture.get(it)) for it in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from framesrv.camera.policy import Demand, Policy
-from framesrv.camera.sources import Sink, SourceFrame
+from framesrv.camera.sources import Facts, Sink, SourceFrame
 from framesrv.errors import SourceUsageError
 from framesrv.segment.frame import Stamp, usual_matrix
 from framesrv.segment.layout import MAX_SIDE, PixelFormat, Pixels
@@ -66,6 +66,10 @@ class Pattern:
             if now > due + 1:  # stopped for a while: what was missed is not made up for
                 origin, due = now - number / self._fps, now
             time.sleep(max(0.0, due - now))
+
+    def facts(self) -> Facts:
+        """See `Source.facts`."""
+        return Facts()
 
     def _bars(self) -> tuple[Pixels, ...]:
         """The picture without its moving parts."""

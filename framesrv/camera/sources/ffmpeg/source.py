@@ -9,9 +9,10 @@ from collections.abc import Iterator
 
 import av
 from av.container import InputContainer
+from av.video.codeccontext import VideoCodecContext
 
 from framesrv.camera.policy import Policy
-from framesrv.camera.sources import Sink, SourceFrame
+from framesrv.camera.sources import Facts, Sink, SourceFrame
 from framesrv.camera.sources.codec.arrival import Arrival, Packet
 from framesrv.camera.sources.codec.conversion import source_frame
 from framesrv.camera.sources.codec.damage import Damage
@@ -35,6 +36,7 @@ class FFmpeg:
         self._hardware = Hardware(camera.hwaccel)
         self._cost = Cost(camera.max_pixels, camera.timeout, driver=bool(camera.hwaccel))
         self._opening = Opening(camera, self._hardware, self._cost)
+        self._codec: VideoCodecContext | None = None  # in use
 
     def frames(self, sink: Sink) -> Iterator[SourceFrame | None]:
         """See `Source.frames`."""
@@ -45,11 +47,17 @@ class FFmpeg:
                 with self._opening.open(damage) as container:
                     yield from self._passes(container, damage, opened, pacing, sink)
 
+    def facts(self) -> Facts:
+        """See `Source.facts`."""
+        codec = self._codec
+        return Facts(codec.name, codec.profile or "", codec.pix_fmt or "") if codec else Facts()
+
     def _passes(
         self, container: InputContainer, damage: Damage, opened: Moment, pacing: Pacing, sink: Sink
     ) -> Iterator[SourceFrame | None]:
         """The pictures of a stream until it is lost, or of a recording as often as it can be wound back."""
         stream, first = choose(container, self._camera.track)
+        self._codec = stream.codec_context
         self._hardware.look(stream.codec_context)
         self._check_size(stream.codec_context.width, stream.codec_context.height)
         stream.codec_context.options = {"max_pixels": str(self._camera.max_pixels)}

@@ -79,6 +79,11 @@ class Opening:
         self.asked: int | None = None
         self.info = ""
 
+    @property
+    def offered(self) -> tuple[str, ...]:
+        """The ways to give a password that the camera has asked for, as ``Digest MD5``."""
+        return self._authentication.offered
+
     def run(self) -> None:
         """Opens it.
 

@@ -60,6 +60,11 @@ class Session:
         """The time stamp of the first packet, as the camera says; None where it does not."""
         return self._of_info("rtptime")
 
+    @property
+    def offered(self) -> tuple[str, ...]:
+        """The ways to give a password that the camera has asked for, as ``Digest MD5``."""
+        return self._opening.offered
+
     def __enter__(self) -> Self:
         """Opens it.
 

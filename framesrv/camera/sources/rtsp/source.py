@@ -12,7 +12,7 @@ from av.codec.hwaccel import HWAccel
 from av.video.codeccontext import VideoCodecContext
 
 from framesrv.camera.policy import Policy
-from framesrv.camera.sources import Sink, SourceFrame
+from framesrv.camera.sources import Facts, Sink, Source, SourceFrame
 from framesrv.camera.sources.address import address_of
 from framesrv.camera.sources.codec.conversion import source_frame
 from framesrv.camera.sources.codec.damage import Damage
@@ -41,22 +41,44 @@ class Rtsp:
         address_of(camera.source)  # raises SourceUsageError for what is none
         self._experience = Experience(camera)
         self._trial = Trial({"max_pixels": str(camera.max_pixels)})
+        self._playing: tuple[Session, Stream, VideoCodecContext] | None = None
+        self._other: Source | None = None  # which plays it in our place
 
     def frames(self, sink: Sink) -> Iterator[SourceFrame | None]:
         """See `Source.frames`."""
+        self._other = None
         with Session(self._camera, self._experience) as session:
             if session.track.codec in CODECS:
                 with Damage() as damage:
                     yield from self._play(session, damage, sink)
         from framesrv.camera.sources.ffmpeg.source import FFmpeg
 
-        yield from FFmpeg(self._camera, self._policy).frames(sink)
+        self._other = FFmpeg(self._camera, self._policy)
+        yield from self._other.frames(sink)
+
+    def facts(self) -> Facts:
+        """See `Source.facts`."""
+        if self._other is not None:
+            return self._other.facts()
+        if self._playing is None:
+            return Facts()
+        session, stream, codec = self._playing
+        return Facts(
+            codec.name,
+            codec.profile or "",
+            codec.pix_fmt or "",
+            session.offered,
+            stream.received,
+            stream.missing,
+            stream.clock.ahead,
+        )
 
     def _play(self, session: Session, damage: Damage, sink: Sink) -> Iterator[SourceFrame | None]:
         sink.via(session.transport)
         codec = self._codec(session.track.codec)
         decoding = Decoding(codec, self._camera.pixel_format, self._policy, damage, sink, self._trial)
         stream = Stream(session.track, keeps_order=session.transport in ORDERED, asks=not codec.is_hwaccel)
+        self._playing = session, stream, codec
         self._patience.begin()
         turn = 0
         for received in session.packets():

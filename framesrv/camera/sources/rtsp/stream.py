@@ -51,6 +51,16 @@ class Stream:
         """Width and height of the pictures, as the camera announces them; None while it has not."""
         return self._payload.size
 
+    @property
+    def received(self) -> int:
+        """Packets of RTP that have come."""
+        return self._order.received
+
+    @property
+    def missing(self) -> int:
+        """Packets that have not, although later ones have."""
+        return self._order.missing
+
     def misses(self) -> bool:
         """Whether packets are missing that were not when this was last asked."""
         before, self._missing = self._missing, self._order.missing

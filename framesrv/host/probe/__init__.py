@@ -1,0 +1,1 @@
+"""``framesrv probe`` and ``framesrv discover``: what a source is, which cameras there are, and what to configure."""
