@@ -67,6 +67,13 @@ def convert(source: av.VideoFrame, pixel_format: PixelFormat, matrix: Matrix, *,
     Towards yuv420p matrix and range stay as they are (an RGB source becomes limited range of that matrix); bgr24 is
     full range.
     """
+    if source.format.name.startswith("gray"):  # swscale takes grey for full range, whatever it is told: change none
+        full = ColorRange.JPEG
+        source = reformatter().reformat(
+            source, format="yuv420p", src_color_range=full, dst_color_range=full, threads=1
+        )
+        if pixel_format == "yuv420p":
+            return source
     own = ColorRange.JPEG if full_range or source.format.is_rgb else ColorRange.MPEG
     keep = pixel_format == "yuv420p" and not source.format.is_rgb
     return reformatter().reformat(

@@ -1,7 +1,7 @@
 """The RTSP server behind `rtsp.RtspServer`: it loops video files at their own pace, with faults to order.
 
 `python -m tests.support.rtsp_server [--rtcp CLOCK] PORT CONTROL_FILE LOG_FILE name=file[,file] ...` runs it.
-H.264 and H.265, over TCP (interleaved) and UDP (unicast), any number of clients a path; every client starts
+H.264, H.265 and JPEG, over TCP (interleaved) and UDP (unicast), any number of clients a path; every client starts
 with the file's first frame. Test and server share two files: JSON of path to mode one way, a line for each
 access unit sent the other way.
 
@@ -349,7 +349,7 @@ async def _serve(port: int, control: Path, server: Server) -> None:
 def _camera(argument: str) -> Camera:
     name, _, files = argument.partition("=")
     tracks = [Track(Path(file)) for file in files.split(",")]
-    if len({track.hevc for track in tracks}) > 1:
+    if len({track.codec for track in tracks}) > 1:
         raise SystemExit(f"{name}: its files must have the same codec, the session describes but one")
     return Camera(name, tracks)
 

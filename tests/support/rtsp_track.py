@@ -9,6 +9,8 @@ from typing import Any
 
 import av
 
+from tests.support import rtp_jpeg
+
 TICKS = 90_000  # RTP ticks a second
 PAYLOAD = 1400  # bytes of a NAL unit in one RTP packet
 
@@ -32,20 +34,24 @@ class Track:
         with av.open(str(path)) as container:
             stream = container.streams.video[0]
             codec = stream.codec_context.name
-            if codec not in ("h264", "hevc") or stream.average_rate is None:
-                raise SystemExit(f"{path}: {codec} cannot be served, only h264 and hevc")
+            if codec not in ("h264", "hevc", "mjpeg") or stream.average_rate is None:
+                raise SystemExit(f"{path}: {codec} cannot be served, only h264, hevc and mjpeg")
+            self.codec = codec
             self.hevc = codec == "hevc"
             self.step = round(TICKS / stream.average_rate)
             self.interval = float(1 / stream.average_rate)
             self.parameters: dict[int, bytes] = {}
-            self.units = list(self._access_units(container, stream))
+            units = self._jpegs if codec == "mjpeg" else self._access_units
+            self.units = list(units(container, stream))
 
     def nal_type(self, nal: bytes) -> int:
         return nal[0] >> 1 & 63 if self.hevc else nal[0] & 31
 
     @cached_property
     def sdp(self) -> str:
-        """The media's attributes (RFC 6184, RFC 7798)."""
+        """The media's attributes (RFC 6184, RFC 7798, RFC 2435)."""
+        if self.codec == "mjpeg":
+            return "a=rtpmap:96 JPEG/90000\r\n"
         sets = {kind: base64.b64encode(nal).decode() for kind, nal in self.parameters.items()}
         if self.hevc:
             format_line = f"sprop-vps={sets[32]}; sprop-sps={sets[33]}; sprop-pps={sets[34]}"
@@ -67,6 +73,12 @@ class Track:
                 end = start + PAYLOAD >= len(nal)
                 flags = (0x80 if start == header_size else 0) | (0x40 if end else 0)
                 yield header + bytes([flags | kind]) + nal[start : start + PAYLOAD], last and end
+
+    def _jpegs(self, container: Any, stream: Any) -> Iterator[AccessUnit]:
+        for packet in container.demux(stream):
+            if packet.size:
+                payloads = rtp_jpeg.payloads(bytes(packet))
+                yield AccessUnit([(one, one is payloads[-1]) for one in payloads], key=True, shift=0)
 
     def _access_units(self, container: Any, stream: Any) -> Iterator[AccessUnit]:
         annex_b = av.BitStreamFilterContext("hevc_mp4toannexb" if self.hevc else "h264_mp4toannexb", stream)

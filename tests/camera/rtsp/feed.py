@@ -83,6 +83,7 @@ class Track:
     clock_rate: int = 90_000
     parameters: dict[str, str] = field(default_factory=dict)
     feedback: bool = False
+    size: tuple[int, int] | None = None
 
 
 def packets(pictures: Iterable[list[bytes]], marks: str = "last", start: int = 65_000) -> Iterator[bytes]:
@@ -116,11 +117,13 @@ class Play:
         complaints: of the decoder.
     """
 
-    def __init__(self, codec: str, policy: str = "all", *, asks: bool = True, tries: bool = True) -> None:
+    def __init__(
+        self, codec: str, policy: str = "all", *, asks: bool = True, tries: bool = True, **track: Any
+    ) -> None:
         self.counts = Counts()
         self.shown: dict[int, Pixels] = {}
         self.complaints: list[str] = []
-        self._stream = Stream(Track(codec), keeps_order=True, asks=asks)  # type: ignore[arg-type]
+        self._stream = Stream(Track(codec, **track), keeps_order=True, asks=asks)  # type: ignore[arg-type]
         self._codec: Any = av.CodecContext.create(codec, "r")
         self._policy = policy
         self._trial = Trial({}) if tries else None

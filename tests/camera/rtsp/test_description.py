@@ -39,6 +39,19 @@ def test_video_is_found_however_it_is_described(text: str, codec: str, number: i
     assert track(text)[:2] == (codec, number)
 
 
+@pytest.mark.parametrize(
+    ("attribute", "size"),
+    [
+        ("x-dimensions:2560,1440", (2560, 1440)),
+        ("framesize:26 3840-2160", (3840, 2160)),
+        ("x-dimensions:0,0", None),
+        ("framesize:26", None),
+    ],
+)
+def test_size_is_what_an_attribute_says(attribute: str, size: tuple[int, int] | None) -> None:
+    assert parse((HEAD + f"m=video 0 RTP/AVP 26\r\na={attribute}\r\n").encode()).track(0).size == size
+
+
 def test_track_is_the_first_or_the_one_of_that_number() -> None:
     assert track(SOUND + VIDEO + HEVC) == ("h264", 96, "trackID=1")
     assert track(SOUND + VIDEO + HEVC, 2) == ("hevc", 98, "trackID=2")

@@ -27,6 +27,7 @@ def test_a_packet_is_taken_apart_with_extension_sources_and_padding() -> None:
     found = rtp.parse(memoryview(data), 17)
     assert found is not None
     assert (bytes(found.payload), found.marker, found.payload_type) == (b"picture", True, 96)
+    assert found.extension == (0xBEDE, bytes(4))
     assert (found.sequence, found.timestamp, found.source, found.arrived) == (9, 1000, 3, 17)
 
 

@@ -12,6 +12,7 @@ CODECS = {"h264": "h264", "h265": "hevc", "hevc": "hevc", "jpeg": "mjpeg"}
 STATIC = {26: ("jpeg", 90_000), 31: ("h261", 90_000), 32: ("mpv", 90_000), 33: ("mp2t", 90_000), 34: ("h263", 90_000)}
 CLOCK = 90_000  # ticks a second, of all video
 _KEY_FRAMES = re.compile(r"nack\s+pli|ccm\s+fir", re.IGNORECASE)
+_SIZE = re.compile(r"([1-9]\d{0,4})[,-]([1-9]\d{0,4})")
 _SESSION: Reason = ("format", "what the camera describes is no session: there is no medium in it")
 
 
@@ -30,6 +31,7 @@ class Track:
         group: the address it is sent to where that is a multicast group, else empty.
         port: of that.
         profile: of RTP, as ``RTP/AVP``.
+        size: width and height in pixels, where an attribute says them.
     """
 
     codec: str
@@ -41,6 +43,7 @@ class Track:
     group: str = ""
     port: int = 0
     profile: str = "RTP/AVP"
+    size: tuple[int, int] | None = None
 
     @property
     def encrypted(self) -> bool:
@@ -149,6 +152,7 @@ def _track(medium: _Medium, connection: str) -> Track:
         _group(connection),
         medium.port,
         medium.profile.partition("/UDP")[0].partition("/TCP")[0],
+        _size(medium.attributes),
     )
 
 
@@ -189,6 +193,13 @@ def _numbered(attributes: list[tuple[str, str]], wanted: str) -> dict[int, str]:
 
 def _first(attributes: list[tuple[str, str]], wanted: str) -> str:
     return next((value for name, value in attributes if name == wanted), "")
+
+
+def _size(attributes: list[tuple[str, str]]) -> tuple[int, int] | None:
+    """Of ``x-dimensions:WIDTH,HEIGHT``, as GStreamer has it, or ``framesize:NUMBER WIDTH-HEIGHT`` (TS 26.234)."""
+    written = _first(attributes, "x-dimensions") or _first(attributes, "framesize").partition(" ")[2]
+    match = _SIZE.fullmatch(written.strip())
+    return (int(match[1]), int(match[2])) if match else None
 
 
 def _group(connection: str) -> str:

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 
 VERSION = 2
 HEADER = struct.Struct(">BBHII")
+EXTENSION = struct.Struct(">HH")
 LATE = 0.2  # s that a packet may come after one that was sent later; then it counts as lost
 WINDOW = 128  # packets that are kept back for one that has not come
 FORWARD = 1 << 15  # a sequence number up to so much above the expected one is ahead, else behind
+NOTHING = (0, b"")
 JUMP = 3000  # packets: a larger step is a sender that counts anew (RFC 3550, A.1, MAX_DROPOUT)
 
 
@@ -25,6 +27,7 @@ class RtpPacket:
         payload: a view of what was received; see `Order` for how long it is valid.
         arrived: monotonic nanoseconds.
         lost: packets between this one and the one before it are missing.
+        extension: of the header: its kind, by the payload's rule, and content; 0 where there is none.
     """
 
     marker: bool
@@ -35,6 +38,7 @@ class RtpPacket:
     payload: memoryview
     arrived: int
     lost: bool = False
+    extension: tuple[int, bytes] = NOTHING
 
 
 def parse(data: memoryview, arrived: int) -> RtpPacket | None:
@@ -46,15 +50,21 @@ def parse(data: memoryview, arrived: int) -> RtpPacket | None:
     if first >> 6 != VERSION:
         return None
     start, end = HEADER.size + 4 * (first & 15), size
-    if first & 0x10:  # an extension
+    extension = NOTHING
+    if first & 0x10:
         if start + 4 > size:
             return None
-        start += 4 + 4 * int.from_bytes(data[start + 2 : start + 4], "big")
+        kind, words = EXTENSION.unpack_from(data, start)
+        start += 4 + 4 * words
+        extension = kind, bytes(data[start - 4 * words : start])
     if first & 0x20:  # padding, whose last byte counts it
         end -= data[-1]
     if start > end:
         return None
-    return RtpPacket(second >> 7 == 1, second & 0x7F, sequence, timestamp, source, data[start:end], arrived)
+    payload = data[start:end]
+    return RtpPacket(
+        second >> 7 == 1, second & 0x7F, sequence, timestamp, source, payload, arrived, extension=extension
+    )
 
 
 class Order:

@@ -15,12 +15,13 @@ from framesrv.camera.sources.rtsp.clock import CameraClock
 from framesrv.camera.sources.rtsp.description import Track
 from framesrv.camera.sources.rtsp.payloads.h264 import H264
 from framesrv.camera.sources.rtsp.payloads.h265 import H265
+from framesrv.camera.sources.rtsp.payloads.jpeg import Jpeg
 from framesrv.camera.sources.rtsp.unit import AccessUnit, Assembly, Payload
 from framesrv.errors import SourceError
 
 REPORT_EVERY = 5.0  # s (RFC 3550, 6.2)
 ASK_EVERY = 2.0  # s between requests for a key frame
-CODECS = ("h264", "hevc")
+CODECS = ("h264", "hevc", "mjpeg")
 
 
 class Stream:
@@ -126,6 +127,8 @@ def _payload(track: Track, *, asks: bool) -> Payload:
     parameters = track.parameters
     if track.codec == "h264":
         return H264(_decoded(parameters.get("sprop-parameter-sets", "")))
+    if track.codec == "mjpeg":
+        return Jpeg(track.size)
     sets = ",".join(parameters.get(f"sprop-{name}", "") for name in ("vps", "sps", "pps"))
     numbered = parameters.get("sprop-max-don-diff", "0").strip() not in ("", "0")
     return H265(_decoded(sets), numbered=numbered, asks=asks)

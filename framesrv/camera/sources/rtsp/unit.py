@@ -50,7 +50,7 @@ class Payload(Protocol):
     def size(self) -> tuple[int, int] | None:
         """Width and height of the pictures in pixels, by the newest parameter set; None while there is none."""
 
-    def add(self, unit: AccessUnit, payload: memoryview) -> None:
+    def add(self, unit: AccessUnit, packet: RtpPacket) -> None:
         """Adds what a packet carries to the access unit that it belongs to."""
 
     def end(self, unit: AccessUnit) -> None:
@@ -90,7 +90,7 @@ class Assembly:
         if self._ended and unit.picture:
             self.marked = False
         if len(unit.data) <= LIMIT:
-            self._payload.add(unit, packet.payload)
+            self._payload.add(unit, packet)
         self._ended = packet.marker
         if packet.marker and unit.picture and self.marked:
             self._given = unit.timestamp

@@ -5,6 +5,7 @@ The interleaved mode (packetization-mode=2) is not taken apart; no camera is kno
 
 from framesrv.camera.sources.codec.h264 import IDR, PPS, SEI, SLICE, SPS, FrameNumbers
 from framesrv.camera.sources.rtsp.payloads.nal import START, NalUnits, pieces
+from framesrv.camera.sources.rtsp.rtp import RtpPacket
 from framesrv.camera.sources.rtsp.unit import AccessUnit
 
 LAST_TYPE = 23
@@ -37,8 +38,9 @@ class H264:
         self._first = False  # a slice begins with the first macroblock
         self._recovers = self._has_parameters = self._numbered = False
 
-    def add(self, unit: AccessUnit, payload: memoryview) -> None:
+    def add(self, unit: AccessUnit, packet: RtpPacket) -> None:
         """See `Payload.add`."""
+        payload = packet.payload
         if not payload:
             return
         kind = payload[0] & 31

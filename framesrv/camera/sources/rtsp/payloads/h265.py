@@ -18,6 +18,7 @@ from framesrv.camera.sources.codec.h265_sets import (
 )
 from framesrv.camera.sources.codec.trial import KeyPicture
 from framesrv.camera.sources.rtsp.payloads.nal import START, NalUnits, pieces
+from framesrv.camera.sources.rtsp.rtp import RtpPacket
 from framesrv.camera.sources.rtsp.unit import AccessUnit
 
 AGGREGATION, FRAGMENT = 48, 49
@@ -48,8 +49,9 @@ class H265:
         self._starts: list[tuple[int, int]] = []  # of each NAL unit: its type, and where it lies
         self._first = False
 
-    def add(self, unit: AccessUnit, payload: memoryview) -> None:
+    def add(self, unit: AccessUnit, packet: RtpPacket) -> None:
         """See `Payload.add`."""
+        payload = packet.payload
         if len(payload) < 3 + self._skip:
             unit.whole = False
             return
