@@ -226,6 +226,25 @@ def probe(source: str, seconds: float, as_json: bool, config: Path | None) -> No
 
 
 @main.command()
+@click.option(
+    "--seconds", type=click.FloatRange(0.1, 60), default=3.0, show_default=True, help="To wait for answers."
+)
+@click.option("--interface", default="", metavar="NAME", help="Of the network, as eth0. Default: all of them.")
+@click.option("--json", "as_json", is_flag=True, help="A JSON list, for scripts.")
+def discover(seconds: float, interface: str, as_json: bool) -> None:
+    """Find the ONVIF cameras of the local network, and print a [[camera]] table to fill in for each.
+
+    It sends a question to the multicast group 239.255.255.250, port 3702, as WS-Discovery has it, and needs no
+    password. Exit status 1: no camera has answered. `framesrv probe` then says whether what you have filled in works.
+
+    Example: framesrv discover --interface eth1 >> cameras.toml
+    """
+    from framesrv.host.probe.discover import show
+
+    show(seconds, interface, as_json=as_json)
+
+
+@main.command()
 @click.option("--source", "sources", multiple=True, metavar="URL", help="Your camera; several allowed.")
 @click.option("--seconds", type=click.FloatRange(min=0, min_open=True), help="End by itself after so long.")
 @click.option(

@@ -23,6 +23,7 @@ COMMANDS = (
     "framesrv decode cam-1",
     "framesrv retry cam-1",
     "framesrv probe cam-1",
+    "framesrv discover --seconds 0.1",
     "framesrv start cam-1",
     "framesrv stop cam-1",
     "framesrv restart cam-1",
