@@ -38,6 +38,7 @@ Text = Annotated[str, Meta(min_length=1)]
 Seconds = Annotated[float, Meta(gt=0, le=86400)]
 Days = Annotated[float, Meta(ge=0, le=36500)]
 Share = Annotated[float, Meta(ge=0, lt=1)]
+Rate = Annotated[float, Meta(gt=0, le=100)]
 Count = Annotated[int, Meta(ge=1, le=1_000_000)]
 Code = Annotated[str, Meta(pattern=rf"^{CODE}\Z", description=CODE_RULE)]
 Prefix = Annotated[str, Meta(pattern=rf"^{PREFIX}\Z", description=PREFIX_RULE)]
@@ -220,6 +221,7 @@ class CameraDefaults(Section, frozen=True, kw_only=True):
     tls_verify: bool = False
     tls_ca: str = ""
     timeout: Seconds = 10.0
+    fps: Rate = 1.0
     hwaccel: str = ""
     max_pixels: Annotated[int, Meta(ge=1, le=MAX_SIDE * MAX_SIDE)] = 8192 * 4352
 

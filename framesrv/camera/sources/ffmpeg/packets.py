@@ -47,6 +47,7 @@ class Packets:
 
     Attributes:
         recorded: whether the stream has an end and comes as fast as it is read; it is given at its own pace.
+        of_pictures: whether it may be a single picture, by HTTP or in a file.
     """
 
     def __init__(
@@ -62,6 +63,8 @@ class Packets:
     ) -> None:
         has_end = container.duration is not None or os.path.isfile(container.name)
         self.recorded = has_end and container.format.name not in LIVE
+        own = os.path.isfile(container.name) or container.name.startswith(("http:", "https:", "file:"))
+        self.of_pictures = own and (container.format.name == "image2" or container.format.name.endswith("_pipe"))
         # of a pipe or a device FFmpeg knows no time-out
         self._remote = container.format.name in LIVE or not os.path.exists(container.name)
         self._first = first

@@ -1,18 +1,21 @@
-"""Anything FFmpeg opens, through PyAV: RTSP over TCP or UDP, HTTP, files (looped, at their own pace).
+"""Anything FFmpeg opens, through PyAV: HTTP, files (looped, at their own pace), what RTSP leaves to it.
+
+What turns out to be a single picture is asked for again and again, see `still`.
 
 What of it is decoded, the policy says. A frame that is damaged, or refers to one that is, is not given: after a loss
 the source is silent until the next key frame that has come whole.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import closing
 
 import av
 from av.container import InputContainer
 from av.video.codeccontext import VideoCodecContext
 
 from framesrv.camera.policy import Policy
-from framesrv.camera.sources import Facts, Sink, SourceFrame
+from framesrv.camera.sources import Facts, Sink, Source, SourceFrame, reasons
 from framesrv.camera.sources.codec.arrival import Arrival, Packet
 from framesrv.camera.sources.codec.conversion import source_frame
 from framesrv.camera.sources.codec.damage import Damage
@@ -23,7 +26,9 @@ from framesrv.camera.sources.ffmpeg.opening import Opening
 from framesrv.camera.sources.ffmpeg.pacing import Pacing
 from framesrv.camera.sources.ffmpeg.packets import Moment, Packets
 from framesrv.camera.sources.ffmpeg.tracks import choose
+from framesrv.camera.sources.still.image import NoImageError
 from framesrv.errors import SourceError, SourceLimitError
+from framesrv.masking import user_info
 from framesrv.settings import Camera
 
 
@@ -37,25 +42,67 @@ class FFmpeg:
         self._cost = Cost(camera.max_pixels, camera.timeout, driver=bool(camera.hwaccel))
         self._opening = Opening(camera, self._hardware, self._cost)
         self._codec: VideoCodecContext | None = None  # in use
+        self._still: Source | None = None  # once it is known to be that
 
     def frames(self, sink: Sink) -> Iterator[SourceFrame | None]:
         """See `Source.frames`."""
+        strange = ""
+        if self._still is None:
+            try:
+                yield from self._played(sink)
+            except SourceError as error:
+                strange = self._strange_login() if error.cause == "unauthorized" else ""
+                if not strange:
+                    raise
+            from framesrv.camera.sources.still.source import Still  # which few cameras need
+
+            self._still = Still(self._camera, self._policy)
+        try:
+            yield from self._still.frames(sink)
+        except NoImageError as error:
+            self._still = None
+            if not strange:
+                raise
+            words = f"the camera offers only {strange}, which FFmpeg does not know: choose Digest MD5 in its settings"
+            raise reasons.cannot(("protocol", words)) from error
+
+    def _strange_login(self) -> str:
+        """What a camera offers to whoever has a password, by HTTP, where FFmpeg knows none of it; else empty."""
+        if not self._camera.source.lower().startswith(("http:", "https:")) or not user_info(self._camera.source):
+            return ""
+        from framesrv.camera.sources.still.web import Web
+
+        with closing(Web(self._camera, set())) as web:
+            offers = web.offers()
+        known = any(one.scheme == "basic" or one.algorithm in ("", "MD5", "MD5-sess") for one in offers)
+        return "" if known else " or ".join(dict.fromkeys(one.name for one in offers))
+
+    def _played(self, sink: Sink) -> Iterator[SourceFrame | None]:
+        """The pictures of a stream or recording; comes to an end where there is but a single one."""
         pacing = Pacing()
         with Damage() as damage:
             while True:  # again only for a recording that cannot be wound back
                 opened = (time.monotonic_ns(), time.time_ns())
                 with self._opening.open(damage) as container:
-                    yield from self._passes(container, damage, opened, pacing, sink)
+                    single = yield from self._passes(container, damage, opened, pacing, sink)
+                if single:
+                    return
 
     def facts(self) -> Facts:
         """See `Source.facts`."""
+        if self._still is not None:
+            return self._still.facts()
         codec = self._codec
         return Facts(codec.name, codec.profile or "", codec.pix_fmt or "") if codec else Facts()
 
     def _passes(
         self, container: InputContainer, damage: Damage, opened: Moment, pacing: Pacing, sink: Sink
-    ) -> Iterator[SourceFrame | None]:
-        """The pictures of a stream until it is lost, or of a recording as often as it can be wound back."""
+    ) -> Generator[SourceFrame | None, None, bool]:
+        """The pictures of a stream until it is lost, or of a recording as often as it can be wound back.
+
+        Returns:
+            Whether there is a single picture, and no more to come.
+        """
         stream, first = choose(container, self._camera.track)
         self._codec = stream.codec_context
         self._hardware.look(stream.codec_context)
@@ -64,7 +111,9 @@ class FFmpeg:
         packets = Packets(container, stream, damage, opened, pacing, self._cost, self._camera.timeout, first)
         decoding = Decoding(stream.codec_context, self._camera.pixel_format, self._policy, damage, sink)
         while True:
+            count = 0
             for packet, arrival in self._watched(packets, sink):
+                count += bool(packet.size)
                 frames = decoding.frames(packet, arrival)
                 if damage.oversized:
                     raise self._oversized(damage.oversized)
@@ -72,14 +121,15 @@ class FFmpeg:
                     yield source_frame(frame, its, self._camera.pixel_format)
                 if not frames:
                     yield None
+            if count == 1 and packets.of_pictures:
+                return True
             if not packets.recorded:
                 raise SourceError("the camera ended the stream", "ended")
             if not decoding.began:
                 raise SourceError("there is no picture in it", "format")
-            try:
-                container.seek(0)
-            except (av.error.FFmpegError, OSError):
-                return
+            # what gives nothing then cannot be wound back, and does not say so
+            if not count or not _wound_back(container):
+                return False
             decoding.restart()
 
     def _watched(self, packets: Packets, sink: Sink) -> Iterator[tuple[Packet, Arrival]]:
@@ -111,3 +161,11 @@ class FFmpeg:
         return SourceLimitError(
             f"its pictures of {size} are larger than max_pixels = {self._camera.max_pixels} allows"
         )
+
+
+def _wound_back(container: InputContainer) -> bool:
+    try:
+        container.seek(0)
+    except (av.error.FFmpegError, OSError):
+        return False
+    return True

@@ -5,6 +5,7 @@ from typing import TypeAlias, cast
 
 import av
 from av.container import InputContainer
+from av.stream import Disposition
 from av.video.stream import VideoStream
 
 from framesrv.camera.sources.ffmpeg.cause import sentence
@@ -25,9 +26,10 @@ def choose(container: InputContainer, number: int) -> tuple[VideoStream, list[Pa
     Raises:
         SourceError: there is no such track, none at all, or nothing comes.
     """
-    tracks = list(container.streams.video)
+    tracks = [track for track in container.streams.video if not track.disposition & Disposition.attached_pic]
     if not tracks:
-        raise SourceError("there is no video in it", "no_video")
+        but = ", only a picture beside the sound" if container.streams.video else ""
+        raise SourceError(f"there is no video in it{but}", "no_video")
     if number > len(tracks):
         raise SourceError(f"there is no video track {number} in it, only {len(tracks)}", "no_video")
     known = [track for track in ([tracks[number - 1]] if number else tracks) if _is_known(track)]

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from framesrv.camera.sources.address import Address
 from framesrv.camera.sources.rtsp import message
 from framesrv.camera.sources.rtsp.message import Request, Response
+from framesrv.camera.sources.sockets import SEND, SHORTEST, connected, is_plain, wait_at_most
 from framesrv.errors import SourceLimitError
 
 if TYPE_CHECKING:
@@ -25,8 +26,6 @@ BUFFER = 256 * 1024  # bytes
 LONGEST_HEAD = 64 * 1024  # bytes of a message's lines
 LONGEST_BODY = 128 * 1024  # bytes of what follows them
 DOLLAR = 0x24  # before a packet; its channel and its size follow
-SHORTEST = 0.001  # s: none at all would be for ever
-SEND = 1.0  # s that the camera may take to take what we say
 
 _START = re.compile(rb"RTSP/\d|[A-Z_]{3,20} ")
 _BEGINNING = re.compile(rb"[A-Z_]{1,20}/?\Z")  # of that
@@ -71,7 +70,7 @@ class Connection:
         self._socket = one
         self._outgoing = outgoing or one
         self._encoded = outgoing is not None
-        self._kernel_waits = _is_plain(one)
+        self._kernel_waits = is_plain(one)
         self._patience = 0.0
         self._arrived = self._turn = 0
         self._searched = 0  # bytes of a message of which it is known that its lines do not end there
@@ -245,41 +244,3 @@ def connect(address: Address, seconds: float, context: "SSLContext | None" = Non
         OSError: there is none; socket.gaierror, TimeoutError and ssl.SSLError among them.
     """
     return Connection(connected((address.host, address.port), seconds, context))
-
-
-def connected(place: tuple[str, int], seconds: float, context: "SSLContext | None") -> socket.socket:
-    """A socket that is connected to a host and port; see `connect`."""
-    deadline = time.monotonic() + seconds
-    try:
-        one = socket.create_connection(place, max(seconds, SHORTEST))
-    except UnicodeError as error:  # a name that cannot be one
-        raise socket.gaierror(socket.EAI_NONAME, "no host has such a name") from error
-    try:
-        one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if context is not None:
-            one.settimeout(max(deadline - time.monotonic(), SHORTEST))
-            return context.wrap_socket(one, server_hostname=place[0].partition("%")[0])
-        one.settimeout(None)
-        _set_timeout(one, socket.SO_SNDTIMEO, SEND)
-    except BaseException:
-        one.close()
-        raise
-    return one
-
-
-def wait_at_most(one: socket.socket, seconds: float) -> None:
-    """Lets whoever reads it wait so long."""
-    if _is_plain(one):  # one call of the kernel for each turn in place of two, see socket(7)
-        _set_timeout(one, socket.SO_RCVTIMEO, max(seconds, SHORTEST))
-    else:
-        one.settimeout(max(seconds, SHORTEST))
-
-
-def _is_plain(one: socket.socket) -> bool:
-    """Whether it goes through no TLS, which has waits of its own."""
-    return type(one) is socket.socket
-
-
-def _set_timeout(one: socket.socket, option: int, seconds: float) -> None:
-    whole = int(seconds)
-    one.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", whole, int((seconds - whole) * 1e6)))

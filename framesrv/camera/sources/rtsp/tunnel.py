@@ -14,8 +14,9 @@ from framesrv import __version__
 from framesrv.camera.sources.address import Address
 from framesrv.camera.sources.authentication import Authentication
 from framesrv.camera.sources.reasons import cannot
-from framesrv.camera.sources.rtsp import connection, message
+from framesrv.camera.sources.rtsp import message
 from framesrv.camera.sources.rtsp.connection import Connection, EndedError, StrangeError
+from framesrv.camera.sources.sockets import connected, wait_at_most
 
 if TYPE_CHECKING:
     from ssl import SSLContext
@@ -53,7 +54,7 @@ def connect(address: Address, seconds: float, context: "SSLContext | None") -> C
 
     for _ in range(TRIES):
         with ExitStack() as things:
-            incoming = things.enter_context(connection.connected(place, deadline - time.monotonic(), context))
+            incoming = things.enter_context(connected(place, deadline - time.monotonic(), context))
             incoming.sendall(said("GET", {"Accept": KIND}))
             status, words, offers = _answer(incoming, deadline)
             if status == UNAUTHORIZED and authentication.challenged(offers):
@@ -62,7 +63,7 @@ def connect(address: Address, seconds: float, context: "SSLContext | None") -> C
                 raise cannot(authentication.refusal())
             if status != 200:
                 raise cannot(("refused", f"over HTTP it answers {words} to GET"))
-            outgoing = things.enter_context(connection.connected(place, deadline - time.monotonic(), context))
+            outgoing = things.enter_context(connected(place, deadline - time.monotonic(), context))
             outgoing.sendall(
                 said(
                     "POST",
@@ -86,7 +87,7 @@ def _answer(one: socket.socket, deadline: float) -> tuple[int, str, list[str]]:
         left = deadline - time.monotonic()
         if left <= 0:
             raise TimeoutError("no answer")
-        connection.wait_at_most(one, left)
+        wait_at_most(one, left)
         try:
             byte = one.recv(1)
         except BlockingIOError:

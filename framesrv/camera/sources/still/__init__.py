@@ -1,0 +1,1 @@
+"""Single pictures that are asked for again and again: over HTTP, or in a file."""
