@@ -137,7 +137,7 @@ class Decoder:
         """How the camera does, in words."""
         now = camera_status(self._prefix, self._camera.code)
         if now.state == "live":
-            return f"live {now.width}x{now.height}" + (f" {now.fps:.1f} fps" if now.fps else "")
+            return now.reason or f"live {now.width}x{now.height}" + (f" {now.fps:.1f} fps" if now.fps else "")
         if now.state == "stalled":
             return "stalled, nothing comes"
         return f"reconnecting, attempt {self._attempt}: {now.error}" if self._attempt else "connecting"

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Self
 
 from framesrv.errors import FrameUnavailableError, Reason, SegmentFormatError
-from framesrv.segment import layout, locks, record
+from framesrv.segment import layout, locks, pace, record
 from framesrv.segment.file import SHM_DIRECTORY, HalfMadeError, same_file, segment_path
 from framesrv.segment.frame import Frame
 from framesrv.segment.inotify import DirectoryWatch
@@ -37,6 +37,13 @@ class Attachment:
         self._asking = 0
         self._mutex = threading.RLock()  # a frame may be finalised, and unpinned, at any point
         self._closing = False
+
+    @property
+    def due_after(self) -> float:
+        """See `FrameReader.due_after`; what the policy leaves out is not the camera's slowness."""
+        header = self.segment.header
+        policy = bytes(header["decode_policy"][0])
+        return 0.0 if policy.startswith((b"fps:", b"keyframes")) else pace.due_after(int(header["interval"][0]))
 
     def newest(self) -> Frame | None:
         """The newest frame, pinned; None if there is none yet or the writer is filling its slot."""
@@ -192,6 +199,12 @@ class FrameReader:
     ) -> None:
         self.close()
 
+    @property
+    def due_after(self) -> float:
+        """Seconds after a frame in which the next one may come, of a slow camera; 0 of any other, or if unknown."""
+        attachment = self._attached()
+        return 0.0 if attachment is None else attachment.due_after
+
     def close(self) -> None:
         """Detaches. Frames that are still pinned stay valid until they are released."""
         with self._mutex:
@@ -206,7 +219,8 @@ class FrameReader:
 
         Args:
             max_age: seconds; an older frame is not given but a new one waited for. 0: one that arrives after the
-                call. None: any age will do.
+                call. None: any age will do. A camera that gives less than two frames a second has a fresh one until
+                half as long again as usual has passed without the next.
             timeout: seconds to wait for such a frame; 0 does not wait.
 
         Raises:
@@ -274,7 +288,8 @@ class FrameReader:
                 if frame is not None:
                     age = frame.age
                     seen = attachment is origin and frame.seq <= after
-                    if not seen and (max_age is None or age <= max_age or frame.stamp.arrived_ns > began):
+                    fresh = max_age is None or age <= (max_age and max(max_age, attachment.due_after))
+                    if not seen and (fresh or frame.stamp.arrived_ns > began):
                         return frame, attachment
                     frame.release()
                 if remaining <= 0:

@@ -22,6 +22,7 @@ from framesrv.segment.file import clear_leftovers, same_file, segment_path
 from framesrv.segment.frame import Stamp
 from framesrv.segment.layout import Geometry, PixelFormat, Pixels
 from framesrv.segment.mapping import Segment
+from framesrv.segment.pace import Pace
 from framesrv.segment.starvation import STARVED, Starvation, pinning
 
 logger = logging.getLogger(__name__)
@@ -31,9 +32,7 @@ ATTEMPTS = 8  # at a name that other writers take and give up at the same time
 
 # where these fields stand among the words or longs of the segment
 _STATE, _NEWEST = (layout.OFFSETS[name] // 4 for name in ("state", "newest"))
-_ACTIVITY, _FRAMES, _INTERVAL, _SEQ = (
-    layout.OFFSETS[name] // 8 for name in ("activity", "frames", "interval", "seq")
-)
+_FRAMES, _SEQ = (layout.OFFSETS[name] // 8 for name in ("frames", "seq"))
 
 
 @dataclass
@@ -87,7 +86,7 @@ class FrameWriter:
         self._mode = mode
         self._gid = access.group_id(group)
         self._slots = slots
-        self._previous, self._closed = 0, False
+        self._pace, self._closed = Pace(), False
         self._starvation = Starvation()
         wanted = Geometry(width, height, pixel_format, slots) if width or height else None
         self._use(self._claim(wanted or layout.UNKNOWN))
@@ -152,7 +151,7 @@ class FrameWriter:
     def connecting(self) -> None:
         """Tells readers that the source is not there (yet, or any more); the next frame tells them that it is."""
         self._segment.words[_STATE] = layout.CONNECTING
-        self._previous = 0
+        self._pace.begin()
 
     def idle(self, width: int, height: int, pixel_format: PixelFormat) -> None:
         """Tells readers that the source is there and that its frames, of this form, are decoded when one asks.
@@ -162,7 +161,7 @@ class FrameWriter:
         """
         self.resize(width, height, pixel_format)
         self._segment.words[_STATE] = layout.LIVE
-        self._segment.longs[_INTERVAL] = self._previous = 0
+        self._pace.idle(self._segment.longs)
 
     def resize(self, width: int, height: int, pixel_format: PixelFormat) -> bool:
         """Makes the segment one for frames of this form; False if it is already.
@@ -275,7 +274,7 @@ class FrameWriter:
 
     def active(self) -> None:
         """Notes that a packet has come from the source."""
-        self._segment.longs[_ACTIVITY] = time.monotonic_ns()
+        self._pace.packet(self._segment.longs)
 
     def via(self, transport: str) -> None:
         """Notes which way packets come."""
@@ -381,19 +380,8 @@ class FrameWriter:
         self._order.remove(slot)
         self._order.append(slot)
         segment.longs[_FRAMES] += 1
-        self._pace(stamp.arrived_ns)
+        self._pace.frame(segment.longs, stamp.arrived_ns)
         self._starvation.free()
-
-    def _pace(self, arrived: int) -> None:
-        """Keeps the mean time between frames, over about the last sixteen."""
-        # where the stream has B frames, a frame may have arrived before the one published last
-        longs = self._segment.longs
-        mean = longs[_INTERVAL]
-        if self._previous:
-            interval = max(0, arrived - self._previous)
-            longs[_INTERVAL] = interval if not mean else (mean * 15 + interval) // 16
-        longs[_ACTIVITY] = max(longs[_ACTIVITY], arrived)
-        self._previous = max(self._previous, arrived)
 
 
 def _seq_index(slot: int) -> int:

@@ -23,6 +23,7 @@ from framesrv.settings import ShmSettings
 from snapd.pictures.encoder import Encoder, Jpeg
 
 BRIEFLY = 0.02  # s to wait for a camera that is known to fail; enough to find a new segment of it
+SLOWEST = 15.0  # s that a slow camera on demand is waited for
 TRY_EVERY = 10.0  # s between requests that wait for such a camera as long as for any other
 
 
@@ -114,6 +115,7 @@ class Captures:
         reader = self._reader(code)
         if code not in self._on_demand:
             return reader.latest(max_age=self._max_age, timeout=wait)
+        wait = max(wait, min(reader.due_after, SLOWEST))  # it is decoded with its next packet
         try:
             return reader.latest(max_age=0, timeout=wait)
         except FrameUnavailableError as error:

@@ -98,8 +98,9 @@ class Rtsp:
                 if not came and arrived - turn < TURN:
                     continue
                 turn = arrived
-            self._patience.look(sink, intact=decoding.intact, complaint=damage.complaint)
-            self._report(session, stream, wants_key=not decoding.intact)
+            intact = decoding.intact and not stream.strange
+            self._patience.look(sink, intact=intact, complaint=stream.strange or damage.complaint)
+            self._report(session, stream, wants_key=not intact)
             if not given:
                 yield None
 

@@ -21,6 +21,7 @@ from framesrv.errors import SourceError
 
 REPORT_EVERY = 5.0  # s (RFC 3550, 6.2)
 ASK_EVERY = 2.0  # s between requests for a key frame
+STRANGE = 25  # access units in a row without a picture: parameter sets and messages come between pictures, not alone
 CODECS = ("h264", "hevc", "mjpeg")
 
 
@@ -42,7 +43,7 @@ class Stream:
         self._payload = _payload(track, asks=asks)
         self._assembly = Assembly(self._payload)
         self._base = Fraction(1, track.clock_rate)
-        self._missing = 0
+        self._missing = self._without = 0
         self._report: rtcp.SenderReport | None = None
         self._report_at = self._reported = self._asked = 0.0
         self.clock = CameraClock(track.clock_rate)
@@ -61,6 +62,11 @@ class Stream:
     def missing(self) -> int:
         """Packets that have not, although later ones have."""
         return self._order.missing
+
+    @property
+    def strange(self) -> str:
+        """What comes instead of pictures, in words; empty while those come."""
+        return f"what comes is no {self._track.codec}, as it was described" if self._without >= STRANGE else ""
 
     def misses(self) -> bool:
         """Whether packets are missing that were not when this was last asked."""
@@ -81,6 +87,7 @@ class Stream:
             return
         for one in self._order.put(packet):
             for unit in self._assembly.add(one):
+                self._without = 0 if unit.picture else self._without + 1
                 if unit.picture:
                     yield self._packet(unit)
 

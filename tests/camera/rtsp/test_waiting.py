@@ -1,0 +1,169 @@
+"""What is said, and done, while packets come and nothing can be shown."""
+
+import re
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from framesrv import FrameWriter, SourceError
+from framesrv.camera.policy import Policy
+from framesrv.camera.sources import Source, open_source
+from framesrv.camera.sources.rtsp import patience
+from framesrv.camera.sources.rtsp.patience import Patience
+from framesrv.segment.status import camera_status
+from framesrv.settings import Camera
+from tests.camera.test_sources import Counts, gray
+from tests.support.footage import footage, read_code
+from tests.support.rtsp import RtspServer
+
+SIZE: dict[str, Any] = {"width": 640, "height": 360}
+
+
+def source_of(url: str, **keys: Any) -> Source:
+    camera = Camera(code="cam", source=url, **({"timeout": 2.0} | keys))
+    return open_source(camera, Policy(camera.decode))
+
+
+def numbers(source: Source, sink: Counts | FrameWriter) -> Iterator[int]:
+    """The number of the footage that each picture is of."""
+    for picture in source.frames(sink):
+        if picture is not None:
+            code = read_code(gray(picture))
+            assert code is not None
+            yield code[0]
+
+
+@pytest.mark.parametrize(("before", "after"), [("h264", "hevc"), ("hevc", "h264")])
+def test_camera_whose_codec_changes_is_opened_anew(before: Any, after: Any, tmp_path: Path) -> None:
+    files = [footage(codec=before, number=1, **SIZE), footage(codec=after, number=2, **SIZE)]
+    with RtspServer({"cam": files}, tmp_path) as server:
+        source, sink = source_of(server.url("cam")), Counts()
+        playing = numbers(source, sink)
+        assert list(islice(playing, 5)) == [1] * 5
+        server.fault("switch")
+        with pytest.raises(SourceError, match=f"what comes is no {before}.*opened anew") as caught:
+            assert set(playing) <= {1}
+        assert caught.value.cause == "damaged"
+        assert next(numbers(source, sink)) == 2
+
+
+@pytest.mark.parametrize("codec", ["h264", "hevc"])
+def test_camera_whose_size_changes_goes_on_from_its_next_key_frame(codec: Any, tmp_path: Path) -> None:
+    files = [footage(codec=codec, number=1, **SIZE), footage(codec=codec, number=2, width=320, height=240)]
+    with RtspServer({"cam": files}, tmp_path) as server:
+        playing = numbers(source_of(server.url("cam")), Counts())
+        assert next(playing) == 1
+        server.fault("switch")
+        found = list(islice(playing, 60))
+    assert found == sorted(found)
+    assert found[-1] == 2
+
+
+def until_lost(source: Source, writer: FrameWriter, server: RtspServer, prefix: str) -> tuple[int, list[str], str]:
+    """Loses packets after ten pictures, until a key frame is waited for; gives pictures, reasons, the end's words."""
+    shown, reasons = 0, []
+    try:
+        for picture in source.frames(writer):
+            if picture is not None:
+                shown += 1
+                writer.resize(picture.width, picture.height, picture.pixel_format)
+                writer.write(picture.planes, picture.stamp)
+                if shown == 10:
+                    server.fault("lose")
+            status = camera_status(prefix, "cam")
+            if status.cause == "no_key_frame":
+                server.fault("run")
+                assert status.state == "live"
+                reasons.append(status.reason)
+    except SourceError as error:
+        return shown, reasons, str(error)
+    raise AssertionError("the stream has no end")
+
+
+def test_ls_says_that_a_key_frame_is_waited_for_and_since_when(tmp_path: Path, prefix: str) -> None:
+    """The key frames of this camera are ten seconds apart; packets are lost in between."""
+    video = footage(frames=250, gop=250, number=3, **SIZE)
+    with (
+        RtspServer({"cam": video}, tmp_path) as server,
+        FrameWriter("cam", 0, 0, "yuv420p", prefix=prefix) as writer,
+    ):
+        source = source_of(server.url("cam"), timeout=4.0)
+        shown, reasons, words = until_lost(source, writer, server, prefix)
+        assert re.search(r"waits for a key frame, the last one came [4-9] s ago: it is opened anew", words)
+        assert reasons
+        assert all("waits for a key frame, the last one came" in reason for reason in reasons)
+        assert 10 <= shown < 240
+        picture = next(picture for picture in source.frames(writer) if picture is not None)
+        assert read_code(gray(picture)) is not None
+
+
+class Watch:
+    """A clock that is set by hand."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def watch(monkeypatch: pytest.MonkeyPatch) -> Watch:
+    found = Watch()
+    monkeypatch.setattr(patience, "time", found)
+    return found
+
+
+def waits(one: Patience, watch: Watch, sink: Counts) -> float:
+    """Seconds until it gives up."""
+    began = watch.now
+    while True:
+        watch.now += 0.5
+        try:
+            one.look(sink, intact=False, complaint="")
+        except SourceError:
+            return watch.now - began
+
+
+def test_connections_that_bring_no_key_frame_are_given_ever_more_time(watch: Watch) -> None:
+    one, sink = Patience(10.0), Counts()
+    took = []
+    for _ in range(8):
+        one.begin()
+        took.append(waits(one, watch, sink))
+    assert took == pytest.approx([10, 20, 40, 80, 160, 320, 600, 600], abs=1.0)
+    one.begin()
+    one.came(key=True, whole=True)
+    one.look(sink, intact=True, complaint="")
+    one.begin()
+    assert waits(one, watch, sink) == pytest.approx(10, abs=1.0)
+
+
+@pytest.mark.parametrize(("group", "expected"), [(60.0, patience.SOON), (4.0, 10.0)])
+def test_new_connection_is_tried_soon_where_the_next_key_frame_is_far_away(
+    group: float, expected: float, watch: Watch
+) -> None:
+    one, sink = Patience(10.0), Counts()
+    one.begin()
+    for passed in (0.1, group):
+        watch.now += passed
+        one.came(key=True, whole=True)
+        one.look(sink, intact=True, complaint="")
+    assert waits(one, watch, sink) == pytest.approx(expected, abs=1.0)
+
+
+def test_what_is_waited_for_is_said_while_it_lasts(watch: Watch) -> None:
+    one, sink = Patience(10.0), Counts()
+    one.begin()
+    watch.now += 2
+    one.look(sink, intact=False, complaint="")
+    assert sink.waiting == "waits for a key frame, none has come yet"
+    one.came(key=True, whole=False)
+    watch.now += 3
+    one.look(sink, intact=False, complaint="error while decoding MB 1 2")
+    assert sink.waiting.startswith('its pictures come damaged: its decoder says "error while decoding MB 1 2"; waits')
+    one.look(sink, intact=True, complaint="")
+    assert sink.waiting == ""
