@@ -140,6 +140,34 @@ def test_aggregated_nal_units_are_taken_apart_and_one_cut_short_is_damage(codec:
     assert sorted(Play(codec).feed(packets(together)).shown) == list(range(6))
 
 
+OPEN = "keyint=12:min-keyint=12:open-gop=1:scenecut=0:b-adapt=0:bframes="
+
+
+@pytest.mark.parametrize("recovery", [True, False])
+@pytest.mark.parametrize("kind", [OPEN + "2", OPEN + "3:b-pyramid=strict:ref=5", OPEN + "1:b-pyramid=0"])
+def test_key_frames_that_are_none_by_the_letter_serve_one_who_joins_late(kind: str, recovery: bool) -> None:
+    """I frames that are no IDR, with messages of recovery points or without: a decoder of ours never began."""
+    source = pictures("h264", 80, tune="psnr", preset="veryfast", **{"x264-params": kind})
+    clean = Play("h264").feed(packets([payloads(picture, "h264") for picture in source])).shown
+    idr = [index for index, picture in enumerate(source) if any(nal[0] & 31 == 5 for nal in picture)]
+    assert idr == [0]
+    sets = [nal for nal in source[0] if nal[0] & 31 in (7, 8)]
+    late = [[nal for nal in picture if recovery or nal[0] & 31 != 6] for picture in source[5:]]
+    shown = (
+        Play("h264").feed(packets([payloads(picture, "h264") for picture in [[*sets, *late[0]], *late[1:]]])).shown
+    )
+    assert len(shown) >= 55
+    assert all(np.array_equal(picture, clean[index + 5]) for index, picture in shown.items())
+
+
+def test_parameter_sets_that_came_once_serve_key_frames_without_them() -> None:
+    source = [*pictures("h264"), *pictures("h264")]
+    sets = [nal for nal in source[0] if nal[0] & 31 in (7, 8)]
+    bare = [[nal for nal in picture if nal[0] & 31 not in (7, 8)] for picture in source]
+    sent = [payloads(picture, "h264") for picture in [[*sets, *bare[1]], *bare[2:]]]
+    assert sorted(Play("h264").feed(packets(sent)).shown) == list(range(29, 59))
+
+
 def test_a_unit_has_a_limit() -> None:
     nal = pictures("h264")[0][-1][:1000]
     endless = (nal for _ in range(60_000))

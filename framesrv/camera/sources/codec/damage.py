@@ -23,6 +23,8 @@ HARMLESS = re.compile(
     r"SEI |Picture timing SEI|recovery_frame_cnt|non-existing SPS \d+ referenced in buffering|cpb_count|nb_cpb"
     r"|num_sps_ids|active_parameter_set_id|.*VUI|VPS|vps_|Scalability|PTL|Missing scalability"
 )
+# of pictures before the one that decoding began with, which the first ones after it may mean to let go of
+BEFORE = re.compile(r"mmco: unref short failure|number of reference frames \(\d+\+\d+\) exceeds max")
 _OVERSIZED = re.compile(r"Picture size (\d+x\d+) exceeds specified max pixel count")
 
 
@@ -70,12 +72,13 @@ class Damage:
         """Whether a session description was told of since `noticed` was last asked."""
         return any(message.startswith(DESCRIPTION) for _, _, message in self._messages)
 
-    def noticed(self, decoder: str, *, asked: int = 0) -> bool:
+    def noticed(self, decoder: str, *, asked: int = 0, beginning: bool = False) -> bool:
         """Whether FFmpeg told of any since this was last asked.
 
         Args:
             decoder: its name, as ``h264``.
             asked: how often the decoder was asked whether the picture is complete, see `codec.h265`.
+            beginning: it has begun anew, and given no picture since.
         """
         self.complaint = ""
         if not self._messages:
@@ -91,7 +94,7 @@ class Damage:
             elif message.startswith(REFUSED):
                 refused += 1
             elif level <= av.logging.ERROR and not HARMLESS.match(message):
-                if asked and message.startswith(UNASKED):
+                if (asked and message.startswith(UNASKED)) or (beginning and BEFORE.match(message)):
                     continue
                 found = True
                 self.complaint = "a part of it is missing" if message.startswith(MISSING) else message.strip()

@@ -49,6 +49,7 @@ class Decoding:
         self._gop = GopCache()
         self._intact = False  # what the next packet may refer to
         self._clean = False  # no frame has come out corrupt since the codec began anew
+        self._beginning = False  # no frame has come out at all since then
         self._trial = trial
         self._flagged = codec.name in FLAGGED
         self._sparing = False
@@ -122,7 +123,7 @@ class Decoding:
             # codec. It also gives nothing before it has recovered, where "key frame" means the beginning of an
             # intra refresh, whose frames are all no key frames.
             self._codec.flush_buffers()
-            self._intact = self._clean = True
+            self._intact = self._clean = self._beginning = True
         complete = arrival.whole
         self._intact = arrival.whole = self._intact and complete
         if self._intact and self._trial and arrival.trial:
@@ -142,11 +143,12 @@ class Decoding:
             frames = []
         if alone:
             self._codec.flush_buffers()
-        if self._damage.noticed(self._codec.name, asked=arrival.asked):
+        if self._damage.noticed(self._codec.name, asked=arrival.asked, beginning=self._beginning):
             self._intact = arrival.whole = False
         elif complete and not self._flagged and any(frame.key_frame and not frame.is_corrupt for frame in frames):
             self._intact = self._clean = arrival.whole = True
         self._sink.count("decode", time.perf_counter_ns() - began)
+        self._beginning = self._beginning and not frames
         self.began = self.began or bool(frames)
         return [(frame, its) for frame in frames if self._is_intact(frame, its := _arrival_of(frame, arrival))]
 
