@@ -34,14 +34,14 @@ class Track:
         with av.open(str(path)) as container:
             stream = container.streams.video[0]
             codec = stream.codec_context.name
-            if codec not in ("h264", "hevc", "mjpeg") or stream.average_rate is None:
-                raise SystemExit(f"{path}: {codec} cannot be served, only h264, hevc and mjpeg")
+            if codec not in ("h264", "hevc", "mjpeg", "vp9") or stream.average_rate is None:
+                raise SystemExit(f"{path}: {codec} cannot be served, only h264, hevc, mjpeg and vp9")
             self.codec = codec
             self.hevc = codec == "hevc"
             self.step = round(TICKS / stream.average_rate)
             self.interval = float(1 / stream.average_rate)
             self.parameters: dict[int, bytes] = {}
-            units = self._jpegs if codec == "mjpeg" else self._access_units
+            units = {"mjpeg": self._jpegs, "vp9": self._vp9}.get(codec, self._access_units)
             self.units = list(units(container, stream))
 
     def nal_type(self, nal: bytes) -> int:
@@ -52,6 +52,8 @@ class Track:
         """The media's attributes (RFC 6184, RFC 7798, RFC 2435)."""
         if self.codec == "mjpeg":
             return "a=rtpmap:96 JPEG/90000\r\n"
+        if self.codec == "vp9":
+            return "a=rtpmap:96 VP9/90000\r\n"
         sets = {kind: base64.b64encode(nal).decode() for kind, nal in self.parameters.items()}
         if self.hevc:
             format_line = f"sprop-vps={sets[32]}; sprop-sps={sets[33]}; sprop-pps={sets[34]}"
@@ -79,6 +81,18 @@ class Track:
             if packet.size:
                 payloads = rtp_jpeg.payloads(bytes(packet))
                 yield AccessUnit([(one, one is payloads[-1]) for one in payloads], key=True, shift=0)
+
+    def _vp9(self, container: Any, stream: Any) -> Iterator[AccessUnit]:
+        """Each packet with its descriptor (RFC 9628, 4.2): refers to others, begins, ends a picture."""
+        for packet in container.demux(stream):
+            data = bytes(packet) if packet.size else b""
+            starts = range(0, len(data), PAYLOAD)
+            flags = [
+                0x40 * (not packet.is_keyframe) | 8 * (not at) | 4 * (at + PAYLOAD >= len(data)) for at in starts
+            ]
+            cut = [bytes([flag]) + data[at : at + PAYLOAD] for flag, at in zip(flags, starts, strict=True)]
+            if cut:
+                yield AccessUnit([(one, one is cut[-1]) for one in cut], key=packet.is_keyframe, shift=0)
 
     def _access_units(self, container: Any, stream: Any) -> Iterator[AccessUnit]:
         annex_b = av.BitStreamFilterContext("hevc_mp4toannexb" if self.hevc else "h264_mp4toannexb", stream)

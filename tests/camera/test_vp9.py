@@ -1,0 +1,64 @@
+"""VP9 over RTSP, whose key frames nobody flags."""
+
+import itertools
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+
+from tests.camera.test_sources import Counts, gray, pictures, turns
+from tests.support.footage import draw_code, read_code
+from tests.support.rtsp import RtspServer
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("vp9") / "vp9.webm"
+    with av.open(str(path), "w") as container:
+        options = {"deadline": "realtime", "cpu-used": "8", "lag-in-frames": "0", "auto-alt-ref": "0"}
+        stream: Any = container.add_stream("libvpx-vp9", rate=25, options=options)
+        stream.width, stream.height, stream.pix_fmt, stream.gop_size = 640, 360, "yuv420p", 25
+        stream.time_base, stream.bit_rate = Fraction(1, 25), 2_000_000
+        for index in range(100):
+            bgr = np.full((360, 640, 3), 128, np.uint8)
+            bgr[200:, 4 * index : 4 * index + 100] = 40
+            draw_code(bgr, 8, index)
+            frame = av.VideoFrame.from_ndarray(bgr, "bgr24").reformat(format="yuv420p")
+            frame.pts = index
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
+
+
+@pytest.mark.parametrize("transport", ["tcp", "udp"])
+def test_key_frames_that_nobody_flags_are_begun_with(transport: str, video: Path, tmp_path: Path) -> None:
+    counts = Counts()
+    with RtspServer({"cam": video}, tmp_path) as server:
+        playing = pictures(server.url("cam"), counts, transport=transport)
+        taken = [read_code(gray(picture)) for picture in itertools.islice(playing, 40)]
+    first = taken[0]
+    assert first is not None
+    assert taken == [(8, first[1] + step) for step in range(40)]
+    assert counts.transport == transport
+
+
+def test_demand_is_served_without_flags(video: Path, tmp_path: Path) -> None:
+    counts = Counts()
+    counts.demanded = True
+    with RtspServer({"cam": video}, tmp_path) as server:
+        codes = [
+            read_code(gray(one)) for one in itertools.islice(pictures(server.url("cam"), counts, decode="demand"), 5)
+        ]
+    assert all(code is not None and code[0] == 8 for code in codes)
+
+
+def test_loss_holds_back_pictures_until_one_that_needs_no_other(video: Path, tmp_path: Path) -> None:
+    counts = Counts()
+    with RtspServer({"cam": video}, tmp_path) as server:
+        server.fault("lose")
+        codes = [read_code(gray(one)) for one in itertools.islice(turns(server.url("cam"), counts), 200) if one]
+    assert codes
+    assert all(code is not None and code[0] == 8 for code in codes)
