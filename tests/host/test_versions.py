@@ -113,9 +113,9 @@ def test_one_command_is_an_upgrade_and_another_the_way_back(versions: Site) -> N
 BROKEN = {
     "raises at import": ("camera/decoder.py", r"\A", "raise ImportError('of a library that is not there')\n"),
     "never becomes live": (
-        "camera/sources/ffmpeg/source.py",
-        r"^        if not container.streams.video:\n",
-        "        if container:\n",
+        "camera/decoder.py",
+        r"^        said = False\n        for frame in",
+        "        raise SourceError('there is no video in it', 'no_video')\n        for frame in",
     ),
 }
 
