@@ -12,6 +12,7 @@ from framesrv.segment.mapping import Segment, State
 from framesrv.segment.owner import named_user
 from framesrv.segment.starvation import pinning
 
+CLOCK_OFF = 60.0  # s by which a camera's clock may be wrong
 WAITING = ("no_key_frame", "damaged")  # causes that a live stream may have
 NUMBERS = (
     *("seq", "dropped", "corrupt", "reconnects", "blocked", "pid", "frames", "bytes", "decode", "started"),
@@ -47,6 +48,7 @@ class CameraStatus:
         attempts: to reach the source, that failed since it last gave pictures.
         restarts: decoders before this one that ended unasked, since one was last told to end.
         transport: which way packets of RTP come: ``tcp``, ``udp``, ``multicast`` or ``http``; empty if not known.
+        clock_ahead_s: seconds by which the camera's clock is before the host's, None if not known.
         pinned: who keeps every slot pinned, in words, so that no frame can be published; empty if one is free.
     """
 
@@ -74,20 +76,27 @@ class CameraStatus:
     attempts: int = 0
     restarts: int = 0
     transport: str = ""
+    clock_ahead_s: float | None = None
     pinned: str = ""
 
     @property
     def reason(self) -> str:
-        """Why there are no new frames; empty if there are."""
+        """Why there are no new frames, or what is wrong with them; empty if nothing is."""
         if self.pinned:
             return f"every slot is pinned by {self.pinned}"
         if self.state == "live":
-            return self.error if self.cause in WAITING else ""
+            return self.error if self.cause in WAITING else self._of_its_clock
         if self.state == "stalled":
             return "nothing comes"
         if self.state == "connecting":
             return self.error or "no picture yet"
         return "its decoder died" if self.width else self.error or "no decoder runs"
+
+    @property
+    def _of_its_clock(self) -> str:
+        ahead = self.clock_ahead_s
+        wrong = ahead is not None and abs(ahead) > CLOCK_OFF
+        return f"its clock is {difference(ahead)}" if ahead is not None and wrong else ""
 
     def to_json(self) -> dict[str, Any]:
         """The fields of the JSON form; `error` is for people, what follows it for metrics."""
@@ -165,6 +174,7 @@ def _read(segment: Segment, code: str, decode: str) -> CameraStatus:
         cause=segment.cause,
         attempts=number["attempts"],
         restarts=number["restarts"],
+        clock_ahead_s=ahead / 1e9 if (ahead := int(header["clock_ahead"][0])) else None,
         transport=bytes(header["transport"][0]).decode("ascii", "replace"),
         frames=number["frames"],
         received=number["bytes"],
@@ -173,3 +183,16 @@ def _read(segment: Segment, code: str, decode: str) -> CameraStatus:
         nbytes=geometry.nbytes,
         pinned=pinning(segment) if state != "down" and segment.all_pinned else "",
     )
+
+
+def difference(ahead: float) -> str:
+    """By how much a clock is off, in words.
+
+    Args:
+        ahead: seconds by which it is before the right time; below 0 it is behind.
+    """
+    seconds = abs(ahead)
+    for size, unit in ((86_400 * 365.25, "years"), (86_400, "days"), (3600, "hours"), (60, "minutes")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit} {'fast' if ahead > 0 else 'slow'}"
+    return f"{seconds:.0f} seconds {'fast' if ahead > 0 else 'slow'}"

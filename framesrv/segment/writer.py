@@ -280,6 +280,10 @@ class FrameWriter:
         """Notes which way packets come."""
         self._segment.header["transport"] = transport.encode()
 
+    def clock(self, ahead: float | None) -> None:
+        """Notes by how many seconds the camera's clock is before the host's; None where it is not known."""
+        self._segment.header["clock_ahead"] = 0 if ahead is None else int(ahead * 1e9) or 1
+
     def describe(
         self, *, decode: str | None = None, error: str | None = None, cause: Cause = "", attempts: int | None = None
     ) -> None:

@@ -42,6 +42,7 @@ CAMERA_GAUGES: tuple[tuple[str, str, str], ...] = (
     ("decoder_start_time_seconds", "Unix time at which the decoder began; it changes with a restart.", "started_at"),
     ("shared_memory_bytes", "Size of the segment.", "nbytes"),
     ("failed_attempts", "Attempts to reach the source that failed since it last gave pictures.", "attempts"),
+    ("clock_ahead_seconds", "By how much the camera's clock is before this host's.", "clock_ahead_s"),
 )
 QUEUE_GAUGES: tuple[tuple[str, str, str], ...] = (
     ("queue_lag_requests", "Requests on the stream that no consumer has taken yet.", "lag"),

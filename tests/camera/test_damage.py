@@ -15,9 +15,10 @@ import pytest
 from framesrv import SourceError
 from framesrv.segment import colour
 from framesrv.segment.layout import Pixels
-from tests.camera.test_sources import Counts, turns
+from tests.camera.test_sources import turns
 from tests.support.footage import footage
 from tests.support.rtsp import RtspServer
+from tests.support.sink import Counts
 
 WIDTH, HEIGHT, FPS, GOP = 640, 360, 25, 25
 SECONDS = 60

@@ -18,12 +18,13 @@ import simplejpeg
 from framesrv import FrameReader, FrameUnavailableError, FrameWriter, camera_status, segment_path
 from framesrv.camera.policy import LINGER
 from framesrv.segment import layout, locks
-from tests.camera.test_sources import Counts, turns
+from tests.camera.test_sources import turns
 from tests.support.cos import CosServer
 from tests.support.footage import footage, read_code
 from tests.support.processes import ROOT, Program, wait_for, write_config
 from tests.support.redis_server import RedisServer
 from tests.support.rtsp import RtspServer, Sent
+from tests.support.sink import Counts
 from tests.support.wvp import WvpServer
 
 GOP = 50

@@ -19,12 +19,13 @@ from framesrv import SourceError
 from framesrv.camera.policy import Policy
 from framesrv.camera.sources import open_source
 from framesrv.settings import Camera as CameraSettings
-from tests.camera.test_sources import Counts, gray, pictures
+from tests.camera.test_sources import gray, pictures
 from tests.support.footage import footage, read_code
 from tests.support.odd_camera import OddCamera, OddClient
 from tests.support.processes import ROOT
 from tests.support.rtsp_server import Camera, RtspRequest, RtspResponse
 from tests.support.rtsp_track import Track
+from tests.support.sink import Counts
 
 Change = Callable[[str], str]
 STRANGER = ROOT / "tests/support/certificate.pem"  # of nobody

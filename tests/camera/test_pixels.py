@@ -12,8 +12,9 @@ from av.video.reformatter import ColorRange, Colorspace
 from framesrv import FrameReader, FrameWriter, SourceError
 from framesrv.camera.sources import SourceFrame
 from framesrv.segment.layout import Pixels
-from tests.camera.test_sources import Counts, pictures
+from tests.camera.test_sources import pictures
 from tests.support.rtsp import RtspServer
+from tests.support.sink import Counts
 
 ENCODERS = {"h264": "libx264", "hevc": "libx265", "mjpeg": "mjpeg"}
 NAMES = {"blue": (200, 40, 30), "green": (40, 180, 50), "red": (30, 50, 210), "grey": (120, 120, 120)}  # BGR

@@ -14,12 +14,13 @@ from framesrv import SourceError, camera_status
 from framesrv.camera.policy import Policy
 from framesrv.camera.sources import Source, SourceFrame, open_source
 from framesrv.settings import Camera
-from tests.camera.test_sources import Counts, gray, pictures
+from tests.camera.test_sources import gray, pictures
 from tests.support.footage import footage, read_code
 from tests.support.odd_camera import OddCamera, OddClient
 from tests.support.processes import Program, wait_for, write_config
 from tests.support.rtsp_server import RtspRequest, RtspResponse, UdpCarrier
 from tests.support.rtsp_track import Track
+from tests.support.sink import Counts
 
 GOP = 25
 

@@ -5,7 +5,6 @@ import http.server
 import itertools
 import threading
 import time
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,36 +22,10 @@ from framesrv.camera.sources.codec.arrival import Arrival
 from framesrv.camera.sources.codec.damage import Damage
 from framesrv.camera.sources.codec.decoding import Decoding
 from framesrv.errors import SourceUsageError
-from framesrv.segment.layout import PixelFormat
 from framesrv.settings import Camera
 from tests.support.footage import draw_code, footage, read_code
 from tests.support.rtsp import RtspServer
-
-
-class Counts:
-    """An observer that remembers."""
-
-    def __init__(self) -> None:
-        self.counters: Counter[str] = Counter()
-        self.packets = 0
-        self.transport, self.demanded = "", False
-        self.idle_form: tuple[int, int, str] | None = None
-        self.waiting = ""
-
-    def count(self, counter: str, number: int = 1) -> None:
-        self.counters[counter] += number
-
-    def active(self) -> None:
-        self.packets += 1
-
-    def describe(self, *, error: str, cause: str) -> None:
-        self.waiting = error
-
-    def via(self, transport: str) -> None:
-        self.transport = transport
-
-    def idle(self, width: int, height: int, pixel_format: PixelFormat) -> None:
-        self.idle_form = (width, height, pixel_format)
+from tests.support.sink import Counts
 
 
 def turns(source: str | Path, sink: Counts | None = None, **keys: Any) -> Iterator[SourceFrame | None]:

@@ -18,12 +18,13 @@ from framesrv.camera.sources.still.source import Still
 from framesrv.errors import SourceLimitError
 from framesrv.settings import Camera
 from tests.camera.test_costly_cameras import processor
-from tests.camera.test_sources import Counts, gray, pictures, turns
+from tests.camera.test_sources import gray, pictures, turns
 from tests.support.footage import read_code
 from tests.support.http_server import Fault
 from tests.support.picture_server import NUMBER, Form, PictureServer, picture
 from tests.support.processes import Program, wait_for, write_config
 from tests.support.rtsp_login import Login
+from tests.support.sink import Counts
 
 RATE = 20.0
 

@@ -9,9 +9,10 @@ import av
 import numpy as np
 import pytest
 
-from tests.camera.test_sources import Counts, gray, pictures, turns
+from tests.camera.test_sources import gray, pictures, turns
 from tests.support.footage import draw_code, read_code
 from tests.support.rtsp import RtspServer
+from tests.support.sink import Counts
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,9 @@ from typing import Literal, Self
 from tests.support.rtsp_login import Scheme
 
 Mode = Literal["run", "switch", "stall", "drop", "lose", "silent"]
-Clock = Literal["wall", "uptime"]  # of sender reports; a camera that does not know the time counts from zero
+Clock = Literal[
+    "wall", "uptime", "past", "jump"
+]  # of sender reports; a camera that does not know the time counts from zero
 
 START_TIMEOUT = 15.0  # s
 

@@ -35,6 +35,7 @@ from tests.support.rtsp_track import AccessUnit, Track
 CONTROL_INTERVAL = 0.05  # s between looks at the control file
 LOSS = 0.02
 UDP_BURST = 8  # packets sent without a pause: a key frame at once overruns a default receive buffer
+JUMP_AFTER = 100  # packets, after which a clock jumps into the past
 NTP_EPOCH = 2_208_988_800  # 1970 in seconds since 1900
 
 
@@ -190,7 +191,9 @@ class Playback:
 
     def _sender_report(self) -> bytes:
         """RFC 3550, 6.4.1: the clock now is the next unit's time stamp."""
-        now = time.time() + NTP_EPOCH if self._server.rtcp == "wall" else time.monotonic()
+        now = time.monotonic() if self._server.rtcp == "uptime" else time.time() + NTP_EPOCH
+        if self._server.rtcp == "past" or (self._server.rtcp == "jump" and self._packets > JUMP_AFTER):
+            now -= 10 * 365 * 86_400
         seconds, fraction = divmod(now, 1)
         return struct.pack(
             ">BBHIIIIII",

@@ -60,6 +60,9 @@ class Sink(Protocol):
     def active(self) -> None:
         """A packet of the stream has come."""
 
+    def clock(self, ahead: float | None) -> None:
+        """The camera's clock is so many seconds before the host's; None where it is not known (any more)."""
+
     def via(self, transport: str) -> None:
         """The camera sends that way, which is one of those that `transport` in the configuration names."""
 

@@ -94,6 +94,8 @@ class _Listener:
     def active(self) -> None:
         """Nobody waits for it."""
 
+    def clock(self, ahead: float | None) -> None: ...
+
     def via(self, transport: str) -> None:
         self.transport = transport
 

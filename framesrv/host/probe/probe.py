@@ -10,11 +10,11 @@ from typing import Any, NoReturn
 import click
 
 from framesrv import settings
-from framesrv.camera.sources.rtsp.clock import OFF, difference
 from framesrv.errors import Cause, ConfigError, SourceError, SourceUsageError
 from framesrv.host.probe.look import HangError, Seen, look
 from framesrv.log import mask, shown
 from framesrv.masking import password_of, protect
+from framesrv.segment.status import CLOCK_OFF, difference
 from framesrv.settings import Camera, Settings
 from framesrv.settings.login import parted
 from framesrv.settings.writing import camera_table
@@ -150,7 +150,7 @@ def _clock(seen: Seen) -> str:
     ahead = seen.facts.ahead
     if ahead is None:
         return "not told; pictures carry the time at which they arrive"
-    if abs(ahead) > OFF:
+    if abs(ahead) > CLOCK_OFF:
         return f"{difference(ahead)}: set it, or its time server"
     return f"the camera's own, {difference(ahead) if abs(ahead) >= 1 else 'right within a second'}"
 

@@ -20,8 +20,8 @@ from framesrv.camera.sources.rtsp.stream import Stream
 from framesrv.camera.sources.rtsp.unit import AccessUnit, Assembly, Payload
 from framesrv.segment import colour
 from framesrv.segment.layout import Pixels
-from tests.camera.test_sources import Counts
 from tests.support.rtsp_track import split_nals
+from tests.support.sink import Counts
 
 STEP = 3600  # ticks of a picture
 MTU = 1400

@@ -7,7 +7,8 @@ import time
 import pytest
 
 from framesrv.camera.sources.rtsp import rtcp, rtp
-from framesrv.camera.sources.rtsp.clock import CameraClock, difference
+from framesrv.camera.sources.rtsp.clock import CameraClock
+from framesrv.segment.status import difference
 
 
 def packet(sequence: int, source: int = 7, arrived: int = 0, payload: bytes = b"x") -> rtp.RtpPacket:

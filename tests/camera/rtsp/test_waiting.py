@@ -15,9 +15,10 @@ from framesrv.camera.sources.rtsp import patience
 from framesrv.camera.sources.rtsp.patience import Patience
 from framesrv.segment.status import camera_status
 from framesrv.settings import Camera
-from tests.camera.test_sources import Counts, gray
+from tests.camera.test_sources import gray
 from tests.support.footage import footage, read_code
 from tests.support.rtsp import RtspServer
+from tests.support.sink import Counts
 
 SIZE: dict[str, Any] = {"width": 640, "height": 360}
 

@@ -1,11 +1,14 @@
-"""When a picture was captured, by the camera's own clock, as its sender reports tell."""
+"""When a picture was captured, by the camera's own clock, as its sender reports tell.
+
+While that clock is wrong by more than `CLOCK_OFF`, a picture's time is that of its arrival.
+"""
 
 import logging
 import time
 
 from framesrv.camera.sources.rtsp.rtcp import SenderReport
+from framesrv.segment.status import CLOCK_OFF, difference
 
-OFF = 60.0  # s by which a camera's clock may be wrong; a picture's time is then that of its arrival
 SAY_AGAIN = 3600.0  # s
 
 logger = logging.getLogger(__name__)
@@ -30,7 +33,7 @@ class CameraClock:
     @property
     def wrong(self) -> bool:
         """Whether it is off by so much that somebody should set it."""
-        return self.ahead is not None and abs(self.ahead) > OFF
+        return self.ahead is not None and abs(self.ahead) > CLOCK_OFF
 
     def set(self, report: SenderReport) -> None:
         """Takes note of a sender report that has just come."""
@@ -55,12 +58,3 @@ class CameraClock:
             return None
         ticks = (timestamp - report.timestamp + (1 << 31) & 0xFFFFFFFF) - (1 << 31)
         return report.unix + ticks * 10**9 // self._rate
-
-
-def difference(ahead: float) -> str:
-    """By how much a clock is off, in words."""
-    seconds = abs(ahead)
-    for size, unit in ((86_400 * 365.25, "years"), (86_400, "days"), (3600, "hours"), (60, "minutes")):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {unit} {'fast' if ahead > 0 else 'slow'}"
-    return f"{seconds:.0f} seconds {'fast' if ahead > 0 else 'slow'}"

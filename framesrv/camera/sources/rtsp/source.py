@@ -80,6 +80,8 @@ class Rtsp:
         stream = Stream(session.track, keeps_order=session.transport in ORDERED, asks=not codec.is_hwaccel)
         self._playing = session, stream, codec
         self._patience.begin()
+        self._ahead: float | None = None
+        sink.clock(None)
         turn = 0
         for received in session.packets():
             came = given = False
@@ -100,13 +102,15 @@ class Rtsp:
                 turn = arrived
             intact = decoding.intact and not stream.strange
             self._patience.look(sink, intact=intact, complaint=stream.strange or damage.complaint)
-            self._report(session, stream, wants_key=not intact)
+            self._report(session, stream, sink, wants_key=not intact)
             if not given:
                 yield None
 
-    @staticmethod
-    def _report(session: Session, stream: Stream, *, wants_key: bool) -> None:
-        """Tells the camera what has come, and the session what has not."""
+    def _report(self, session: Session, stream: Stream, sink: Sink, *, wants_key: bool) -> None:
+        """Tells the camera what has come, the session what has not, and the sink of the camera's clock."""
+        if stream.clock.ahead != self._ahead:
+            self._ahead = stream.clock.ahead
+            sink.clock(self._ahead)
         if stream.misses():
             session.missed()
         if report := stream.reports(wants_key=wants_key):
