@@ -26,9 +26,7 @@ def ls(settings: Settings, *, as_json: bool) -> None:
 
 
 def _words(camera: CameraStatus) -> str:
-    if camera.pinned:
-        return camera.reason
-    return "" if camera.state == "live" else camera.error
+    return camera.reason if camera.pinned or camera.state == "live" else camera.error
 
 
 def lines(cameras: Sequence[tuple[CameraStatus, str]]) -> Iterator[str]:

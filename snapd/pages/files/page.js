@@ -97,7 +97,7 @@ class Card {
   explain() {
     const reason = this.camera.reason || this.trouble;
     show(this.part("reason"), reason);
-    this.picture.classList.toggle("old", reason !== "");
+    this.picture.classList.toggle("old", this.trouble !== "" || this.camera.state !== "live");
   }
 
   get wanted() {
@@ -182,7 +182,7 @@ const large = {
     const size = camera.width ? `${camera.width}×${camera.height}` : "–";
     show(dialog.querySelector(".facts"), `${size}, ${camera.fps.toFixed(1)} fps, ${age(camera.age_s)} old`);
     show(dialog.querySelector(".reason"), camera.reason);
-    dialog.querySelector(".picture").classList.toggle("old", camera.reason !== "");
+    dialog.querySelector(".picture").classList.toggle("old", camera.state !== "live");
     // A stream that has ended, or shows a decoder that is gone, is opened anew when the camera is back.
     const live = camera.state === "live" && !document.hidden;
     this.stream(live ? camera : null);
