@@ -12,6 +12,7 @@ import time
 from collections import deque
 
 from framesrv.camera.attempts import ANSWER, LONG, Attempts, pause_after_crashes
+from framesrv.camera.frozen import Frozen
 from framesrv.camera.policy import Policy
 from framesrv.camera.sources import Source, SourceFrame, open_source
 from framesrv.errors import FramesrvError, SegmentBusyError, SegmentOwnerError, SourceError, SourceLimitError
@@ -83,6 +84,7 @@ class Decoder:
         self._changes: deque[float] = deque(maxlen=CHANGES)  # monotonic times at which the size changed
         self._attempts = Attempts()
         self._said = Repeats()
+        self._frozen = Frozen()
         self._going_on = threading.Event()  # whoever waits for the next attempt does not any longer
         self._stopping = threading.Event()
         self._ended = False
@@ -219,6 +221,19 @@ class Decoder:
                 raise SourceLimitError(f"its pictures change their size all the time, to {size} at last")
             self._changes.append(now)
 
+    def _compare(self, frame: SourceFrame) -> None:
+        """Tells where the camera begins to repeat one picture, and where it does no longer."""
+        was_frozen = self._frozen.since
+        if not self._frozen.look(frame):
+            return
+        since = self._frozen.since
+        self._writer.frozen(since)
+        if since and not was_frozen:
+            seconds = (frame.stamp.arrived_ns - since) / 1e9
+            logger.warning("The camera has sent the same picture for %.0f s: it may hang, start it anew", seconds)
+        elif not since:
+            logger.info("The camera's picture changes again")
+
     def _play(self, signals: Signals) -> None:
         said = False
         for frame in self._source.frames(self._writer):
@@ -230,6 +245,7 @@ class Decoder:
                 if self._writer.resize(frame.width, frame.height, frame.pixel_format):
                     said = False
                 self._writer.write(frame.planes, frame.stamp)
+                self._compare(frame)
             if not said and self._writer.flowing:
                 said = True
                 self._attempt = 0

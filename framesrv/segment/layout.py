@@ -40,6 +40,7 @@ Header page, 4096 bytes::
        532  u32         attempts       to reach the source, that failed since it last gave pictures
        536  u32         restarts       writers before this one that ended unasked, since one was last told to end
        544  char[16]    transport      which way packets of RTP come, as configured; empty: not known, or not RTSP
+       560  u64         frozen         monotonic time since which all pictures are the same, 0: they change
        568  i64         clock_ahead    the camera's clock less the host's, 0: not known
       2048  record[16]  records        one a slot
 
@@ -172,6 +173,7 @@ HEADER_ROWS: Rows = (
     ("attempts", "u32", 532),
     ("restarts", "u32", 536),
     ("transport", "char[16]", 544),
+    ("frozen", "u64", 560),
     ("clock_ahead", "i64", 568),
     ("records", "record[16]", 2048),
 )
@@ -180,7 +182,7 @@ HEADER_ROWS: Rows = (
 LASTING: tuple[str, ...] = (
     *("state", "pid", "started", "frames", "dropped", "blocked", "corrupt", "reconnects", "bytes"),
     *("decode", "activity", "interval", "seq", "decode_policy", "error", "cause", "crashes", "attempts", "restarts"),
-    *("transport", "clock_ahead"),
+    *("transport", "frozen", "clock_ahead"),
 )
 
 _TYPES: dict[str, tuple[str, str]] = {"u32": ("<u4", "I"), "u64": ("<u8", "Q"), "i64": ("<i8", "q")}  # numpy, struct

@@ -48,6 +48,7 @@ class CameraStatus:
         attempts: to reach the source, that failed since it last gave pictures.
         restarts: decoders before this one that ended unasked, since one was last told to end.
         transport: which way packets of RTP come: ``tcp``, ``udp``, ``multicast`` or ``http``; empty if not known.
+        frozen_s: seconds for which all pictures of a live camera have been the same; None while they change.
         clock_ahead_s: seconds by which the camera's clock is before the host's, None if not known.
         pinned: who keeps every slot pinned, in words, so that no frame can be published; empty if one is free.
     """
@@ -76,6 +77,7 @@ class CameraStatus:
     attempts: int = 0
     restarts: int = 0
     transport: str = ""
+    frozen_s: float | None = None
     clock_ahead_s: float | None = None
     pinned: str = ""
 
@@ -85,12 +87,17 @@ class CameraStatus:
         if self.pinned:
             return f"every slot is pinned by {self.pinned}"
         if self.state == "live":
-            return self.error if self.cause in WAITING else self._of_its_clock
+            return self.error if self.cause in WAITING else self._oddities
         if self.state == "stalled":
             return "nothing comes"
         if self.state == "connecting":
             return self.error or "no picture yet"
         return "its decoder died" if self.width else self.error or "no decoder runs"
+
+    @property
+    def _oddities(self) -> str:
+        frozen = "" if self.frozen_s is None else f"frozen: the same picture for {self.frozen_s / 60:.0f} min"
+        return "; ".join(filter(None, (frozen, self._of_its_clock)))
 
     @property
     def _of_its_clock(self) -> str:
@@ -153,7 +160,7 @@ def camera_status(prefix: str, code: str, decode: str = "", owner: str | int = "
 def _read(segment: Segment, code: str, decode: str) -> CameraStatus:
     header, geometry, state = segment.header, segment.geometry, segment.state
     number = {name: int(header[name][0]) for name in NUMBERS}
-    interval = int(header["interval"][0])
+    interval, frozen = int(header["interval"][0]), int(header["frozen"][0])
     arrived = segment.arrived
     return CameraStatus(
         code=code,
@@ -176,6 +183,7 @@ def _read(segment: Segment, code: str, decode: str) -> CameraStatus:
         restarts=number["restarts"],
         clock_ahead_s=ahead / 1e9 if (ahead := int(header["clock_ahead"][0])) else None,
         transport=bytes(header["transport"][0]).decode("ascii", "replace"),
+        frozen_s=round((arrived - frozen) / 1e9, 1) if frozen and arrived and state == "live" else None,
         frames=number["frames"],
         received=number["bytes"],
         decode_s=number["decode"] / 1e9,

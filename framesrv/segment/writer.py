@@ -130,13 +130,11 @@ class FrameWriter:
     @property
     def demanded(self) -> bool:
         """Whether a reader asks for a fresher frame than the newest, or looks at the newest at this moment."""
-        segment = self._segment
+        segment, newest = self._segment, self._segment.newest
         if locks.is_held(segment.fd, layout.DEMAND_BYTE, exclusively=False):
             return True
-        newest = segment.newest
-        return newest < segment.geometry.slots and locks.is_held(
-            segment.fd, layout.SLOT_BYTE + newest, exclusively=False
-        )
+        byte = layout.SLOT_BYTE + newest
+        return newest < segment.geometry.slots and locks.is_held(segment.fd, byte, exclusively=False)
 
     @property
     def crashes(self) -> int:
@@ -284,6 +282,10 @@ class FrameWriter:
         """Notes by how many seconds the camera's clock is before the host's; None where it is not known."""
         self._segment.header["clock_ahead"] = 0 if ahead is None else int(ahead * 1e9) or 1
 
+    def frozen(self, since: int) -> None:
+        """Notes since when, in monotonic nanoseconds, all pictures have been the same; 0: they change."""
+        self._segment.header["frozen"] = since
+
     def describe(
         self, *, decode: str | None = None, error: str | None = None, cause: Cause = "", attempts: int | None = None
     ) -> None:
@@ -303,7 +305,7 @@ class FrameWriter:
         header["crashes"] = (header["crashes"] + 1) * (0 <= lived < SHORT_LIFE * 1e9)
         header["restarts"] += header["started"] != 0
         header["pid"], header["started"] = os.getpid(), time.time_ns()
-        header["interval"] = header["attempts"] = 0
+        header["interval"] = header["attempts"] = header["frozen"] = 0
 
     def _claim(self, geometry: Geometry) -> Segment:
         """The camera's segment as a former writer left it, or else a new one of that form."""
@@ -376,7 +378,6 @@ class FrameWriter:
         # first: were this writer killed between the two, the next one would use the number again
         segment.longs[_SEQ] = self._seq
         segment.longs[_seq_index(slot)] = self._seq
-        segment.longs[_SEQ] = self._seq
         segment.words[_STATE] = layout.LIVE
         segment.words[_NEWEST] = slot
         locks.unlock(segment.fd, layout.SLOT_BYTE + slot)

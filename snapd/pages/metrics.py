@@ -206,6 +206,14 @@ def _cameras(cameras: list[CameraStatus]) -> Iterator[Metric]:
             if getattr(camera, attribute) is not None:
                 gauge.add_metric([camera.code], getattr(camera, attribute))
         yield gauge
+    frozen = GaugeMetricFamily(
+        "framesrv_camera_frozen_seconds",
+        "Time for which all pictures have been the same; 0 while not.",
+        labels=["camera"],
+    )
+    for camera in cameras:
+        frozen.add_metric([camera.code], camera.frozen_s or 0)
+    yield frozen
     causes = GaugeMetricFamily(
         "framesrv_camera_cause", "Always 1; the label says why nothing comes.", labels=["camera", "cause"]
     )

@@ -112,6 +112,15 @@ def test_cameras_are_told_by_their_headers(pages: Shown) -> None:
     assert found["framesrv_camera_shared_memory_bytes"] > 2 * 640 * 480 * 1.5
     assert 0 < found["framesrv_camera_frame_age_seconds"] < 600
     assert 0 <= time.time() - found["framesrv_camera_decoder_start_time_seconds"] < 600
+    assert found["framesrv_camera_frozen_seconds"] == 0
+    writer.frozen(time.monotonic_ns() - 600_000_000_000)
+
+    def frozen_for() -> float:
+        with writer.next():
+            pass
+        return pages.metric("framesrv_camera_frozen_seconds", camera="cam01")
+
+    wait_until(lambda: 599 < frozen_for() < 900)
     writer.describe(error="the camera refuses the user", cause="unauthorized", attempts=3)
     assert pages.metric("framesrv_camera_cause", camera="cam01", cause="unauthorized") == 0, "frames come"
     writer.connecting()
