@@ -50,7 +50,10 @@ class Opening:
             SourceError: it cannot be opened.
         """
         if self.experience is None:
-            return self._attempt(damage, {"analyzeduration": "1000000", "probesize": "2000000"})
+            # of a live stream in segments (HLS) the newest; FFmpeg begins with the third before the end
+            return self._attempt(
+                damage, {"analyzeduration": "1000000", "probesize": "2000000", "live_start_index": "-1"}
+            )
         refusals: list[str] = []
         for way in self.experience.ways:
             try:

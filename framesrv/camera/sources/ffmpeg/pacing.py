@@ -1,9 +1,11 @@
-"""The pace of a recording, which a file gives as fast as it is read."""
+"""The pace of what comes as fast as it is read: a recording, or a live stream in segments."""
 
 import time
 
 LIMIT = 1.0  # s: a larger step between two packets is a jump of the clock, unless the first one lasts that long
 USUAL = 0.04  # s that a packet lasts which does not say
+BEHIND = 5.0  # s of waits for segments, which are not made up for: they keep the next ones from being waited for
+FASTER = 0.01  # of a step, by which what is behind by more goes on
 
 
 class Pacing:
@@ -29,8 +31,28 @@ class Pacing:
         if not 0 <= step <= max(LIMIT, 2 * self._lasts):
             step = self._lasts
         now = time.monotonic()
-        self._due += step
-        if self._due < now - LIMIT:  # whoever takes the frames is slower, or was stopped: that is not made up for
-            self._due = now
+        self._due = self._moment(step, now)
         time.sleep(max(0.0, self._due - now))
         self._at, self._lasts = at, lasts or USUAL
+
+    def _moment(self, step: float, now: float) -> float:
+        """When a packet is due that comes so many seconds after the one before it."""
+        due = self._due + step
+        # whoever takes the frames is slower, or was stopped: that is not made up for
+        return now if due < now - LIMIT else due
+
+
+class LivePacing(Pacing):
+    """The same for a live stream that comes a segment at a time, each some time after the one before it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._behind = 0.0
+
+    def _moment(self, step: float, now: float) -> float:
+        if self._behind > BEHIND:
+            self._behind -= step * FASTER
+            step -= step * FASTER
+        due = self._due + step
+        self._behind += max(0.0, now - due)
+        return max(due, now)

@@ -14,13 +14,14 @@ from framesrv.camera.sources.codec.arrival import Arrival, Packet
 from framesrv.camera.sources.codec.damage import Damage
 from framesrv.camera.sources.ffmpeg.cause import sentence
 from framesrv.camera.sources.ffmpeg.cost import Cost
-from framesrv.camera.sources.ffmpeg.pacing import Pacing
+from framesrv.camera.sources.ffmpeg.pacing import LivePacing, Pacing
 from framesrv.errors import SourceError
 
 # How many packets late each one comes. Over RTP a parser gives a packet of these codecs when the next one begins
 # (need_parsing in libavformat/rtpdec_*.c); in a transport stream the demultiplexer waits for that as well.
 PARSED = {"h264", "hevc", "mpeg4", "mpeg1video", "mpeg2video"}
 LIVE = ("rtsp", "sdp")  # formats of which a description in a file is no recording
+SEGMENTED = ("hls", "dash")  # live streams whose packets come many at a time
 LATE = {"rtsp": 1, "rtp": 1, "sdp": 1, "mpegts": 2}
 BUFFERED = 5_000_000  # ns; a packet that takes less to get was there when the stream had been opened
 DOUBTFUL = 2  # packets: a loss noticed while one is put together may be of the next
@@ -68,7 +69,9 @@ class Packets:
         # of a pipe or a device FFmpeg knows no time-out
         self._remote = container.format.name in LIVE or not os.path.exists(container.name)
         self._first = first
-        self._pacing = pacing
+        self._segmented = not self.recorded and container.format.name in SEGMENTED
+        self._join: Packet | None = None
+        self._pacing = LivePacing() if self._segmented else pacing
         self._container = container
         self._stream = stream
         self._damage = damage
@@ -82,7 +85,7 @@ class Packets:
 
     def __iter__(self) -> Iterator[tuple[Packet, Arrival]]:
         """Raises SourceError where the stream is lost."""
-        packets = self._of_track()
+        packets = self._joined() if self._segmented else self._of_track()
         buffered = True
         moments = deque([self._opened] * self._late, self._late)
         self._pacing.again()
@@ -102,7 +105,7 @@ class Packets:
             if self._remote and time.monotonic_ns() - asked >= self._timeout * 1e9:
                 # what the parser has held since, and gives when FFmpeg's own time-out comes
                 raise self._silent(time.thread_time() - spent)
-            if self.recorded and packet.size:
+            if (self.recorded or self._segmented) and packet.size:
                 self._pacing.wait(*_times_of(packet))
             now = (time.monotonic_ns(), time.time_ns())
             arrived = moments[0] if self._late else now
@@ -132,12 +135,30 @@ class Packets:
             elif not self.recorded and time.monotonic() - newest >= self._timeout:
                 raise self._silent(0.0)
 
+    def _joined(self) -> Iterator[Packet]:
+        """The packets of the track, of segments that may each count anew.
+
+        That looks like a loss in one of the last two packets before each; it is none where a key frame follows.
+        """
+        held: list[Packet] = []
+        for packet in self._of_track():
+            if held and (packet.is_keyframe or len(held) == DOUBTFUL):
+                self._join = held[0] if packet.is_keyframe else None
+                yield from held
+                held.clear()
+            if held or packet.is_corrupt:
+                held.append(packet)
+            else:
+                yield packet
+        yield from held
+
     def _is_whole(self, packet: Packet, now: int) -> bool:
         if self._damage.noticed(""):
             self._doubtful = DOUBTFUL
         elif self._doubtful:
             self._doubtful -= 1
-        return not self._doubtful and now >= self._certain and not packet.is_corrupt
+        is_corrupt = packet.is_corrupt and packet is not self._join
+        return not self._doubtful and now >= self._certain and not is_corrupt
 
 
 def _times_of(packet: Packet) -> tuple[float | None, float | None]:
