@@ -5,9 +5,10 @@ from itertools import islice, pairwise
 import pytest
 
 from framesrv.camera.sources.ffmpeg.pacing import BEHIND, LivePacing
-from tests.camera.test_sources import Counts, gray, pictures
+from tests.camera.test_sources import gray, pictures
 from tests.support.footage import footage, read_code
 from tests.support.hls_server import HlsServer
+from tests.support.sink import Counts
 
 
 def test_live_stream_in_segments_is_given_at_its_own_pace() -> None:
