@@ -1,0 +1,153 @@
+"""RTSP servers that others wrote: GStreamer's and VLC's. Where they are not installed, these tests are skipped."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+
+import pytest
+
+from framesrv import SourceError
+from framesrv.camera.policy import Policy
+from framesrv.camera.sources import SourceFrame, open_source
+from framesrv.settings import Camera
+from tests.support.footage import footage
+from tests.support.processes import wait_for
+from tests.support.sink import Counts
+
+PYTHON = "/usr/bin/python3"  # the system's, which has the bindings
+SERVER = Path(__file__).parents[1] / "support" / "gstreamer_server.py"
+BALL = "videotestsrc is-live=true pattern=ball ! video/x-raw,format=I420,width={},height=360,framerate=25/1"
+PIPELINES = {
+    # the recipe of nearly all tutorials: slices, with the parameter sets before each
+    "h264": "x264enc tune=zerolatency ! rtph264pay name=pay0 pt=96 config-interval=-1",
+    "h265": "x265enc tune=zerolatency speed-preset=ultrafast key-int-max=50 ! rtph265pay name=pay0 pt=96",
+    "jpeg": "jpegenc ! rtpjpegpay name=pay0 pt=26",
+    "vp9": "vp9enc deadline=1 keyframe-max-dist=50 ! rtpvp9pay name=pay0 pt=96",
+}
+IMPORTS = "import gi; gi.require_version('GstRtspServer', '1.0'); from gi.repository import Gst, GstRtspServer"
+
+
+def has_gstreamer() -> bool:
+    """Whether the system has GStreamer's RTSP server, its encoders and their bindings."""
+    elements = ("x264enc", "x265enc", "jpegenc", "vp9enc")
+    looks = f"{IMPORTS}; Gst.init(None); assert all(map(Gst.ElementFactory.find, {elements}))"
+    try:
+        return subprocess.run([PYTHON, "-c", looks], capture_output=True, check=False, timeout=30).returncode == 0
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+
+
+gstreamer = pytest.mark.skipif(
+    not has_gstreamer(),
+    reason="needs gir1.2-gst-rtsp-server-1.0, python3-gi, gstreamer1.0-plugins-good, -bad and -ugly",
+)
+
+
+@pytest.fixture
+def port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        found: int = one.getsockname()[1]
+    return found
+
+
+Serve = Callable[..., subprocess.Popen[bytes]]
+
+
+@pytest.fixture
+def serve(port: int, tmp_path: Path) -> Iterator[Serve]:
+    """Starts a server of GStreamer's for a pipeline, of that width, with that user and password."""
+    servers: list[subprocess.Popen[bytes]] = []
+
+    def start(name: str, *login: str, width: int = 640) -> subprocess.Popen[bytes]:
+        pipeline = f"{BALL.format(width)} ! {PIPELINES[name]}"
+        with (tmp_path / f"server-{len(servers)}.log").open("wb") as log:
+            words = [PYTHON, str(SERVER), str(port), pipeline, *login]
+            servers.append(subprocess.Popen(words, stdout=log, stderr=log))
+        wait_for(lambda: b"ready" in Path(log.name).read_bytes(), "the server serves", 30)
+        return servers[-1]
+
+    yield start
+    for one in servers:
+        one.kill()
+        one.wait()
+
+
+def playing(url: str, sink: Counts | None = None, **keys: object) -> Iterator[SourceFrame]:
+    camera = Camera(code="cam", source=url, **({"timeout": 4.0} | keys))  # type: ignore[arg-type]
+    frames = open_source(camera, Policy("all")).frames(sink or Counts())
+    return (one for one in frames if one is not None)
+
+
+@gstreamer
+@pytest.mark.parametrize("transport", ["tcp", "udp"])
+@pytest.mark.parametrize("name", PIPELINES)
+def test_stream_of_gstreamer_is_played_whole(name: str, transport: str, port: int, serve: Serve) -> None:
+    serve(name)
+    sink = Counts()
+    shown = list(islice(playing(f"rtsp://127.0.0.1:{port}/cam", sink, transport=transport), 40))
+    assert {(one.width, one.height) for one in shown} == {(640, 360)}
+    assert sink.counters["corrupt"] <= (5 if name == "vp9" else 0)  # before its first key frame
+    ball = shown[-1].planes[0]
+    assert int(ball.max()) > 150  # it is white
+    assert int(ball.min()) < 50  # on black
+
+
+@gstreamer
+def test_gstreamer_takes_the_password_by_digest_and_no_other(port: int, serve: Serve) -> None:
+    serve("h264", "viewer", "se/cr?et")
+    assert len(list(islice(playing(f"rtsp://viewer:se%2fcr%3fet@127.0.0.1:{port}/cam"), 3))) == 3
+    with pytest.raises(SourceError, match="refuses the user or the password"):
+        next(playing(f"rtsp://viewer:wrong@127.0.0.1:{port}/cam"))
+
+
+@gstreamer
+def test_server_that_is_killed_stopped_or_replaced_is_lost_and_found_again(port: int, serve: Serve) -> None:
+    url = f"rtsp://127.0.0.1:{port}/cam"
+    first = serve("h264")
+    frames = playing(url)
+    next(frames)
+    first.kill()
+    with pytest.raises(SourceError, match=r"the camera ended the stream|lost"):
+        list(frames)
+    first.wait()
+    second = serve("h265", width=320)  # another size, and another codec
+    frames = playing(url)
+    assert next(frames).width == 320
+    second.send_signal(signal.SIGSTOP)
+    began = time.monotonic()
+    with pytest.raises(SourceError, match="no packet for 4 s"):
+        list(frames)
+    assert time.monotonic() - began < 8
+    second.send_signal(signal.SIGCONT)
+    assert next(playing(url)).width == 320
+
+
+@pytest.mark.skipif(shutil.which("cvlc") is None, reason="needs vlc")
+def test_stream_of_vlc_is_played(port: int, tmp_path: Path) -> None:
+    video = shutil.copy(footage(width=640, height=360, frames=150), tmp_path / "video.mp4")
+    for path in (tmp_path, *tmp_path.parents):
+        if path.stat().st_uid == os.getuid() and path != Path("/"):
+            path.chmod(path.stat().st_mode | 0o055)
+    words = ["cvlc", "--loop", str(video), "--sout", f"#rtp{{sdp=rtsp://127.0.0.1:{port}/cam}}", "--sout-keep"]
+    user = {"user": "nobody"} if os.getuid() == 0 else {}
+    with subprocess.Popen(  # type: ignore[call-overload]
+        words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ | {"HOME": str(tmp_path)}, **user
+    ) as vlc:
+        try:
+            wait_for(lambda: answers(port), "VLC serves", 30)
+            shown = list(islice(playing(f"rtsp://127.0.0.1:{port}/cam"), 30))
+            assert {(one.width, one.height) for one in shown} == {(640, 360)}
+        finally:
+            vlc.kill()
+
+
+def answers(port: int) -> bool:
+    with socket.socket() as one:
+        return one.connect_ex(("127.0.0.1", port)) == 0
