@@ -14,6 +14,7 @@ from collections import deque
 from framesrv.camera.attempts import ANSWER, LONG, Attempts, pause_after_crashes
 from framesrv.camera.frozen import Frozen
 from framesrv.camera.policy import Policy
+from framesrv.camera.shape import Shape, ShapedSink
 from framesrv.camera.sources import Source, SourceFrame, open_source
 from framesrv.errors import FramesrvError, SegmentBusyError, SegmentOwnerError, SourceError, SourceLimitError
 from framesrv.log import mask
@@ -83,6 +84,7 @@ class Decoder:
         self._looked_at = 0.0  # monotonic time, for the segment's name
         self._changes: deque[float] = deque(maxlen=CHANGES)  # monotonic times at which the size changed
         self._attempts = Attempts()
+        self._shape = Shape(camera)
         self._said = Repeats()
         self._frozen = Frozen()
         self._going_on = threading.Event()  # whoever waits for the next attempt does not any longer
@@ -236,16 +238,17 @@ class Decoder:
 
     def _play(self, signals: Signals) -> None:
         said = False
-        for frame in self._source.frames(self._writer):
+        for taken in self._source.frames(ShapedSink(self._writer, self._shape)):
             self._went_on()
             if self._stopping.is_set():
                 return
-            if frame is not None:
+            if taken is not None:
+                frame = self._shape.applied(taken)
                 self._check_size(frame)
                 if self._writer.resize(frame.width, frame.height, frame.pixel_format):
                     said = False
                 self._writer.write(frame.planes, frame.stamp)
-                self._compare(frame)
+                self._compare(taken)
             if not said and self._writer.flowing:
                 said = True
                 self._attempt = 0

@@ -2,12 +2,14 @@
 
 import time
 from collections.abc import Callable
+from fractions import Fraction
 from types import TracebackType
 from typing import NamedTuple, Self
 
 from framesrv.errors import SegmentFormatError
-from framesrv.segment.layout import Clock, Matrix, PixelFormat, Pixels
+from framesrv.segment.layout import MAX_SIDE, Clock, Matrix, PixelFormat, Pixels
 
+SQUARE = Fraction(1)  # the sample aspect ratio of most video
 HD = 720  # lines from which video is BT.709 where it does not say
 
 
@@ -27,6 +29,8 @@ class Stamp(NamedTuple):
         full_range: whether they go from 0 to 255, not 16 to 235 (240 for colour).
         key_frame: decoded without reference to another frame.
         clock: of `captured_ns`: ``arrival`` at this host, or the ``camera``'s own.
+        sample_aspect_ratio: width of a pixel by its height.
+        rotated: degrees that the decoder has turned the picture by, clockwise: 0, 90, 180 or 270.
     """
 
     pts: int | None
@@ -36,6 +40,8 @@ class Stamp(NamedTuple):
     full_range: bool
     key_frame: bool
     clock: Clock
+    sample_aspect_ratio: Fraction = SQUARE
+    rotated: int = 0
 
     @classmethod
     def now(
@@ -136,12 +142,29 @@ class Frame:
         """Whether the frame was decoded without reference to another."""
         return self.stamp.key_frame
 
+    @property
+    def sample_aspect_ratio(self) -> Fraction:
+        """Width of a pixel by its height: 1 but for video of which a picture is stretched to be shown."""
+        return self.stamp.sample_aspect_ratio
+
+    @property
+    def rotated(self) -> int:
+        """Degrees that the decoder has turned the picture by, clockwise: 0, 90, 180 or 270."""
+        return self.stamp.rotated
+
+    @property
+    def display_size(self) -> tuple[int, int]:
+        """Width and height of the picture with square pixels: stretched one way, its own the other."""
+        ratio = self.stamp.sample_aspect_ratio
+        width, height = round(self.width * max(ratio, SQUARE)), round(self.height / min(ratio, SQUARE))
+        return (width, height) if max(width, height) <= MAX_SIDE else (self.width, self.height)
+
     def bgr(self, width: int | None = None, height: int | None = None) -> Pixels:
         """A copy as BGR, full range, converted by the frame's own colour matrix and scaled in the same pass.
 
         Args:
             width: pixels; the frame's own, or what keeps its proportions, where None.
-            height: pixels; likewise.
+            height: pixels; likewise. For a picture as it is to be shown, give both, by `display_size`.
 
         Returns:
             A C-contiguous uint8 array, H x W x 3.

@@ -64,6 +64,9 @@ Frame record, 128 bytes, the rest 0::
         36  u32         range          1 limited, 2 full
         40  u32         key_frame      1: decoded without reference to another
         44  u32         clock          of captured: 0 arrival at this host, 1 the camera's own
+        48  u32         aspect_width   width of a pixel, in units in which its height is aspect_height; 0: a square
+        52  u32         aspect_height  height of a pixel; 0: a square
+        56  u32         rotated        degrees that the decoder has turned the picture by, clockwise: 0, 90, 180, 270
 
 Coordination is by open-file-description locks (fcntl(2), F_OFD_SETLK) on single bytes of the file; the kernel
 drops them when their holder dies::
@@ -139,6 +142,9 @@ RECORD_ROWS: Rows = (
     ("range", "u32", 36),
     ("key_frame", "u32", 40),
     ("clock", "u32", 44),
+    ("aspect_width", "u32", 48),
+    ("aspect_height", "u32", 52),
+    ("rotated", "u32", 56),
 )
 HEADER_ROWS: Rows = (
     ("magic", "u64", 0),

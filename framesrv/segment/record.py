@@ -1,10 +1,11 @@
 """The record of a frame: its `Stamp` as the bytes of a segment."""
 
 import mmap
+from fractions import Fraction
 
 from framesrv.errors import SegmentFormatError
 from framesrv.segment import layout
-from framesrv.segment.frame import Stamp
+from framesrv.segment.frame import SQUARE, Stamp
 
 _MATRIX_NUMBERS = {name: number for number, name in layout.MATRICES.items()}
 
@@ -21,6 +22,8 @@ def write(memory: mmap.mmap, slot: int, stamp: Stamp) -> None:
         2 if stamp.full_range else 1,
         stamp.key_frame,
         layout.CLOCKS.index(stamp.clock),
+        *_aspect(stamp.sample_aspect_ratio),
+        stamp.rotated,
     )
 
 
@@ -31,7 +34,7 @@ def read(memory: mmap.mmap, slot: int) -> tuple[int, Stamp] | None:
         SegmentFormatError: it is no record.
     """
     record = layout.RECORD_FORMAT.unpack_from(memory, layout.record_offset(slot))
-    seq, pts, captured, arrived, matrix, colour_range, key_frame, clock = record
+    seq, pts, captured, arrived, matrix, colour_range, key_frame, clock, aspect_width, aspect_height, rotated = record
     if not seq:
         return None
     if matrix not in layout.MATRICES or clock >= len(layout.CLOCKS):
@@ -44,7 +47,15 @@ def read(memory: mmap.mmap, slot: int) -> tuple[int, Stamp] | None:
         colour_range == 2,
         key_frame != 0,
         layout.CLOCKS[clock],
+        Fraction(aspect_width, aspect_height) if aspect_width and aspect_height else SQUARE,
+        rotated,
     )
+
+
+def _aspect(ratio: Fraction) -> tuple[int, int]:
+    """A ratio as it is stored; of a square where it is none that fits."""
+    fits = 0 < ratio.numerator < 2**32 and ratio.denominator < 2**32
+    return ratio.as_integer_ratio() if fits else (1, 1)
 
 
 def _pts(pts: float | None) -> int:

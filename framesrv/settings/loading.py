@@ -240,7 +240,7 @@ def _expected(kind: Any) -> str:
         info = info.type
     match info:
         case msgspec.inspect.LiteralType(values=values):
-            return "one of " + ", ".join(f'"{value}"' for value in values)
+            return "one of " + ", ".join(f'"{value}"' if isinstance(value, str) else str(value) for value in values)
         case msgspec.inspect.IntType(ge=low, le=high):
             return f"a whole number from {low} to {high}"
         case msgspec.inspect.FloatType(gt=low, le=high):

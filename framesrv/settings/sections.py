@@ -65,6 +65,9 @@ Token = Annotated[
     str,
     Meta(pattern=r"^([!-~]{16,200})?\Z", description='16 to 200 characters of ASCII without spaces, or "" for none'),
 ]
+Aspect = Annotated[
+    str, Meta(pattern=r"^(auto|[1-9][0-9]{0,3}:[1-9][0-9]{0,3})\Z", description='"auto" or a ratio such as "16:9"')
+]
 Listen = Annotated[str, Meta(pattern=r"^(.+:[0-9]{1,5})?\Z", description='"HOST:PORT", or "" to turn it off')]
 
 
@@ -222,6 +225,8 @@ class CameraDefaults(Section, frozen=True, kw_only=True):
     tls_ca: str = ""
     timeout: Seconds = 10.0
     fps: Rate = 1.0
+    aspect: Aspect = "auto"
+    rotate: Literal["auto", 0, 90, 180, 270] = "auto"
     hwaccel: str = ""
     max_pixels: Annotated[int, Meta(ge=1, le=MAX_SIDE * MAX_SIDE)] = 8192 * 4352
 

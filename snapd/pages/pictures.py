@@ -68,7 +68,7 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class NewestFrame:
-    """What a look at a camera has shown: its newest frame, and how wide that is."""
+    """What a look at a camera has shown: its newest frame, and how wide that is to be shown."""
 
     frame: FrameId
     width: int
@@ -133,13 +133,13 @@ class Pictures:
             FrameReader(code, prefix=self.settings.shm.prefix, owner=self.settings.shm.owner) as reader,
             reader.latest(max_age=max_age, timeout=timeout) as frame,
         ):
-            return NewestFrame(FrameId.of(frame), frame.width)
+            return NewestFrame(FrameId.of(frame), frame.display_size[0])
 
     def _encode(self, code: str, form: Form) -> Picture:
         with FrameReader(code, prefix=self.settings.shm.prefix, owner=self.settings.shm.owner) as reader:
             frame = reader.latest(max_age=None, timeout=0)
             identity = FrameId.of(frame)
-            width = None if form.width is None else min(form.width, frame.width)
+            width = None if form.width is None else min(form.width, frame.display_size[0])
             return Picture(self._encoder.jpeg(frame, width, form.quality).content, identity)
 
     def _made(self, key: tuple[str, Form], made: asyncio.Future[Picture]) -> None:

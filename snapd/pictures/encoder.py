@@ -59,18 +59,21 @@ class Encoder:
 
         Args:
             frame: pinned.
-            width: in pixels, to scale it to; its own if None.
+            width: in pixels, to scale it to; that of `Frame.display_size` if None. It has the proportions of that.
             quality: 1 to 100; the encoder's if None.
         """
         quality = quality or self.quality
         began = time.perf_counter()
         captured_at = frame.captured_at
         with frame:
-            if frame.pixel_format == "bgr24" and width in {None, frame.width}:
+            shown_width, shown_height = frame.display_size
+            width = width or shown_width
+            height = max(1, round(shown_height * width / shown_width))
+            if frame.pixel_format == "bgr24" and (width, height) == (frame.width, frame.height):
                 content = self._encode(frame.planes[0], quality)
                 spent = time.perf_counter() - began
                 return self._counted(Jpeg(content, frame.width, frame.height, captured_at, 0.0, spent))
-            bgr = frame.bgr(width=width)
+            bgr = frame.bgr(width, height)
         converted = time.perf_counter()
         content = self._encode(bgr, quality)
         encoded = time.perf_counter()

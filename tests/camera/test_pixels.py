@@ -39,7 +39,15 @@ def corners(bgr: Pixels) -> list[tuple[int, ...]]:
 
 
 def video(
-    path: Path, codec: str, form: str, width: int, height: int, frames: int = 4, *, options: dict[str, str]
+    path: Path,
+    codec: str,
+    form: str,
+    width: int,
+    height: int,
+    frames: int = 4,
+    *,
+    options: dict[str, str],
+    aspect: str = "1:1",
 ) -> Path:
     """A few such pictures, BT.709 from 720 lines up."""
     path = path.with_suffix(".avi" if codec == "mjpeg" else ".mp4")
@@ -49,6 +57,7 @@ def video(
         stream: Any = container.add_stream(ENCODERS[codec], rate=5, options={"preset": "ultrafast", **options})
         stream.width, stream.height, stream.pix_fmt, stream.time_base = width, height, form, Fraction(1, 5)
         stream.gop_size = 2
+        stream.codec_context.sample_aspect_ratio = Fraction(*map(int, aspect.split(":")))
         stream.codec_context.thread_count = 1
         stream.codec_context.color_range = int(ColorRange.JPEG if full else ColorRange.MPEG)
         if codec == "mjpeg":

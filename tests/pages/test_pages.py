@@ -6,11 +6,14 @@ import signal
 import socket
 import threading
 import time
+from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
 import pytest
 import simplejpeg
 
+from framesrv import Stamp
 from framesrv.segment.status import CameraStatus
 from tests.pages.painting import painting, repaint
 from tests.support.edge import Edge, wait_until, write_config
@@ -42,6 +45,14 @@ def test_picture_is_the_newest_frame_and_says_which(pages: Shown) -> None:
     assert before <= float(response.headers["X-Frame-Captured-At"]) <= time.time()
     assert 0 <= float(response.headers["X-Frame-Age"]) < 60
     assert simplejpeg.decode_jpeg_header(pages.get("/cameras/cam01.jpg").content)[:2] == (480, 640)
+
+
+def test_picture_has_the_proportions_that_the_frame_tells(pages: Shown) -> None:
+    planes = [np.full(shape, 100, np.uint8) for shape in ((480, 640), (240, 320), (240, 320))]
+    pages.edge.writers["cam01"].write(planes, Stamp.now(480)._replace(sample_aspect_ratio=Fraction(4, 3)))
+    for query, size in (("", (480, 853)), ("&width=320", (180, 320)), ("&width=800", (450, 800))):
+        response = pages.get(f"/cameras/cam01.jpg?max_age=60{query}")
+        assert simplejpeg.decode_jpeg_header(response.content)[:2] == size
 
 
 def test_poll_of_an_unchanged_frame_is_a_304_and_encodes_nothing(pages: Shown) -> None:

@@ -88,6 +88,8 @@ def test_every_mistake_is_reported_at_once(problems: Callable[..., list[str]]) -
         ),
         (CAMERA + "decode = 'fps:0.0'\n", "camera[0].decode: expected"),
         (CAMERA + "slots = 17\n", "camera[0].slots: expected a whole number from 2 to 16"),
+        (CAMERA + "rotate = 45\n", 'camera[0].rotate: expected one of 0, 90, 180, 270, "auto"'),
+        (CAMERA + 'aspect = "16/9"\n', 'camera[0].aspect: expected "auto" or a ratio such as "16:9"'),
         ("[[camera]]\nsource = 'x'\n", "camera[0].code: expected a value"),
         ("[[camera]]\ncode = 'x'\n", "camera[0].source: expected a value"),
         (CAMERA + CAMERA, "camera[1].code: cam is also that of camera[0]; expected another"),

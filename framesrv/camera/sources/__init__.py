@@ -19,13 +19,18 @@ __all__ = ["Facts", "Sink", "Source", "SourceError", "SourceFrame", "SourceUsage
 
 @dataclass(frozen=True, slots=True)
 class SourceFrame:
-    """A decoded frame, in the source's own memory, valid until the next one is asked for."""
+    """A decoded frame, in the source's own memory, valid until the next one is asked for.
+
+    Attributes:
+        turn: degrees clockwise by which it is to be turned to stand upright, as the stream says; 0, 90, 180 or 270.
+    """
 
     planes: tuple[Pixels, ...]
     width: int
     height: int
     pixel_format: PixelFormat
     stamp: Stamp
+    turn: int = 0
 
 
 @dataclass(frozen=True, slots=True)

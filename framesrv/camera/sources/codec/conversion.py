@@ -1,12 +1,14 @@
 """From the codec's frames to ours: the planes that are wanted, and the stamp."""
 
+from fractions import Fraction
+
 import av
 from av.video.reformatter import ColorRange
 
 from framesrv.camera.sources import SourceFrame
 from framesrv.camera.sources.codec.arrival import Arrival
 from framesrv.segment import colour
-from framesrv.segment.frame import Stamp, usual_matrix
+from framesrv.segment.frame import SQUARE, Stamp, usual_matrix
 from framesrv.segment.layout import Matrix, PixelFormat
 
 # ITU-T H.273 matrix coefficients; what is not here is unspecified or rare
@@ -14,8 +16,17 @@ MATRICES: dict[int, Matrix] = {1: "bt709", 5: "bt601", 6: "bt601", 9: "bt2020"}
 PLANAR = ("yuv420p", "yuvj420p")
 
 
-def source_frame(frame: av.VideoFrame, arrival: Arrival, wanted: PixelFormat) -> SourceFrame:
-    """The frame in the pixel format that is wanted; without a copy where it has it already."""
+def source_frame(
+    frame: av.VideoFrame, arrival: Arrival, wanted: PixelFormat, sample_aspect_ratio: Fraction | None = None
+) -> SourceFrame:
+    """The frame in the pixel format that is wanted; without a copy where it has it already.
+
+    Args:
+        frame: as the codec gives it.
+        arrival: how it came.
+        wanted: pixel format.
+        sample_aspect_ratio: as the stream tells it; None where it does not.
+    """
     full = frame.color_range == ColorRange.JPEG or frame.format.name.startswith("yuvj")
     full_range = full and not frame.format.is_rgb
     matrix = MATRICES.get(frame.colorspace, usual_matrix(frame.height))
@@ -27,8 +38,10 @@ def source_frame(frame: av.VideoFrame, arrival: Arrival, wanted: PixelFormat) ->
         full_range=full_range,
         key_frame=frame.key_frame,
         clock="camera" if arrival.captured else "arrival",
+        sample_aspect_ratio=sample_aspect_ratio or SQUARE,
     )
+    turn = round(-frame.rotation / 90) * 90 % 360  # which counts the other way
     if wanted == "yuv420p" and frame.format.name in PLANAR:
-        return SourceFrame(colour.planes_of(frame), frame.width, frame.height, wanted, stamp)
+        return SourceFrame(colour.planes_of(frame), frame.width, frame.height, wanted, stamp, turn)
     converted = colour.convert(frame, wanted, matrix, full_range=full_range)
-    return SourceFrame(colour.planes_of(converted), frame.width, frame.height, wanted, stamp)
+    return SourceFrame(colour.planes_of(converted), frame.width, frame.height, wanted, stamp, turn)

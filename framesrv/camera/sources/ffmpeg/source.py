@@ -118,7 +118,9 @@ class FFmpeg:
                 if damage.oversized:
                     raise self._oversized(damage.oversized)
                 for frame, its in frames:
-                    yield source_frame(frame, its, self._camera.pixel_format)
+                    # the codec's own, or that of the file
+                    ratio = stream.codec_context.sample_aspect_ratio or stream.sample_aspect_ratio
+                    yield source_frame(frame, its, self._camera.pixel_format, ratio)
                 if not frames:
                     yield None
             if count == 1 and packets.of_pictures:

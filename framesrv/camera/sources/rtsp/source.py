@@ -94,7 +94,7 @@ class Rtsp:
                         decoding.size = self._checked(stream.size)
                     for frame, its in decoding.frames(packet, arrival):
                         given = True
-                        yield source_frame(frame, its, self._camera.pixel_format)
+                        yield source_frame(frame, its, self._camera.pixel_format, codec.sample_aspect_ratio)
                     if damage.oversized:
                         raise self._oversized(damage.oversized)
                 if not came and arrived - turn < TURN:

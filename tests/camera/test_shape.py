@@ -1,0 +1,186 @@
+"""The shape of pictures: turned where that is configured or the stream says so, and shown with its proportions."""
+
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+import simplejpeg
+
+from framesrv import Frame, FrameReader, camera_status
+from framesrv.camera.shape import Shape
+from framesrv.camera.sources import SourceFrame
+from framesrv.segment.frame import Stamp
+from framesrv.settings import Camera
+from snapd.pictures.encoder import Encoder
+from tests.camera.test_decoder import decoder, wait_live
+from tests.camera.test_pixels import NAMES, corners, video
+from tests.support.processes import wait_for
+from tests.support.rtsp import RtspServer
+
+QUIET = {"h264": {}, "hevc": {"x265-params": "log-level=none"}}
+UPRIGHT = ["blue", "green", "red", "grey"]  # row by row
+TURNED = {  # degrees clockwise
+    0: UPRIGHT,
+    90: ["red", "blue", "grey", "green"],
+    180: ["grey", "red", "green", "blue"],
+    270: ["green", "grey", "blue", "red"],
+}
+
+
+def names(bgr: Any) -> list[str]:
+    """The colours of the corners, the nearest that we know."""
+    return [
+        min(NAMES, key=lambda name: sum(abs(a - b) for a, b in zip(found, NAMES[name], strict=True)))
+        for found in corners(bgr)
+    ]
+
+
+@contextmanager
+def newest(source: str | Path, tmp_path: Path, prefix: str, **keys: Any) -> Iterator[Frame]:
+    """The newest frame of a camera whose decoder runs."""
+    with decoder(tmp_path, prefix, source, **keys) as program, FrameReader("cam", prefix=prefix) as reader:
+        with reader.latest(max_age=None, timeout=20) as frame:
+            yield frame
+        assert program.stop() == 0
+
+
+def snapshot(frame: Frame, width: int | None = None) -> Any:
+    """A snapshot of it."""
+    return simplejpeg.decode_jpeg(Encoder("simplejpeg", 90).jpeg(frame, width).content, "BGR")
+
+
+@contextmanager
+def camera(path: Path, tmp_path: Path) -> Iterator[str]:
+    with RtspServer({"cam": path}, tmp_path) as server:
+        yield server.url("cam")
+
+
+@pytest.mark.parametrize(
+    ("codec", "size", "told", "aspect", "shown"),
+    [
+        ("h264", (704, 576), "16:11", "auto", (1024, 576)),
+        ("h264", (704, 576), "12:11", "auto", (768, 576)),
+        ("hevc", (704, 576), "16:11", "auto", (1024, 576)),
+        ("h264", (720, 480), "8:9", "auto", (720, 540)),
+        ("h264", (960, 1080), "1:1", "auto", (960, 1080)),
+        ("h264", (960, 1080), "1:1", "16:9", (1920, 1080)),
+        ("h264", (704, 576), "16:11", "4:3", (768, 576)),
+        ("h264", (640, 360), "1:40", "auto", (640, 360)),
+    ],
+)
+@pytest.mark.parametrize("pixel_format", ["yuv420p", "bgr24"])
+def test_snapshot_has_the_proportions_that_the_stream_or_the_configuration_tells(
+    codec: str,
+    size: tuple[int, int],
+    told: str,
+    aspect: str,
+    shown: tuple[int, int],
+    pixel_format: str,
+    tmp_path: Path,
+    prefix: str,
+) -> None:
+    path = video(tmp_path / "video", codec, "yuv420p", *size, options=QUIET[codec], aspect=told)
+    with (
+        camera(path, tmp_path) as url,
+        newest(url, tmp_path, prefix, aspect=aspect, pixel_format=pixel_format) as frame,
+    ):
+        assert (frame.width, frame.height) == size  # readers get the camera's own pixels
+        assert frame.display_size == shown
+        assert frame.sample_aspect_ratio == Fraction(shown[0] * size[1], shown[1] * size[0])
+        whole, small = snapshot(frame), snapshot(frame, 320)
+    assert whole.shape == (shown[1], shown[0], 3)
+    assert small.shape == (round(320 * shown[1] / shown[0]), 320, 3)
+    assert names(whole) == names(small) == UPRIGHT
+
+
+@pytest.mark.parametrize("rotate", [0, 90, 180, 270])
+@pytest.mark.parametrize(("pixel_format", "size"), [("yuv420p", (640, 360)), ("bgr24", (640, 360))])
+def test_picture_is_turned_as_it_is_configured(
+    rotate: int, pixel_format: str, size: tuple[int, int], tmp_path: Path, prefix: str
+) -> None:
+    path = video(tmp_path / "video", "h264", "yuv420p", *size, options={}, aspect="4:3")
+    with (
+        camera(path, tmp_path) as url,
+        newest(url, tmp_path, prefix, rotate=rotate, pixel_format=pixel_format) as frame,
+    ):
+        assert (frame.width, frame.height) == (size if rotate % 180 == 0 else size[::-1])
+        assert frame.rotated == rotate
+        assert frame.sample_aspect_ratio == (Fraction(4, 3) if rotate % 180 == 0 else Fraction(3, 4))
+        assert names(frame.bgr()) == names(snapshot(frame)) == TURNED[rotate]
+
+
+def turned_in_the_stream(path: Path, anticlockwise: int) -> Path:
+    """The video with messages that it is to be turned by so many degrees (display orientation, H.264 D.1.26)."""
+    target = path.with_name("turned.ts")
+    with av.open(str(path)) as source, av.open(str(target), "w") as container:
+        track = source.streams.video[0]
+        out = container.add_stream_from_template(track)
+        filters = f"h264_mp4toannexb,h264_metadata=display_orientation=insert:rotate={anticlockwise}"
+        bsf = av.BitStreamFilterContext(filters, track)
+        for packet in source.demux(track):
+            if packet.size:
+                for one in bsf.filter(packet):
+                    one.stream = out
+                    container.mux(one)
+    return target
+
+
+def turned_in_the_file(path: Path) -> Path:
+    """The video in a file whose header says that it is to be turned by a quarter clockwise (tkhd)."""
+    data = bytearray(path.read_bytes())
+    at = data.index(b"tkhd") + 4 + 40
+    data[at : at + 36] = struct.pack(">9i", 0, 1 << 16, 0, -1 << 16, 0, 0, 0, 0, 1 << 30)
+    target = path.with_name("turned.mp4")
+    target.write_bytes(data)
+    return target
+
+
+@pytest.mark.parametrize(("rotate", "turn"), [("auto", 270), (0, 0), (180, 180)])
+def test_picture_is_turned_as_the_stream_says_unless_configured(
+    rotate: Any, turn: int, tmp_path: Path, prefix: str
+) -> None:
+    path = turned_in_the_stream(video(tmp_path / "video", "h264", "yuv420p", 640, 360, options={}), 90)
+    with camera(path, tmp_path) as url, newest(url, tmp_path, prefix, rotate=rotate) as frame:
+        assert frame.rotated == turn
+        assert names(frame.bgr()) == TURNED[turn]
+
+
+def test_picture_is_turned_as_the_file_says(tmp_path: Path, prefix: str) -> None:
+    path = turned_in_the_file(video(tmp_path / "video", "h264", "yuv420p", 640, 360, options={}))
+    with newest(path, tmp_path, prefix) as frame:
+        assert (frame.width, frame.height, frame.rotated) == (360, 640, 90)
+        assert names(frame.bgr()) == TURNED[90]
+
+
+def test_camera_on_demand_has_its_size_before_and_after_it_is_looked_at(tmp_path: Path, prefix: str) -> None:
+    path = video(tmp_path / "video", "h264", "yuv420p", 640, 360, options={})
+    with camera(path, tmp_path) as url, decoder(tmp_path, prefix, url, decode="demand", rotate=90) as program:
+        before = wait_live(prefix)
+        assert (before.width, before.height) == (360, 640)
+        with FrameReader("cam", prefix=prefix) as reader:
+            with reader.latest(max_age=0, timeout=20) as frame:
+                assert names(frame.bgr()) == TURNED[90]
+            wait_for(lambda: camera_status(prefix, "cam").fps == 0, "nothing is decoded any more")
+            with reader.latest(max_age=None) as frame:
+                assert (frame.width, frame.height) == (360, 640)  # the segment was not made anew
+        assert program.stop() == 0
+
+
+@pytest.mark.parametrize("rotate", [90, 180, 270])
+@pytest.mark.parametrize("size", [(321, 243), (322, 241), (1, 1)])
+def test_odd_sizes_are_turned_with_their_colours(rotate: Any, size: tuple[int, int]) -> None:
+    width, height = size
+    luma = np.arange(width * height, dtype=np.uint8).reshape(height, width)
+    rows, columns = -(-height // 2), -(-width // 2)
+    chroma = np.arange(rows * columns, dtype=np.uint8).reshape(rows, columns)
+    frame = SourceFrame((luma, chroma, chroma), width, height, "yuv420p", Stamp.now(height))
+    turned = Shape(Camera(code="cam", source="x", rotate=rotate)).applied(frame)
+    assert turned.planes[0].shape == (turned.height, turned.width)
+    assert turned.planes[1].shape == (-(-turned.height // 2), -(-turned.width // 2))
+    assert np.array_equal(turned.planes[1], np.rot90(chroma, -rotate // 90))
