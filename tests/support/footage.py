@@ -51,6 +51,7 @@ def footage(
     noisy: bool = False,
     bframes: int = 0,
     structure: Structure = "closed",
+    slices: int = 1,
     directory: Path | None = None,
 ) -> Path:
     """The video of these properties, made now if it is not there yet. MJPEG is always full-range yuvj.
@@ -60,6 +61,7 @@ def footage(
     folder = directory or Path(tempfile.gettempdir()) / f"framesrv-footage-{VERSION}"
     kind = ("-noisy" if noisy else "") + (f"-b{bframes}" if bframes else "")
     kind += "" if structure == "closed" else f"-{structure}"
+    kind += "" if slices == 1 else f"-s{slices}"
     name = f"{codec}-{width}x{height}-{fps}-{frames}-{gop}-{pixel_format}-{number}{kind}"
     path = folder / (name + _ENCODERS[codec][1])
     if path.exists():
@@ -67,7 +69,9 @@ def footage(
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         draft = Path(scratch) / path.name
-        _encode(draft, codec, width, height, fps, frames, gop, pixel_format, number, noisy, bframes, structure)
+        _encode(
+            draft, codec, width, height, fps, frames, gop, pixel_format, number, noisy, bframes, structure, slices
+        )
         draft.replace(path)
     return path
 
@@ -135,10 +139,13 @@ def _encode(
     noisy: bool,
     bframes: int,
     structure: Structure,
+    slices: int,
 ) -> None:
     rate = int(REFERENCE_RATE * width * height * fps * (4 if noisy else 1))
     with av.open(str(path), "w") as container:
-        stream = container.add_stream(_ENCODERS[codec][0], rate=fps, options=_options(codec, gop, bframes, structure))
+        stream = container.add_stream(
+            _ENCODERS[codec][0], rate=fps, options=_options(codec, gop, bframes, structure, slices)
+        )
         assert isinstance(stream, VideoStream)
         stream.width, stream.height = width, height
         stream.pix_fmt = pixel_format.replace("yuv4", "yuvj4") if codec == "mjpeg" else pixel_format
@@ -169,9 +176,10 @@ def _encode(
         container.mux(stream.encode(None))
 
 
-def _options(codec: Codec, gop: int, bframes: int, structure: Structure) -> dict[str, str]:
+def _options(codec: Codec, gop: int, bframes: int, structure: Structure, slices: int) -> dict[str, str]:
     live = {} if bframes else {"tune": "zerolatency"}
     groups = f"scenecut=0:open-gop={int(structure == 'open')}:bframes={bframes}:b-adapt=0:b-pyramid=0"
+    groups += "" if slices == 1 else f":slices={slices}"
     if codec == "h264":
         refresh = ":intra-refresh=1" if structure == "refresh" else ""
         return live | {"preset": "veryfast", "x264-params": groups + refresh}
