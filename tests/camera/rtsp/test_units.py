@@ -6,6 +6,7 @@ import struct
 import numpy as np
 import pytest
 
+from framesrv.camera.sources.codec.bits import number_code
 from framesrv.camera.sources.rtsp.payloads.h264 import H264
 from framesrv.camera.sources.rtsp.payloads.h265 import H265
 from framesrv.camera.sources.rtsp.unit import Payload
@@ -177,6 +178,29 @@ def test_a_unit_has_a_limit() -> None:
     found = units(H264([]), [*assembly_input, *packets([[nal]], start=60_000 & 0xFFFF)])
     assert not found[0].whole
     assert len(found[0].data) < 34 * 2**20
+
+
+@CODECS
+def test_nal_units_without_number_cost_little(codec: str) -> None:
+    """As many as fit into a packet, of which an access unit has as many as its limit of bytes allows."""
+    front = b"\x18" if codec == "h264" else bytes([48 << 1, 1])
+    nal = b"\x06\x01\x80" if codec == "h264" else bytes([39 << 1, 1, 0x80])
+    packet = front + (struct.pack(">H", len(nal)) + nal) * 12_000
+    (found,) = units(payload(codec), packets([[packet] * 20, [packet[:8]]]))
+    assert not found.whole
+    assert len(found.data) < 100_000
+
+
+@CODECS
+def test_parameter_sets_without_number_are_not_kept(codec: str) -> None:
+    one = payload(codec)
+    kind = b"\x68" if codec == "h264" else bytes([34 << 1, 1])
+    for number in range(2000):
+        bits = number_code(number) + "1" * 64
+        nal = kind + int(bits + "1" * (-len(bits) % 8), 2).to_bytes(len(bits + "1" * (-len(bits) % 8)) // 8, "big")
+        units(one, packets([[nal], [nal]], start=number))
+    kept = one._numbers._sets if isinstance(one, H264) else one._pictures  # type: ignore[attr-defined]
+    assert len(kept) <= 256
 
 
 def test_fragments_of_one_unit_do_not_run_into_the_next() -> None:

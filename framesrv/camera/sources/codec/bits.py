@@ -1,5 +1,7 @@
 """Bits of a NAL unit, most significant first, with the codes of H.264 and H.265 (9.1 and 9.2)."""
 
+LONGEST = 4096  # bytes that are looked at: no parameter set, nor the header of a slice, is as long
+
 
 class Bits:
     """Reads the bits of a NAL unit's payload.
@@ -13,7 +15,9 @@ class Bits:
     """
 
     def __init__(self, data: bytes | bytearray | memoryview, *, escaped: bool = True) -> None:
-        payload = bytes(data).replace(b"\0\0\3", b"\0\0") if escaped else bytes(data)
+        payload = bytes(data[:LONGEST])
+        if escaped:
+            payload = payload.replace(b"\0\0\3", b"\0\0")
         self._value = int.from_bytes(payload, "big")
         self._size = len(payload) * 8
         self.at = 0

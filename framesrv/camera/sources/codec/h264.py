@@ -10,6 +10,7 @@ from framesrv.camera.sources.codec.bits import Bits
 SLICE, IDR, SEI, SPS, PPS = 1, 5, 6, 7, 8
 INTRA = (2, 4, 7, 9)  # slice types
 HEAD = 16  # bytes of a slice that hold what is read of it
+SEQUENCES, SETS = 32, 256  # parameter sets that there may be (7.4.2)
 HIGH = {100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 134, 135}  # profiles whose sets tell of chroma
 
 
@@ -65,12 +66,14 @@ class FrameNumbers:
         try:
             if kind == SPS:
                 number, sequence = _sequence(Bits(nal[1:]))
+                _check(number, SEQUENCES)
                 self._sequences[number] = sequence
                 self.size = sequence.size
             elif kind == PPS:
                 bits = Bits(nal[1:])
-                number = bits.number()
-                self._sets[number] = bits.number()
+                number, sequence_number = bits.number(), bits.number()
+                _check(number, SETS)
+                self._sets[number] = sequence_number
         except ValueError:
             return
 
@@ -103,6 +106,11 @@ class FrameNumbers:
         if referred:
             self._last = frame_num
         return gap
+
+
+def _check(number: int, end: int) -> None:
+    if number >= end:
+        raise ValueError("a parameter set has an impossible number")
 
 
 def _sequence(bits: Bits) -> tuple[int, Sequence]:

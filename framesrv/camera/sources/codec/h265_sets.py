@@ -9,6 +9,7 @@ LAST_SLICE = 31
 FIRST_KEY, LAST_KEY = 16, 23  # IRAP pictures
 IDR = (19, 20)
 B, P = 0, 1  # slice types
+SEQUENCE_SETS, PICTURE_SETS = 16, 64  # that there may be (7.4.3)
 HEADER = 1024  # bytes of a slice in which its header ends
 SETS = 65  # of reference pictures, with the one in a slice
 
@@ -78,6 +79,8 @@ def picture_set(nal: Bytes) -> tuple[int, PictureSet]:
     """The number of a picture parameter set, and what is in it. Raises ValueError for one that cannot be read."""
     bits = Bits(nal[2:])
     number, sequence = bits.number(), bits.number()
+    if number >= PICTURE_SETS:
+        raise ValueError("a parameter set has an impossible number")
     flag_at = bits.at
     dependent, output_flag_present, extra_bits = bits.flag(), bits.flag(), bits.take(3)
     bits.take(1)
@@ -135,6 +138,8 @@ def sequence_set(nal: Bytes) -> tuple[int, SequenceSet]:
     bits.take(1)
     _skip_profile(bits, layers)
     number, chroma = bits.number(), bits.number()
+    if number >= SEQUENCE_SETS:
+        raise ValueError("a parameter set has an impossible number")
     separate = chroma == 3 and bits.flag()
     width, height = bits.number(), bits.number()
     shown = _shown(bits, width, height, chroma)

@@ -3,7 +3,7 @@
 The interleaved mode (packetization-mode=2) is not taken apart; no camera is known to use it.
 """
 
-from framesrv.camera.sources.codec.bits import Bits
+from framesrv.camera.sources.codec.bits import LONGEST, Bits
 from framesrv.camera.sources.codec.h264 import IDR, PPS, SEI, SLICE, SPS, FrameNumbers
 from framesrv.camera.sources.rtsp.payloads.nal import START, NalUnits, pieces
 from framesrv.camera.sources.rtsp.rtp import RtpPacket
@@ -42,6 +42,7 @@ class H264:
         self._intra = True  # every slice so far
         self._first = False  # a slice begins with the first macroblock
         self._recovers = self._has_parameters = self._numbered = False
+        self._nals.fresh()
 
     def add(self, unit: AccessUnit, packet: RtpPacket) -> None:
         """See `Payload.add`."""
@@ -130,7 +131,7 @@ class H264:
 
 def _recovers(nal: memoryview | bytes) -> bool:
     """Whether a message in a SEI is that of a recovery point, where an intra refresh begins."""
-    at, size = 1, len(nal)
+    at, size = 1, min(len(nal), LONGEST)
     while at + 2 < size:
         numbers = []
         for _ in range(2):  # its kind, its size: as many bytes of 255 as it takes, and a smaller one

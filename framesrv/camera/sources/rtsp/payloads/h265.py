@@ -48,6 +48,7 @@ class H265:
     def _fresh(self) -> None:
         self._starts: list[tuple[int, int]] = []  # of each NAL unit: its type, and where it lies
         self._first = False
+        self._nals.fresh()
 
     def add(self, unit: AccessUnit, packet: RtpPacket) -> None:
         """See `Payload.add`."""
@@ -141,7 +142,8 @@ class H265:
     def _look(self, unit: AccessUnit, nal: memoryview | bytes, start: int) -> None:
         """Looks at the beginning of a NAL unit, which lies there in the access unit."""
         kind = nal[0] >> 1 & 63
-        self._starts.append((kind, start))
+        if unit.whole:
+            self._starts.append((kind, start))
         if kind <= LAST_SLICE:
             unit.picture = True
             unit.key = unit.key or FIRST_KEY <= kind <= LAST_KEY

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from framesrv.camera.sources.rtsp.unit import AccessUnit
 
 START = b"\0\0\0\1"
+MANY = 2048  # NAL units of one access unit; the largest picture has 600 slices
 FORBIDDEN = 0x80  # the first bit of a NAL unit, which is zero
 
 
@@ -13,11 +14,17 @@ class NalUnits:
 
     def __init__(self) -> None:
         self._began: int | None = None  # where the unit lies that is still open
+        self._count = 0
+
+    def fresh(self) -> None:
+        """The next access unit begins."""
+        self._count = 0
 
     def whole(self, unit: AccessUnit, nal: memoryview) -> bool:
         """Adds one that came in one piece; False if it cannot be one."""
         self.end(unit)
-        if len(nal) < 2 or nal[0] & FORBIDDEN:
+        self._count += 1
+        if len(nal) < 2 or nal[0] & FORBIDDEN or self._count > MANY:
             unit.whole = False
             return False
         unit.data += START
@@ -27,8 +34,10 @@ class NalUnits:
     def begin(self, unit: AccessUnit, header: bytes, rest: memoryview) -> None:
         """Adds the first fragment of one."""
         self.end(unit)
-        if header[0] & FORBIDDEN:
+        self._count += 1
+        if header[0] & FORBIDDEN or self._count > MANY:
             unit.whole = False
+            return
         self._began = len(unit.data) + len(START)
         unit.data += START
         unit.data += header
