@@ -227,6 +227,7 @@ class CameraDefaults(Section, frozen=True, kw_only=True):
     fps: Rate = 1.0
     aspect: Aspect = "auto"
     rotate: Literal["auto", 0, 90, 180, 270] = "auto"
+    deinterlace: Literal["auto", "never"] = "auto"
     hwaccel: str = ""
     max_pixels: Annotated[int, Meta(ge=1, le=MAX_SIDE * MAX_SIDE)] = 8192 * 4352
 

@@ -18,7 +18,7 @@ from framesrv.camera.decoder import Decoder
 from framesrv.camera.frozen import Frozen
 from framesrv.camera.sources import Facts, Sink, SourceFrame
 from framesrv.camera.sources.codec.arrival import Arrival
-from framesrv.camera.sources.codec.conversion import source_frame
+from framesrv.camera.sources.codec.conversion import Conversion
 from framesrv.cli import main
 from framesrv.process.notify import Notifier
 from framesrv.process.signals import Signals
@@ -51,9 +51,10 @@ def recording(path: Path, pictures: int, *, noise: float, gop: int = 5, fps: int
 
 def decoded(path: Path, start: int = SECOND) -> Iterator[SourceFrame]:
     """Its pictures, one a second, as of a camera."""
+    conversion = Conversion(settings.Camera(code="cam", source=str(path)))
     with av.open(str(path)) as container:
         for index, frame in enumerate(container.decode(container.streams.video[0])):
-            yield source_frame(frame, Arrival(start + index * SECOND, 0), "yuv420p")
+            yield conversion.source_frame(frame, Arrival(start + index * SECOND, 0))
 
 
 @pytest.mark.parametrize("codec", ["libx264", "mjpeg"])

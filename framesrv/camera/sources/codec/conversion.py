@@ -7,41 +7,53 @@ from av.video.reformatter import ColorRange
 
 from framesrv.camera.sources import SourceFrame
 from framesrv.camera.sources.codec.arrival import Arrival
+from framesrv.camera.sources.codec.deinterlacing import Deinterlacer
 from framesrv.segment import colour
 from framesrv.segment.frame import SQUARE, Stamp, usual_matrix
 from framesrv.segment.layout import Matrix, PixelFormat
+from framesrv.settings import Camera
 
 # ITU-T H.273 matrix coefficients; what is not here is unspecified or rare
 MATRICES: dict[int, Matrix] = {1: "bt709", 5: "bt601", 6: "bt601", 9: "bt2020"}
 PLANAR = ("yuv420p", "yuvj420p")
 
 
-def source_frame(
-    frame: av.VideoFrame, arrival: Arrival, wanted: PixelFormat, sample_aspect_ratio: Fraction | None = None
-) -> SourceFrame:
-    """The frame in the pixel format that is wanted; without a copy where it has it already.
+class Conversion:
+    """Makes frames of ours from those of one codec.
 
     Args:
-        frame: as the codec gives it.
-        arrival: how it came.
-        wanted: pixel format.
-        sample_aspect_ratio: as the stream tells it; None where it does not.
+        camera: which says the pixel format that is wanted, and whether pictures are deinterlaced.
     """
-    full = frame.color_range == ColorRange.JPEG or frame.format.name.startswith("yuvj")
-    full_range = full and not frame.format.is_rgb
-    matrix = MATRICES.get(frame.colorspace, usual_matrix(frame.height))
-    stamp = Stamp(
-        pts=None if frame.pts is None or frame.time_base is None else int(frame.pts * frame.time_base * 10**9),
-        captured_ns=arrival.captured or arrival.unix,
-        arrived_ns=arrival.monotonic,
-        matrix=matrix,
-        full_range=full_range,
-        key_frame=frame.key_frame,
-        clock="camera" if arrival.captured else "arrival",
-        sample_aspect_ratio=sample_aspect_ratio or SQUARE,
-    )
-    turn = round(-frame.rotation / 90) * 90 % 360  # which counts the other way
-    if wanted == "yuv420p" and frame.format.name in PLANAR:
-        return SourceFrame(colour.planes_of(frame), frame.width, frame.height, wanted, stamp, turn)
-    converted = colour.convert(frame, wanted, matrix, full_range=full_range)
-    return SourceFrame(colour.planes_of(converted), frame.width, frame.height, wanted, stamp, turn)
+
+    def __init__(self, camera: Camera) -> None:
+        self._wanted: PixelFormat = camera.pixel_format
+        self._deinterlacer = Deinterlacer() if camera.deinterlace == "auto" else None
+
+    def source_frame(
+        self, frame: av.VideoFrame, arrival: Arrival, sample_aspect_ratio: Fraction | None = None
+    ) -> SourceFrame:
+        """The frame in the pixel format that is wanted; without a copy where it has it already.
+
+        Args:
+            frame: as the codec gives it.
+            arrival: how it came.
+            sample_aspect_ratio: as the stream tells it; None where it does not.
+        """
+        full = frame.color_range == ColorRange.JPEG or frame.format.name.startswith("yuvj")
+        full_range = full and not frame.format.is_rgb
+        matrix = MATRICES.get(frame.colorspace, usual_matrix(frame.height))
+        stamp = Stamp(
+            pts=None if frame.pts is None or frame.time_base is None else int(frame.pts * frame.time_base * 10**9),
+            captured_ns=arrival.captured or arrival.unix,
+            arrived_ns=arrival.monotonic,
+            matrix=matrix,
+            full_range=full_range,
+            key_frame=frame.key_frame,
+            clock="camera" if arrival.captured else "arrival",
+            sample_aspect_ratio=sample_aspect_ratio or SQUARE,
+        )
+        turn = round(-frame.rotation / 90) * 90 % 360  # which counts the other way
+        picture = self._deinterlacer.applied(frame) if self._deinterlacer else frame
+        if self._wanted != "yuv420p" or picture.format.name not in PLANAR:
+            picture = colour.convert(picture, self._wanted, matrix, full_range=full_range)
+        return SourceFrame(colour.planes_of(picture), picture.width, picture.height, self._wanted, stamp, turn)

@@ -17,7 +17,7 @@ from av.video.codeccontext import VideoCodecContext
 from framesrv.camera.policy import Policy
 from framesrv.camera.sources import Facts, Sink, Source, SourceFrame, reasons
 from framesrv.camera.sources.codec.arrival import Arrival, Packet
-from framesrv.camera.sources.codec.conversion import source_frame
+from framesrv.camera.sources.codec.conversion import Conversion
 from framesrv.camera.sources.codec.damage import Damage
 from framesrv.camera.sources.codec.decoding import Decoding
 from framesrv.camera.sources.codec.hardware import Hardware
@@ -38,6 +38,7 @@ class FFmpeg:
     def __init__(self, camera: Camera, policy: Policy) -> None:
         self._camera = camera
         self._policy = policy
+        self._conversion = Conversion(camera)
         self._hardware = Hardware(camera.hwaccel)
         self._cost = Cost(camera.max_pixels, camera.timeout, driver=bool(camera.hwaccel))
         self._opening = Opening(camera, self._hardware, self._cost)
@@ -120,7 +121,7 @@ class FFmpeg:
                 for frame, its in frames:
                     # the codec's own, or that of the file
                     ratio = stream.codec_context.sample_aspect_ratio or stream.sample_aspect_ratio
-                    yield source_frame(frame, its, self._camera.pixel_format, ratio)
+                    yield self._conversion.source_frame(frame, its, ratio)
                 if not frames:
                     yield None
             if count == 1 and packets.of_pictures:

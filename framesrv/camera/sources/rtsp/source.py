@@ -14,7 +14,7 @@ from av.video.codeccontext import VideoCodecContext
 from framesrv.camera.policy import Policy
 from framesrv.camera.sources import Facts, Sink, Source, SourceFrame
 from framesrv.camera.sources.address import address_of
-from framesrv.camera.sources.codec.conversion import source_frame
+from framesrv.camera.sources.codec.conversion import Conversion
 from framesrv.camera.sources.codec.damage import Damage
 from framesrv.camera.sources.codec.decoding import Decoding
 from framesrv.camera.sources.codec.hardware import Hardware
@@ -36,6 +36,7 @@ class Rtsp:
     def __init__(self, camera: Camera, policy: Policy) -> None:
         self._camera = camera
         self._policy = policy
+        self._conversion = Conversion(camera)
         self._hardware = Hardware(camera.hwaccel)
         self._patience = Patience(camera.timeout)
         address_of(camera.source)  # raises SourceUsageError for what is none
@@ -94,7 +95,7 @@ class Rtsp:
                         decoding.size = self._checked(stream.size)
                     for frame, its in decoding.frames(packet, arrival):
                         given = True
-                        yield source_frame(frame, its, self._camera.pixel_format, codec.sample_aspect_ratio)
+                        yield self._conversion.source_frame(frame, its, codec.sample_aspect_ratio)
                     if damage.oversized:
                         raise self._oversized(damage.oversized)
                 if not came and arrived - turn < TURN:

@@ -16,7 +16,7 @@ from av.video.codeccontext import VideoCodecContext
 from framesrv.camera.policy import Policy
 from framesrv.camera.sources import Facts, Sink, SourceFrame
 from framesrv.camera.sources.codec.arrival import Arrival, Packet
-from framesrv.camera.sources.codec.conversion import source_frame
+from framesrv.camera.sources.codec.conversion import Conversion
 from framesrv.camera.sources.codec.damage import Damage
 from framesrv.camera.sources.codec.decoding import Decoding
 from framesrv.camera.sources.still.file import File
@@ -34,6 +34,7 @@ class Still:
     def __init__(self, camera: Camera, policy: Policy) -> None:
         self._camera = camera
         self._policy = policy
+        self._conversion = Conversion(camera)
         self._codec = ""
         self._told: set[str] = set()
 
@@ -70,7 +71,7 @@ class Still:
                     said = f': its decoder says "{damage.complaint}"' if damage.complaint else ""
                     raise SourceError(f"lost: its pictures come damaged{said}", "damaged")
                 for frame, its in frames:
-                    yield source_frame(frame, its, self._camera.pixel_format)
+                    yield self._conversion.source_frame(frame, its)
 
     def facts(self) -> Facts:
         """See `Source.facts`."""
