@@ -9,6 +9,7 @@ import pytest
 from framesrv.camera.sources.codec.bits import number_code
 from framesrv.camera.sources.rtsp.payloads.h264 import H264
 from framesrv.camera.sources.rtsp.payloads.h265 import H265
+from framesrv.camera.sources.rtsp.payloads.nal import ParameterSets
 from framesrv.camera.sources.rtsp.unit import Payload
 from tests.camera.rtsp.feed import Picture, Play, coded, fragments, packets, payloads, units
 
@@ -161,12 +162,25 @@ def test_key_frames_that_are_none_by_the_letter_serve_one_who_joins_late(kind: s
     assert all(np.array_equal(picture, clean[index + 5]) for index, picture in shown.items())
 
 
-def test_parameter_sets_that_came_once_serve_key_frames_without_them() -> None:
-    source = [*pictures("h264"), *pictures("h264")]
-    sets = [nal for nal in source[0] if nal[0] & 31 in (7, 8)]
-    bare = [[nal for nal in picture if nal[0] & 31 not in (7, 8)] for picture in source]
-    sent = [payloads(picture, "h264") for picture in [[*sets, *bare[1]], *bare[2:]]]
-    assert sorted(Play("h264").feed(packets(sent)).shown) == list(range(29, 59))
+@CODECS
+def test_parameter_sets_that_came_once_serve_key_frames_without_them(codec: str) -> None:
+    source = [*pictures(codec), *pictures(codec)]
+
+    def is_set(nal: bytes) -> bool:
+        return nal[0] & 31 in (7, 8) if codec == "h264" else 32 <= nal[0] >> 1 & 63 <= 34
+
+    sets = [nal for nal in source[0] if is_set(nal)]
+    bare = [[nal for nal in picture if not is_set(nal)] for picture in source]
+    sent = [payloads(picture, codec) for picture in [[*sets, *bare[1]], *bare[2:]]]
+    assert sorted(Play(codec).feed(packets(sent)).shown) == list(range(29, 59))
+
+
+def test_parameter_sets_without_end_cost_little() -> None:
+    kept = ParameterSets()
+    for number in range(10_000):
+        kept.keep(7, number, bytes(100))
+        kept.keep(8, 0, bytes(10_000_000))
+    assert sum(len(nal) for _, nal in kept.nals()) < 100_000
 
 
 def test_a_unit_has_a_limit() -> None:

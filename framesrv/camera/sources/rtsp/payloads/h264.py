@@ -5,7 +5,7 @@ The interleaved mode (packetization-mode=2) is not taken apart; no camera is kno
 
 from framesrv.camera.sources.codec.bits import LONGEST, Bits
 from framesrv.camera.sources.codec.h264 import IDR, PPS, SEI, SLICE, SPS, FrameNumbers
-from framesrv.camera.sources.rtsp.payloads.nal import START, NalUnits, pieces
+from framesrv.camera.sources.rtsp.payloads.nal import START, NalUnits, ParameterSets, pieces
 from framesrv.camera.sources.rtsp.rtp import RtpPacket
 from framesrv.camera.sources.rtsp.unit import AccessUnit
 
@@ -14,7 +14,6 @@ STAP_A, FU_A = 24, 28
 RECOVERY_POINT = 6  # D.1.8
 # Goes before a picture of I slices alone that says nothing of it: the decoder begins with few of those by itself.
 RECOVERS_HERE = bytes([SEI, RECOVERY_POINT, 1, 0b1_0_0_00_100, 0x80])
-LAST_SET = {SPS: 31, PPS: 255}  # 7.4.2
 
 
 class H264:
@@ -25,7 +24,7 @@ class H264:
     """
 
     def __init__(self, parameters: list[bytes]) -> None:
-        self._sets: dict[tuple[int, int], bytes] = {}  # the newest, by kind and number, for key frames without them
+        self._sets = ParameterSets()
         self._nals = NalUnits()
         self._numbers = FrameNumbers()
         for nal in parameters:
@@ -72,7 +71,7 @@ class H264:
                 unit.data[:0] = START + RECOVERS_HERE
             unit.key = unit.key or self._recovers or self._intra
         if unit.key and unit.whole and not self._has_parameters:
-            unit.data[:0] = b"".join(START + self._sets[name] for name in sorted(self._sets))
+            unit.data[:0] = b"".join(START + nal for _, nal in self._sets.nals())
         self._fresh()
 
     def _whole(self, unit: AccessUnit, nal: memoryview) -> None:
@@ -82,14 +81,14 @@ class H264:
                 self._keep(bytes(nal))
 
     def _keep(self, nal: bytes) -> None:
-        """Keeps a parameter set in the place of the one that it succeeds."""
+        """Keeps a parameter set for key frames that come without."""
         kind = nal[0] & 31
         try:
             number = Bits(nal[4:12] if kind == SPS else nal[1:9]).number()
         except ValueError:
             return
-        if kind in (SPS, PPS) and number <= LAST_SET[kind]:
-            self._sets[kind, number] = nal
+        if kind in (SPS, PPS):
+            self._sets.keep(kind, number, nal)
 
     def _fragment(self, unit: AccessUnit, payload: memoryview) -> None:
         flags = payload[1]

@@ -11,13 +11,14 @@ from framesrv.camera.sources.codec.h265_sets import (
     LAST_SLICE,
     PPS,
     SPS,
+    VPS,
     PictureSet,
     SequenceSet,
     picture_set,
     sequence_set,
 )
 from framesrv.camera.sources.codec.trial import KeyPicture
-from framesrv.camera.sources.rtsp.payloads.nal import START, NalUnits, pieces
+from framesrv.camera.sources.rtsp.payloads.nal import START, NalUnits, ParameterSets, pieces
 from framesrv.camera.sources.rtsp.rtp import RtpPacket
 from framesrv.camera.sources.rtsp.unit import AccessUnit
 
@@ -28,13 +29,13 @@ class H265:
     """Takes H.265 out of RTP packets.
 
     Args:
-        parameters: NAL units of the session description, which go before the first key frame.
+        parameters: NAL units of the session description.
         numbered: packets carry decoding order numbers (``sprop-max-don-diff`` above 0).
         asks: the decoder is one that can be asked; a device's cannot.
     """
 
     def __init__(self, parameters: list[bytes], *, numbered: bool = False, asks: bool = True) -> None:
-        self._parameters = parameters
+        self._sets = ParameterSets()
         self._skip = 2 if numbered else 0
         self._nals = NalUnits()
         self._asks = asks
@@ -43,6 +44,7 @@ class H265:
         self._pictures: dict[int, PictureSet] = {}
         for nal in parameters:
             self._learn(nal)
+            self._keep(nal)
         self._fresh()
 
     def _fresh(self) -> None:
@@ -80,12 +82,12 @@ class H265:
         self._fresh()
 
     def _complete(self, unit: AccessUnit) -> None:
-        """Adds what the session description has, and the questions."""
+        """Adds parameter sets to a key frame without, and the questions."""
         ends = [start - len(START) for _, start in self._starts[1:]] + [len(unit.data)]
         nals = [(kind, bytes(unit.data[start:end])) for (kind, start), end in zip(self._starts, ends, strict=True)]
         if unit.key and all(kind != SPS for kind, _ in nals):
-            nals = [(nal[0] >> 1 & 63, nal) for nal in self._parameters] + nals
-            unit.data[:0] = b"".join(START + nal for nal in self._parameters)
+            unit.data[:0] = b"".join(START + nal for _, nal in self._sets.nals())
+            nals = self._sets.nals() + nals
         sets = self._sets_of(nals) if self._asks else None
         if sets is None:
             return
@@ -126,6 +128,19 @@ class H265:
     def _whole(self, unit: AccessUnit, nal: memoryview) -> None:
         if self._nals.whole(unit, nal):
             self._look(unit, nal, len(unit.data) - len(nal))
+            if nal[0] >> 1 & 63 in (VPS, SPS, PPS):
+                self._keep(bytes(nal))
+
+    def _keep(self, nal: bytes) -> None:
+        """Keeps a parameter set for key frames that come without."""
+        kind = nal[0] >> 1 & 63
+        if kind == VPS and len(nal) > 2:
+            self._sets.keep(kind, nal[2] >> 4, nal)
+        elif kind in (SPS, PPS):
+            try:
+                self._sets.keep(kind, sequence_set(nal)[0] if kind == SPS else picture_set(nal)[0], nal)
+            except ValueError:
+                return
 
     def _fragment(self, unit: AccessUnit, payload: memoryview) -> None:
         flags = payload[2]

@@ -2,10 +2,12 @@
 
 from collections.abc import Iterator
 
+from framesrv.camera.sources.codec.bits import LONGEST
 from framesrv.camera.sources.rtsp.unit import AccessUnit
 
 START = b"\0\0\0\1"
 MANY = 2048  # NAL units of one access unit; the largest picture has 600 slices
+SETS = 64  # parameter sets that are kept; cameras have three
 FORBIDDEN = 0x80  # the first bit of a NAL unit, which is zero
 
 
@@ -60,6 +62,22 @@ class NalUnits:
         if self._began is not None:
             unit.whole = False
             self._began = None
+
+
+class ParameterSets:
+    """The newest parameter sets of a stream, for key frames that come without."""
+
+    def __init__(self) -> None:
+        self._sets: dict[tuple[int, int], bytes] = {}
+
+    def keep(self, kind: int, number: int, nal: bytes) -> None:
+        """Keeps one, in the place of that of the same kind and number."""
+        if len(nal) <= LONGEST and ((kind, number) in self._sets or len(self._sets) < SETS):
+            self._sets[kind, number] = nal
+
+    def nals(self) -> list[tuple[int, bytes]]:
+        """All of them with their kinds, those first that others refer to: their kinds have the lower numbers."""
+        return [(name[0], self._sets[name]) for name in sorted(self._sets)]
 
 
 def pieces(payload: memoryview) -> Iterator[memoryview | None]:
