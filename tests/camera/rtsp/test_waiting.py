@@ -1,18 +1,21 @@
 """What is said, and done, while packets come and nothing can be shown."""
 
+import io
 import re
+import socket
+import threading
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import av
 import pytest
 
 from framesrv import FrameWriter, SourceError
 from framesrv.camera.policy import Policy
-from framesrv.camera.sources import Source, open_source
-from framesrv.camera.sources.rtsp import patience
-from framesrv.camera.sources.rtsp.patience import Patience
+from framesrv.camera.sources import Source, open_source, patience
+from framesrv.camera.sources.patience import Patience
 from framesrv.segment.status import camera_status
 from framesrv.settings import Camera
 from tests.camera.test_sources import gray
@@ -20,6 +23,7 @@ from tests.support.footage import footage, read_code
 from tests.support.rtsp import RtspServer
 from tests.support.sink import Counts
 
+CELL = 188  # bytes of a transport stream's packet
 SIZE: dict[str, Any] = {"width": 640, "height": 360}
 
 
@@ -168,3 +172,49 @@ def test_what_is_waited_for_is_said_while_it_lasts(watch: Watch) -> None:
     assert sink.waiting.startswith('its pictures come damaged: its decoder says "error while decoding MB 1 2"; waits')
     one.look(sink, intact=True, complaint="")
     assert sink.waiting == ""
+
+
+def transport_stream(video: Path) -> bytes:
+    """The video as a transport stream in which all that is coded is spoilt."""
+    file = io.BytesIO()
+    with av.open(str(video)) as source, av.open(file, "w", format="mpegts") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                target.mux(packet)
+    cells = bytearray(file.getvalue())
+    for start in range(0, len(cells), CELL):
+        programme = cells[start + 1] & 0x1F or cells[start + 2] not in (0, 0x11)
+        begins = cells[start + 1] & 0x40
+        if programme and not begins and cells[start + 3] & 0x10:
+            cells[start + 100 : start + 140] = bytes(range(40))
+    return bytes(cells)
+
+
+def send(data: bytes, port: int, ended: threading.Event) -> None:
+    """Sends it again and again, at some 4 Mb/s."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
+        while True:
+            for start in range(0, len(data), 7 * CELL):
+                one.sendto(data[start : start + 7 * CELL], ("127.0.0.1", port))
+                if ended.wait(0.0025):
+                    return
+
+
+def test_stream_through_ffmpeg_that_shows_nothing_says_so_and_is_opened_anew() -> None:
+    video = footage(width=640, height=360, frames=50, gop=25, number=8, noisy=True)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
+        one.bind(("127.0.0.1", 0))
+        port = one.getsockname()[1]
+    ended = threading.Event()
+    sender = threading.Thread(target=send, args=(transport_stream(video), port, ended))
+    sender.start()
+    try:
+        sink = Counts()
+        with pytest.raises(SourceError, match=r"its pictures come damaged.*: it is opened anew"):
+            assert not [one for one in source_of(f"udp://127.0.0.1:{port}").frames(sink) if one is not None]
+        assert "its pictures come damaged" in sink.waiting
+    finally:
+        ended.set()
+        sender.join()

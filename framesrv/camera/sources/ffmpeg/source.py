@@ -26,6 +26,7 @@ from framesrv.camera.sources.ffmpeg.opening import Opening
 from framesrv.camera.sources.ffmpeg.pacing import Pacing
 from framesrv.camera.sources.ffmpeg.packets import Moment, Packets
 from framesrv.camera.sources.ffmpeg.tracks import choose
+from framesrv.camera.sources.patience import Patience
 from framesrv.camera.sources.still.image import NoImageError
 from framesrv.errors import SourceError, SourceLimitError
 from framesrv.masking import user_info
@@ -41,6 +42,7 @@ class FFmpeg:
         self._conversion = Conversion(camera)
         self._hardware = Hardware(camera.hwaccel)
         self._cost = Cost(camera.max_pixels, camera.timeout, driver=bool(camera.hwaccel))
+        self._patience = Patience(camera.timeout)
         self._opening = Opening(camera, self._hardware, self._cost)
         self._codec: VideoCodecContext | None = None  # in use
         self._still: Source | None = None  # once it is known to be that
@@ -111,6 +113,7 @@ class FFmpeg:
         stream.codec_context.options = {"max_pixels": str(self._camera.max_pixels)}
         packets = Packets(container, stream, damage, opened, pacing, self._cost, self._camera.timeout, first)
         decoding = Decoding(stream.codec_context, self._camera.pixel_format, self._policy, damage, sink)
+        self._patience.begin()
         while True:
             count = 0
             for packet, arrival in self._watched(packets, sink):
@@ -122,6 +125,7 @@ class FFmpeg:
                     # the codec's own, or that of the file
                     ratio = stream.codec_context.sample_aspect_ratio or stream.sample_aspect_ratio
                     yield self._conversion.source_frame(frame, its, ratio)
+                self._wait(packet, arrival, packets, decoding, damage, sink)
                 if not frames:
                     yield None
             if count == 1 and packets.of_pictures:
@@ -134,6 +138,14 @@ class FFmpeg:
             if not count or not _wound_back(container):
                 return False
             decoding.restart()
+
+    def _wait(
+        self, packet: Packet, arrival: Arrival, packets: Packets, decoding: Decoding, damage: Damage, sink: Sink
+    ) -> None:
+        """Sees to a stream of which nothing can be shown. Raises SourceError where it is to be opened anew."""
+        if not packets.recorded:
+            self._patience.came(key=packet.is_keyframe, whole=arrival.whole)
+            self._patience.look(sink, intact=decoding.intact, complaint=damage.complaint)
 
     def _watched(self, packets: Packets, sink: Sink) -> Iterator[tuple[Packet, Arrival]]:
         """The packets, while their transport does what it is for; the next time another may be tried."""

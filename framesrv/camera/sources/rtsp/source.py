@@ -20,7 +20,7 @@ from framesrv.camera.sources.codec.decoding import Decoding
 from framesrv.camera.sources.codec.hardware import Hardware
 from framesrv.camera.sources.codec.trial import Trial
 from framesrv.camera.sources.experience import Experience
-from framesrv.camera.sources.rtsp.patience import Patience
+from framesrv.camera.sources.patience import Patience
 from framesrv.camera.sources.rtsp.session import Session
 from framesrv.camera.sources.rtsp.stream import CODECS, Stream
 from framesrv.errors import SourceLimitError
