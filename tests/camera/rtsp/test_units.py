@@ -195,6 +195,24 @@ def test_a_unit_has_a_limit() -> None:
 
 
 @CODECS
+@pytest.mark.parametrize("marks", ["last", "each", "none"])
+@pytest.mark.parametrize("several", [False, True])
+def test_pictures_of_a_clock_that_stands_still_are_told_apart(codec: str, marks: str, several: bool) -> None:
+    source = [payloads(picture, codec) for picture in (sliced(codec) if several else pictures(codec))]
+    sent = []
+    for data in packets(source, marks):
+        head = bytearray(data)
+        head[4:8] = b"\0\0\0\7"
+        sent.append(bytes(head))
+    found = units(payload(codec), sent)
+    assert len(found) >= 29
+    assert all(unit.whole for unit in found)
+    play = Play(codec).feed(sent)
+    assert play.counts.counters["corrupt"] == 0
+    assert len(play.shown) == 1  # all have one time
+
+
+@CODECS
 def test_nal_units_without_number_cost_little(codec: str) -> None:
     """As many as fit into a packet, of which an access unit has as many as its limit of bytes allows."""
     front = b"\x18" if codec == "h264" else bytes([48 << 1, 1])

@@ -2,7 +2,8 @@
 
 RFC 6184 (5.1) and RFC 7798 (4.1) say so: packets of one picture have one time stamp, and the marker is on the last
 of them. Not every camera sets the marker so. One that does is believed, and its picture is given when its last packet
-has come; of another a picture is given when the next one begins.
+has come; of another a picture is given when the next one begins. Nor does every camera's clock go on: where a picture
+begins by the codec's own bits, there is another.
 """
 
 from dataclasses import dataclass, field
@@ -50,6 +51,9 @@ class Payload(Protocol):
     def size(self) -> tuple[int, int] | None:
         """Width and height of the pictures in pixels, by the newest parameter set; None while there is none."""
 
+    def begins(self, payload: memoryview) -> bool:
+        """Whether a picture begins in that packet, by the bits of its codec."""
+
     def add(self, unit: AccessUnit, packet: RtpPacket) -> None:
         """Adds what a packet carries to the access unit that it belongs to."""
 
@@ -76,7 +80,8 @@ class Assembly:
         """The access units that are complete now that this packet has come."""
         complete = []
         unit = self._unit
-        if unit is not None and unit.timestamp != packet.timestamp:
+        begins = unit is None or (unit.picture and self._payload.begins(packet.payload))
+        if unit is not None and (unit.timestamp != packet.timestamp or begins):
             if packet.lost and not self._ended:
                 unit.whole = False
             if unit.picture and not packet.lost and self.marked is not False:
@@ -89,8 +94,11 @@ class Assembly:
             unit.whole = False
         if self._ended and unit.picture:
             self.marked = False
+        had = unit.picture
         if len(unit.data) <= LIMIT:
             self._payload.add(unit, packet)
+        if self._given == unit.timestamp and unit.picture and not had and not self._payload.begins(packet.payload):
+            self.marked = unit.whole = False  # more of a picture that was given: it was not all
         self._ended = packet.marker
         if packet.marker and unit.picture and self.marked:
             self._given = unit.timestamp
@@ -102,8 +110,6 @@ class Assembly:
         unit = AccessUnit(self._ticks.at(packet.timestamp), packet.timestamp, packet.arrived)
         unit.whole = not packet.lost
         unit.lost = packet.lost
-        if self._given == packet.timestamp:  # more of one that was given: it was not all
-            self.marked = unit.whole = False
         self._unit = unit
         return unit
 

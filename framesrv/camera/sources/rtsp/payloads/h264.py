@@ -43,6 +43,15 @@ class H264:
         self._recovers = self._has_parameters = self._numbered = False
         self._nals.fresh()
 
+    def begins(self, payload: memoryview) -> bool:
+        """See `Payload.begins`: its first macroblock is number 0, which is one bit."""
+        kind = payload[0] & 31 if len(payload) > 2 else 0
+        if kind == STAP_A:
+            return any(self.begins(nal) for nal in pieces(payload[1:]) if nal is not None)
+        if kind == FU_A:
+            return payload[1] & 0x80 != 0 and payload[1] & 31 in (SLICE, IDR) and payload[2] & 0x80 != 0
+        return kind in (SLICE, IDR) and payload[1] & 0x80 != 0
+
     def add(self, unit: AccessUnit, packet: RtpPacket) -> None:
         """See `Payload.add`."""
         payload = packet.payload

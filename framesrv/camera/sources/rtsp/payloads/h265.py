@@ -52,6 +52,16 @@ class H265:
         self._first = False
         self._nals.fresh()
 
+    def begins(self, payload: memoryview) -> bool:
+        """See `Payload.begins`: its first slice has a flag."""
+        skip = self._skip
+        kind = payload[0] >> 1 & 63 if len(payload) > 3 + skip else AGGREGATION - 1
+        if kind == AGGREGATION:
+            return not skip and any(self.begins(nal) for nal in pieces(payload[2:]) if nal is not None)
+        if kind == FRAGMENT:
+            return payload[2] & 0x80 != 0 and payload[2] & 63 <= LAST_SLICE and payload[3 + skip] & 0x80 != 0
+        return kind <= LAST_SLICE and payload[2 + skip] & 0x80 != 0
+
     def add(self, unit: AccessUnit, packet: RtpPacket) -> None:
         """See `Payload.add`."""
         payload = packet.payload

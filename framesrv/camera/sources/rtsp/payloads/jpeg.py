@@ -49,6 +49,10 @@ class Jpeg:
         self._extension: bytearray | None = None
         self._nbytes = 0  # of the scan, in packets
 
+    def begins(self, payload: memoryview) -> bool:
+        """See `Payload.begins`: its first fragment has offset 0."""
+        return len(payload) > 8 and not any(payload[1:4])
+
     def add(self, unit: AccessUnit, packet: RtpPacket) -> None:
         """See `Payload.add`."""
         self._extend(unit, packet)
