@@ -74,7 +74,9 @@ class Decoding:
     @property
     def intact(self) -> bool:
         """Whether the newest packet is whole, with all that it refers to; a backlog is not looked into."""
-        return self._gop.whole if self._idle else self._intact
+        if self._idle:
+            return self._gop.whole or not self._flagged
+        return self._intact
 
     def restart(self) -> None:
         """The next packet is the first of the stream again."""
