@@ -245,6 +245,15 @@ def discover(seconds: float, interface: str, as_json: bool) -> None:
 
 
 @main.command()
+def include_dir() -> None:
+    """Print the directory of framesrv.h and framesrv.hpp, by which programs in C and C++ read frames.
+
+    Example: cc -I"$(framesrv include-dir)" example.c -o example -pthread
+    """
+    click.echo(Path(__file__).parent / "include")
+
+
+@main.command()
 @click.option("--source", "sources", multiple=True, metavar="URL", help="Your camera; several allowed.")
 @click.option("--seconds", type=click.FloatRange(min=0, min_open=True), help="End by itself after so long.")
 @click.option(
