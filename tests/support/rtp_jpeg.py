@@ -38,7 +38,7 @@ def payloads(
     """
     segments, scan = taken_apart(jpeg)
     frame = dict(segments)[SOF0]
-    if (frame[7], frame[10], frame[13]) not in ((0x22, 0x11, 0x11), (0x21, 0x11, 0x11)):
+    if frame[5] == 3 and (frame[7], frame[10], frame[13]) not in ((0x22, 0x11, 0x11), (0x21, 0x11, 0x11)):
         raise ValueError("RTP knows colours at half the width, and at half the height besides")
     width, height = eights or tuple(side // 8 & 0xFF for side in size_of(jpeg))
     kind = (frame[7] == 0x22) + 64 * bool(restart)

@@ -131,6 +131,20 @@ def test_huffman_tables_of_its_own_are_right_where_the_extension_has_them() -> N
     assert_same(played(sent), source)
 
 
+@pytest.mark.parametrize(("width", "height"), [(320, 240), (2560, 1440)])
+def test_grey_pictures_are_right_where_the_extension_has_their_header(width: int, height: int) -> None:
+    source = [simplejpeg.encode_jpeg(one[..., :1].copy(), 80, "GRAY") for one in scenes(width, height)]
+    sent = packets([payloads(one) for one in source], [extension(one, SOF0, SOS) for one in source])
+    assert_same(played(sent), source)
+
+
+def test_an_extension_may_fill_packets_of_its_own_before_the_scan() -> None:
+    source = jpegs(2560, 1440)
+    cut = [payloads(one, eights=(0, 0)) for one in source]
+    cut = [[one[0][: 8 + 4 + 128], *one] for one in cut]  # numbers and tables, then the same with the scan
+    assert_same(played(packets(cut, [extension(one, SOF0) for one in source])), source)
+
+
 def test_what_an_extension_leaves_out_is_that_of_the_picture_before() -> None:
     source = jpegs(2560, 1440)
     cut = [payloads(one, quality=0, eights=(0, 0)) for one in source]

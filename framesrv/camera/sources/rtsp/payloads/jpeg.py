@@ -71,13 +71,13 @@ class Jpeg:
             data = data[RESTART_HEADER:]
         if self._first is None:
             self._first = bytes(payload[:HEADER])
-            unit.picture = True
         if not offset and quality >= 128 and not self._nbytes:
             data = self._inband_tables(unit, data, quality)
         if offset != self._nbytes and len(data):
             unit.whole = False
         unit.data += data
         self._nbytes += len(data)
+        unit.picture = self._nbytes > 0  # an extension may need packets of its own before
 
     def end(self, unit: AccessUnit) -> None:
         """See `Payload.end`."""
@@ -110,7 +110,7 @@ class Jpeg:
         if len(data) < TABLES_HEADER or len(content) < size:
             unit.whole = False
             return data[len(data) :]
-        at, number = 0, 0
+        self._inband, at, number = [], 0, 0
         while at < size:
             step = 128 if precision >> number & 1 else 64
             self._inband.append(bytes([(step == 128) << 4]) + content[at : at + step])
