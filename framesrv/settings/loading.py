@@ -12,7 +12,7 @@ import msgspec
 from framesrv.errors import ConfigError
 from framesrv.masking import protect
 from framesrv.segment.owner import named_user
-from framesrv.settings import exposure, login, variables
+from framesrv.settings import exposure, ffmpeg_options, login, variables
 from framesrv.settings.document import Document
 from framesrv.settings.sections import SECTIONS, Camera, HttpOrigin, Section, Settings
 
@@ -225,9 +225,14 @@ def _checked(
             problems.append(f"{full}: no such key; {hint}expected one of {', '.join(kind.__struct_fields__)}")
             continue
         try:
-            yield key, msgspec.convert(value, types[key], strict=strict)
+            converted = msgspec.convert(value, types[key], strict=strict)
         except msgspec.ValidationError:
             problems.append(f"{full}: expected {_expected(types[key])}")
+            continue
+        if key == "ffmpeg_options" and (problem := ffmpeg_options.problem(converted)):
+            problems.append(f"{full}: {problem}")
+            continue
+        yield key, converted
 
 
 def _expected(kind: Any) -> str:

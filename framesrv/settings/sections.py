@@ -13,6 +13,7 @@ from msgspec import Meta, Struct
 from framesrv.errors import ConfigError
 from framesrv.masking import password_of
 from framesrv.segment.layout import CODE, CODE_RULE, MAX_SIDE, MAX_SLOTS, PREFIX, PREFIX_RULE
+from framesrv.settings.ffmpeg_options import FFmpegOptions
 
 MAX_PORT = 65535
 
@@ -229,6 +230,7 @@ class CameraDefaults(Section, frozen=True, kw_only=True):
     rotate: Literal["auto", 0, 90, 180, 270] = "auto"
     deinterlace: Literal["auto", "never"] = "auto"
     hwaccel: str = ""
+    ffmpeg_options: FFmpegOptions = {}
     max_pixels: Annotated[int, Meta(ge=1, le=MAX_SIDE * MAX_SIDE)] = 8192 * 4352
 
 

@@ -39,5 +39,9 @@ def _value(value: str | int) -> str:
 
 
 def _said(section: Section) -> dict[str, Any]:
-    values = {field.name: (getattr(section, field.name), field.default) for field in msgspec.structs.fields(section)}
-    return {name: value for name, (value, default) in values.items() if value != default}
+    values = {field.name: (getattr(section, field.name), field) for field in msgspec.structs.fields(section)}
+    return {name: value for name, (value, field) in values.items() if value != _default(field)}
+
+
+def _default(field: msgspec.structs.FieldInfo) -> Any:
+    return field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory()

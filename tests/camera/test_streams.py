@@ -1,13 +1,28 @@
 """Streams that FFmpeg plays, other than RTSP: when their pictures come, by the clock of who sends them."""
 
+import contextlib
+import http.server
+import itertools
+import socket
+import statistics
+import threading
+import time
+from collections.abc import Callable, Iterator
 from itertools import islice, pairwise
+from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 
+from framesrv import SourceError
+from framesrv.camera.sources import SourceFrame
 from framesrv.camera.sources.ffmpeg.pacing import BEHIND, LivePacing
+from tests.camera.test_damage import FLOOR, luma, psnr
 from tests.camera.test_sources import gray, pictures
 from tests.support.footage import footage, read_code
 from tests.support.hls_server import HlsServer
+from tests.support.picture_server import picture as picture_of
+from tests.support.sender import Sender
 from tests.support.sink import Counts
 
 
@@ -58,3 +73,128 @@ def test_live_pacing_makes_up_for_long_waits_alone_and_slowly(monkeypatch: pytes
     assert 98.9 < played(100.0) < 99.1
     played(1000.0)
     assert played(100.0) == pytest.approx(100.0, abs=0.1)
+
+
+def free_port(kind: socket.SocketKind) -> int:
+    with socket.socket(socket.AF_INET, kind) as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+def lags(given: Iterator[SourceFrame], number: int, sent: Callable[[], dict[int, int]]) -> list[tuple[float, float]]:
+    """Seconds from when each picture was sent to when it came, and to when it says that it came."""
+    found = []
+    for picture in islice(given, number):
+        now, code = time.monotonic_ns(), read_code(gray(picture))
+        assert code is not None
+        moment = sent()[code[1]]
+        found.append(((now - moment) / 1e9, (picture.stamp.arrived_ns - moment) / 1e9))
+    return found
+
+
+@pytest.mark.parametrize("codec", ["h264", "hevc"])
+def test_pictures_by_rtmp_come_when_they_are_sent_and_say_so(codec: Any, tmp_path: Path) -> None:
+    """Its first pictures counted as new, and it was played as a recording of no length, a group behind for ever."""
+    video = footage(codec=codec, width=320, height=240, frames=250, gop=25, number=4)
+    url = f"rtmp://127.0.0.1:{free_port(socket.SOCK_STREAM)}/live/cam"
+    with Sender(tmp_path, video, url, "flv", rate=10) as sender:
+        given = pictures(url, ffmpeg_options={"rtmp_listen": 1}, timeout=20.0)
+        found = lags(given, 60, sender.sent)
+    assert max(claimed for _, claimed in found) < 0.3  # none is older than it says
+    assert statistics.median(lag for lag, _ in found[30:]) < 0.05
+    assert statistics.median(claimed for _, claimed in found[30:]) > -0.05
+
+
+@pytest.mark.parametrize("codec", ["h264", "hevc"])
+def test_pictures_in_a_transport_stream_say_when_they_came(codec: Any, tmp_path: Path) -> None:
+    """FFmpeg gives them two pictures late."""
+    video = footage(codec=codec, width=320, height=240, frames=250, gop=25, number=4)
+    port = free_port(socket.SOCK_DGRAM)
+    with Sender(tmp_path, video, f"udp://127.0.0.1:{port}?pkt_size=1316", "mpegts", rate=10) as sender:
+        found = lags(pictures(f"udp://127.0.0.1:{port}", timeout=20.0), 60, sender.sent)
+    assert max(claimed for _, claimed in found) < 0.3
+    assert 0.1 < statistics.median(lag for lag, _ in found[30:]) < 0.3
+    assert abs(statistics.median(claimed for _, claimed in found[30:])) < 0.05
+
+
+class Relay:
+    """Passes datagrams on to a port of this host, but for one in `every`."""
+
+    def __init__(self, port: int, every: int) -> None:
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._socket.bind(("127.0.0.1", 0))
+        self.port = int(self._socket.getsockname()[1])
+        self._to, self._every = ("127.0.0.1", port), every
+        threading.Thread(target=self._pass, daemon=True).start()
+
+    def _pass(self) -> None:
+        with self._socket as one, contextlib.suppress(OSError):
+            for count in itertools.count():
+                data = one.recv(65536)
+                if not data:
+                    return
+                if count % self._every != self._every - 1:
+                    one.sendto(data, self._to)
+
+    def close(self) -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
+            one.sendto(b"", ("127.0.0.1", self.port))
+
+
+@pytest.mark.parametrize("codec", ["h264", "hevc"])
+def test_damage_of_a_transport_stream_is_noticed(codec: Any, tmp_path: Path) -> None:
+    video = footage(codec=codec, width=640, height=360, frames=250, gop=25, number=4)
+    port, counts = free_port(socket.SOCK_DGRAM), Counts()
+    with contextlib.closing(Relay(port, 40)) as relay:
+        url = f"udp://127.0.0.1:{relay.port}?pkt_size=1316"
+        sources = luma(video)
+        with Sender(tmp_path, video, url, "mpegts"):
+            bad = []
+            for picture in islice(pictures(f"udp://127.0.0.1:{port}", counts, timeout=20.0), 50):
+                code = read_code(gray(picture))
+                bad.append(code is None or psnr(picture.planes[0], sources[code[1]]) < FLOOR)
+    assert counts.counters["corrupt"] > 10
+    assert sum(bad) == 0
+
+
+class Parts(http.server.BaseHTTPRequestHandler):
+    """Motion JPEG over HTTP, ten pictures a second."""
+
+    sent: ClassVar[dict[int, int]] = {}
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
+        self.end_headers()
+        with contextlib.suppress(ConnectionError):
+            for index in range(1000):
+                jpeg = picture_of(index)
+                head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n"
+                self.sent[index] = time.monotonic_ns()
+                self.wfile.write(head.encode() + jpeg + b"\r\n")
+                time.sleep(0.1)
+
+    def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002
+        pass
+
+
+def test_pictures_of_motion_jpeg_come_when_they_are_sent_and_say_so() -> None:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Parts) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        found = lags(pictures(f"http://127.0.0.1:{server.server_port}/video"), 40, lambda: Parts.sent)
+        server.shutdown()
+    assert max(claimed for _, claimed in found) < 0.09
+    assert statistics.median(lag for lag, _ in found[10:]) < 0.05
+    assert statistics.median(claimed for _, claimed in found[10:]) > -0.05
+
+
+def test_srt_is_refused_with_the_way_to_have_it() -> None:
+    with pytest.raises(SourceError, match="FFmpeg knows no protocol srt:; GStreamer does: opencv:srtsrc uri=srt:"):
+        next(pictures("srt://127.0.0.1:9"))
+
+
+def test_device_of_this_host_that_is_none_is_said(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="cannot be opened: No such file or directory"):
+        next(pictures(f"v4l2:{tmp_path}/video0"))
+    with pytest.raises(SourceError, match="cannot be opened: Inappropriate ioctl for device"):
+        next(pictures("v4l2:/dev/null"))

@@ -31,8 +31,12 @@ _ANSWERS: tuple[tuple[type[Exception], Reason], ...] = (
     (av.error.HTTPUnauthorizedError, reasons.UNAUTHORIZED),
     (av.error.HTTPForbiddenError, reasons.FORBIDDEN),
     (av.error.HTTPNotFoundError, reasons.NOT_FOUND),
-    (av.error.ProtocolNotFoundError, ("protocol", "FFmpeg knows no protocol {scheme}:")),
+    (av.error.ProtocolNotFoundError, ("protocol", "FFmpeg knows no protocol {scheme}:{instead}")),
 )
+_INSTEAD = {
+    "srt": "; GStreamer does: opencv:srtsrc uri=srt://HOST:PORT ! decodebin ! videoconvert ! appsink, with an OpenCV "
+    "that has it, as Debian's python3-opencv and not pip's"
+}
 
 
 class TransportRefusedError(SourceError):
@@ -122,7 +126,8 @@ def _answered(error: Exception, said: Sequence[str], source: str) -> Reason:
         return reasons.NO_PASSWORD
     for kind, (cause, words) in _ANSWERS:
         if isinstance(error, kind):
-            return cause, words.format(scheme=source.partition(":")[0])
+            scheme = source.partition(":")[0]
+            return cause, words.format(scheme=scheme, instead=_INSTEAD.get(scheme, ""))
     if isinstance(error, av.error.InvalidDataError):
         return "format", _unreadable(said, source)
     if without_video(said):

@@ -1,6 +1,7 @@
 """Opens a source: which way, how long it waits for an answer, and in what words it fails."""
 
 import logging
+import re
 import time
 
 import av
@@ -16,10 +17,13 @@ from framesrv.camera.sources.ffmpeg.cost import Cost
 from framesrv.camera.sources.ffmpeg.protocols import whitelist
 from framesrv.errors import SourceError
 from framesrv.settings import Camera
+from framesrv.settings.ffmpeg_options import as_texts
 
 NAMES = {"tcp": "tcp", "udp": "udp", "multicast": "udp_multicast", "http": "http"}  # of FFmpeg's rtsp_transport
 BUFFER = 4 * 2**20  # bytes to receive into over UDP, as far as the kernel allows
 TLS = ("rtsps:", "https:", "rtmps:")
+
+_DEVICE = re.compile(r"v4l2:", re.IGNORECASE)
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +39,9 @@ class Opening:
         self._camera = camera
         self._hardware = hardware
         self._cost = cost
-        self._address = address_of(camera.source)
+        device = _DEVICE.match(camera.source)
+        self._format = "v4l2" if device else None
+        self._address = camera.source[device.end() :] if device else address_of(camera.source)
         self._said = False
         is_rtsp = self._address.startswith(("rtsp:", "rtsps:"))
         self.experience = Experience(camera) if is_rtsp else None
@@ -50,10 +56,7 @@ class Opening:
             SourceError: it cannot be opened.
         """
         if self.experience is None:
-            # of a live stream in segments (HLS) the newest; FFmpeg begins with the third before the end
-            return self._attempt(
-                damage, {"analyzeduration": "1000000", "probesize": "2000000", "live_start_index": "-1"}
-            )
+            return self._attempt(damage, self._of_others())
         refusals: list[str] = []
         for way in self.experience.ways:
             try:
@@ -68,6 +71,12 @@ class Opening:
     @property
     def _patience(self) -> float:
         return self._camera.timeout if self.experience is None else self.experience.patience
+
+    def _of_others(self) -> dict[str, str]:
+        # RTMP describes its stream: with more time FFmpeg would look at 25 pictures first, however slowly they come
+        analysis = "100000" if self._address.startswith("rtmp") else "1000000"
+        # of a live stream in segments (HLS) the newest; FFmpeg would begin with the third before the end
+        return {"analyzeduration": analysis, "probesize": "2000000", "live_start_index": "-1"}
 
     def _of_rtsp(self, way: str) -> dict[str, str]:
         # over TCP nothing is reordered, but without a queue no loss is told of
@@ -102,17 +111,21 @@ class Opening:
 
     def _attempt(self, damage: Damage, options: dict[str, str], way: str = "") -> InputContainer:
         camera, patience = self._camera, self._patience
-        options |= self._of_tls() | {
-            "protocol_whitelist": whitelist(self._address, tunnel=way == "http"),
-            "max_pixels": str(camera.max_pixels),
-        }
+        options |= (
+            as_texts(camera.ffmpeg_options)
+            | self._of_tls()
+            | {
+                "protocol_whitelist": whitelist(self._address, tunnel=way == "http"),
+                "max_pixels": str(camera.max_pixels),
+            }
+        )
         # PyAV's time-outs end whatever else hangs
         limits = (patience, camera.timeout)
         accelerator = self._hardware.accelerator()
         began = time.monotonic()
         with self._cost.opening() as processor, damage.hears_description(bool(way)):
             try:
-                return av.open(self._address, "r", options=options, timeout=limits, hwaccel=accelerator)
+                return av.open(self._address, "r", self._format, options=options, timeout=limits, hwaccel=accelerator)
             except MemoryError as error:
                 raise self._cost.much_memory("its answer") from error
             except (av.error.FFmpegError, OSError, ValueError) as error:

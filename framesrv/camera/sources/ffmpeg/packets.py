@@ -21,6 +21,7 @@ from framesrv.errors import SourceError
 # (need_parsing in libavformat/rtpdec_*.c); in a transport stream the demultiplexer waits for that as well.
 PARSED = {"h264", "hevc", "mpeg4", "mpeg1video", "mpeg2video"}
 LIVE = ("rtsp", "sdp")  # formats of which a description in a file is no recording
+PACED = ("rtmp", "udp:", "rtp:", "srt:")  # begin the names of streams that come at their own pace, with an end or not
 SEGMENTED = ("hls", "dash")  # live streams whose packets come many at a time
 LATE = {"rtsp": 1, "rtp": 1, "sdp": 1, "mpegts": 2}
 BUFFERED = 5_000_000  # ns; a packet that takes less to get was there when the stream had been opened
@@ -62,8 +63,8 @@ class Packets:
         timeout: float,
         first: Sequence[Packet] = (),
     ) -> None:
-        has_end = container.duration is not None or os.path.isfile(container.name)
-        self.recorded = has_end and container.format.name not in LIVE
+        has_end = bool(container.duration) or os.path.isfile(container.name)  # a live stream of FLV lasts 0 s
+        self.recorded = has_end and container.format.name not in LIVE and not container.name.startswith(PACED)
         own = os.path.isfile(container.name) or container.name.startswith(("http:", "https:", "file:"))
         self.of_pictures = own and (container.format.name == "image2" or container.format.name.endswith("_pipe"))
         # of a pipe or a device FFmpeg knows no time-out
@@ -86,8 +87,8 @@ class Packets:
     def __iter__(self) -> Iterator[tuple[Packet, Arrival]]:
         """Raises SourceError where the stream is lost."""
         packets = self._joined() if self._segmented else self._of_track()
-        buffered = True
-        moments = deque([self._opened] * self._late, self._late)
+        buffered = not (self.recorded or self._segmented)
+        moments = deque([self._opened] * self._late)
         self._pacing.again()
         while True:
             asked, spent = time.monotonic_ns(), time.thread_time()
@@ -108,11 +109,11 @@ class Packets:
             if (self.recorded or self._segmented) and packet.size:
                 self._pacing.wait(*_times_of(packet))
             now = (time.monotonic_ns(), time.time_ns())
-            arrived = moments[0] if self._late else now
-            if packet.size or packet.dts is None:  # an empty one in mid-stream would end the decoding
-                yield packet, Arrival(*arrived, _captured(packet), self._is_whole(packet, now[0]))
             buffered = buffered and now[0] - asked < BUFFERED
             moments.append(self._opened if buffered else now)
+            arrived = moments.popleft()
+            if packet.size or packet.dts is None:  # an empty one in mid-stream would end the decoding
+                yield packet, Arrival(*arrived, _captured(packet), self._is_whole(packet, now[0]))
 
     def _silent(self, spent: float) -> SourceError:
         """That no packet has come in time, with so many seconds of processor time."""
@@ -153,12 +154,12 @@ class Packets:
         yield from held
 
     def _is_whole(self, packet: Packet, now: int) -> bool:
-        if self._damage.noticed(""):
+        # of a transport stream the packet before the one that lacks something may be the one that is flagged
+        if self._damage.noticed("") or (packet.is_corrupt and packet is not self._join):
             self._doubtful = DOUBTFUL
         elif self._doubtful:
             self._doubtful -= 1
-        is_corrupt = packet.is_corrupt and packet is not self._join
-        return not self._doubtful and now >= self._certain and not is_corrupt
+        return not self._doubtful and now >= self._certain
 
 
 def _times_of(packet: Packet) -> tuple[float | None, float | None]:

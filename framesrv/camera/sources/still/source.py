@@ -51,17 +51,18 @@ class Still:
                 yield from _until(due, sink)
                 due = max(due, time.monotonic() - TURN) + 1 / self._camera.fps
                 try:
-                    image = origin.get() or kept
+                    fresh = origin.get()
                 except SourceError as error:
                     if kept is None or error.cause == "unauthorized" or self._is_over(shown):
                         raise
                     continue
+                image = fresh or kept
                 if image is None:
                     raise SourceError("there is no picture", "format")
                 if decoding is None or image.codec != self._codec:
                     decoding = self._decoding(image, damage, sink)
                 kept = image if kept is None or image.data != kept.data else kept
-                arrived = time.monotonic_ns() if image is kept else image.monotonic
+                arrived = fresh.monotonic if fresh else time.monotonic_ns()
                 frames = decoding.frames(_packet(image), Arrival(arrived, kept.unix))
                 if damage.oversized:
                     raise self._oversized(damage.oversized)
