@@ -73,6 +73,8 @@ typedef struct framesrv_frame {
     uint32_t matrix, range;   /* of YUV */
     uint32_t key_frame;       /* 1: decoded without reference to another */
     uint32_t clock;           /* of captured: arrival at this host, or the camera's own */
+    uint32_t aspect_width, aspect_height; /* of a pixel: 1 and 1, but where a picture is stretched to be shown */
+    uint32_t rotated;         /* degrees that the decoder has turned the picture by, clockwise: 0, 90, 180, 270 */
     uint64_t seq;             /* from 1, rising, with gaps where frames were not read */
     int64_t pts;              /* presentation time, ns; FRAMESRV_NO_PTS: unknown */
     uint64_t captured;        /* Unix time, ns */
@@ -189,7 +191,10 @@ struct framesrv_record_ {
     uint32_t range;
     uint32_t key_frame;
     uint32_t clock;
-    uint8_t unused[80];
+    uint32_t aspect_width;
+    uint32_t aspect_height;
+    uint32_t rotated;
+    uint8_t unused_60[68];
 };
 
 struct framesrv_header_ {
@@ -808,6 +813,9 @@ static int framesrv_newest_(struct framesrv_attachment_ *attachment, framesrv_fr
     frame->range = record->range == FRAMESRV_FULL_RANGE ? FRAMESRV_FULL_RANGE : FRAMESRV_LIMITED_RANGE;
     frame->key_frame = record->key_frame != 0;
     frame->clock = record->clock;
+    frame->aspect_width = record->aspect_width && record->aspect_height ? record->aspect_width : 1;
+    frame->aspect_height = record->aspect_width && record->aspect_height ? record->aspect_height : 1;
+    frame->rotated = record->rotated;
     frame->seq = record->seq;
     frame->pts = record->pts;
     frame->captured = record->captured;

@@ -6,13 +6,14 @@ import random
 import signal
 import time
 from collections.abc import Callable, Iterator
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from framesrv import FrameReader, FrameWriter, camera_status
+from framesrv import FrameReader, FrameWriter, Stamp, camera_status
 from framesrv.segment import layout, locks, owner
 from framesrv.segment.layout import PAGE
 from framesrv.segment.mapping import Segment
@@ -167,6 +168,22 @@ def test_pinned_frame_is_constant_and_its_pin_ends_with_the_reader(
     other.process.kill()
     other.end()
     assert pinned(prefix, "cam") == []
+
+
+@pytest.mark.parametrize(
+    ("stamp", "expected"),
+    [
+        (Stamp(5, 6, 7, "bt709", True, True, "camera", Fraction(4, 3), 90), "5 6 7 1 2 1 1 4 3 90"),
+        (Stamp(None, 2**63, 2**62, "bt2020", False, False, "arrival"), f"{-(2**63)} {2**63} {2**62} 9 1 0 0 1 1 0"),
+    ],
+)
+def test_stamp_is_the_one_that_was_written(
+    plain: Path, writer: FrameWriter, prefix: str, stamp: Stamp, expected: str
+) -> None:
+    with writer.next() as slot:
+        assert slot is not None
+        slot.stamp = stamp
+    assert c.output(plain, "stamp", prefix, "cam") == f"{expected}\n"
 
 
 @sanitized

@@ -3,6 +3,7 @@
  *   c_reader look PREFIX CODE FRAMES      four threads, one reader: until all have taken so many frames
  *   c_reader follow PREFIX CODE SOURCE    two threads, one reader: until a frame of that writer has come
  *   c_reader one PREFIX CODE [OWNER]      one frame, or the error
+ *   c_reader stamp PREFIX CODE            what the newest frame carries besides its pixels
  *   c_reader hold PREFIX CODE             pins a frame, says so, reads it again when told
  *   c_reader wait PREFIX CODE             says that it waits, and for what it waited
  *   c_reader fork PREFIX CODE             what a child may do
@@ -134,6 +135,16 @@ static int told(int result, const framesrv_frame *frame, const framesrv_error *e
     return result != FRAMESRV_OK;
 }
 
+static int stamp(void) {
+    framesrv_frame frame;
+    if (framesrv_latest(reader, FRAMESRV_ANY_AGE, 20, &frame, NULL) != FRAMESRV_OK)
+        return 1;
+    printf("%lld %llu %llu %u %u %u %u %u %u %u\n", (long long)frame.pts, (unsigned long long)frame.captured,
+           (unsigned long long)frame.arrived, frame.matrix, frame.range, frame.key_frame, frame.clock,
+           frame.aspect_width, frame.aspect_height, frame.rotated);
+    return framesrv_release(&frame);
+}
+
 static int hold(void) {
     framesrv_frame frame;
     framesrv_error error;
@@ -216,6 +227,8 @@ int main(int count, char **words) {
         status = in_threads(look, 4);
     else if (strcmp(words[1], "follow") == 0)
         status = in_threads(follow, 2);
+    else if (strcmp(words[1], "stamp") == 0)
+        status = stamp();
     else if (strcmp(words[1], "hold") == 0)
         status = hold();
     else if (strcmp(words[1], "wait") == 0)
