@@ -4,6 +4,7 @@ import json
 import logging
 import math
 import os
+import re
 import sys
 from pathlib import Path
 from typing import NoReturn
@@ -32,20 +33,22 @@ def main() -> None:
 
 @main.command()
 @click.argument("code")
+@click.option("--alone", is_flag=True, help="Of a camera with a substream: CODE's stream without the other one.")
 @config_option
 @log_format_option
-def decode(code: str, config: Path | None, log_format: log.Format) -> None:
+def decode(code: str, alone: bool, config: Path | None, log_format: log.Format) -> None:
     """Run one camera's decoder in the foreground, until SIGTERM or Ctrl-C.
 
-    CODE is that of a [[camera]] in the configuration. The newest frame is then in /dev/shm/framesrv.CODE. Exit status
-    73: another user has made a file of that name. Started by root where `framesrv units` has made the camera's user,
-    it goes on as that user.
+    CODE is that of a [[camera]] in the configuration. The newest frame is then in /dev/shm/framesrv.CODE. A camera
+    with a substream gets a decoder for each, and the newest frame of the second is in /dev/shm/framesrv.CODE.sub.
+    Exit status 73: another user has made a file of that name. Started by root where `framesrv units` has made the
+    camera's user, it goes on as that user.
 
     Example: framesrv decode 34020000001320000001
     """
     log.setup(log_format, camera=code)
     loaded = settings.load(config)
-    camera = loaded.camera(code)
+    camera = loaded.stream_of(code)
     if code in loaded.disabled:
         raise ConfigError([f"camera {code} is out of service: enabled = false in {loaded.file}"])
     if camera is None:
@@ -54,11 +57,18 @@ def decode(code: str, config: Path | None, log_format: log.Format) -> None:
     if os.geteuid() == 0:
         from framesrv.host.by_hand import hand_over
 
-        hand_over(camera, loaded, ["decode", "--log-format", log_format])
+        hand_over(camera, loaded, ["decode", "--log-format", log_format, *(["--alone"] if alone else [])])
+    if camera.substream and not alone:
+        from framesrv.camera import streams
+
+        options = ["--log-format", log_format, *(["--config", str(loaded.file)] if loaded.file else [])]
+        inherited = re.fullmatch(r"/dev/fd/(\d+)", str(loaded.file))
+        files = [int(inherited[1])] if inherited else []
+        raise SystemExit(streams.run(camera, loaded, options, files, NAME_TAKEN))
     from framesrv.camera.decoder import run
 
     try:
-        run(camera, loaded)
+        run(camera.streams[0], loaded, kept=alone)
     except SourceUsageError as error:
         raise ConfigError([f"camera {code}: {error}"]) from error
     except SegmentOwnerError as error:

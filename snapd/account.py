@@ -65,7 +65,7 @@ class Account:
             self._presence.consumer,
             configured.settings.stream.consumer,
             self.configured_at,
-            tuple(camera.code for camera in configured.settings.cameras),
+            tuple(stream.code for stream in configured.settings.streams),
             uploads=self._counters.uploads.outcomes,
             callbacks=self._counters.callbacks.outcomes,
             lag=lag,

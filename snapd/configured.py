@@ -82,7 +82,7 @@ class Configured:
             shm=settings.shm,
             max_age=snapshot.max_age,
             wait=snapshot.wait,
-            on_demand=[camera.code for camera in settings.cameras if camera.decode == "demand"],
+            on_demand=[stream.code for stream in settings.streams if stream.decode == "demand"],
         )
         if old and was and was.store == settings.store:
             store = old.store
@@ -97,7 +97,7 @@ class Configured:
     @cached_property
     def codes(self) -> frozenset[str]:
         """The cameras of this host."""
-        return frozenset(camera.code for camera in self.settings.cameras)
+        return frozenset(stream.code for stream in self.settings.streams)
 
     @cached_property
     def limit(self) -> float:

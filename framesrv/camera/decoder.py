@@ -26,6 +26,7 @@ from framesrv.segment.status import camera_status
 from framesrv.segment.writer import FrameWriter
 from framesrv.settings import Camera, Settings
 
+KEPT_EVERY = 5.0  # s between two looks at the decoding thread, where no service manager wants to know
 GRACE = 1.0  # s that the decoding thread gets to end by itself
 RETRY = signal.SIGUSR1  # try the source again at once, see `framesrv retry`
 CHANGES, CHANGES_WITHIN = 5, 60.0  # changes of size, in so many s: each makes a new segment
@@ -42,8 +43,13 @@ QUIET = {"OPENCV_LOG_LEVEL": "OFF", "OPENCV_FFMPEG_LOGLEVEL": "-8"}
 logger = logging.getLogger(__name__)
 
 
-def run(camera: Camera, settings: Settings) -> None:
+def run(camera: Camera, settings: Settings, *, kept: bool = False) -> None:
     """Runs the camera's decoder until SIGTERM or SIGINT, then removes the segment.
+
+    Args:
+        camera: the one, of one stream.
+        settings: all of them.
+        kept: by a process of ours, which starts it again: where its source hangs it ends itself.
 
     Raises:
         SegmentOwnerError: another user has the segment's name.
@@ -65,7 +71,7 @@ def run(camera: Camera, settings: Settings) -> None:
         group=settings.shm.group,
     ) as writer:
         writer.describe(decode=camera.decode, error="")
-        ended = Decoder(camera, settings.shm.prefix, source, writer, notifier).run(signals)
+        ended = Decoder(camera, settings.shm.prefix, source, writer, notifier, kept=kept).run(signals)
     if not ended:
         os._exit(0)  # the thread hangs in a library, which must not be taken down around it
 
@@ -73,12 +79,22 @@ def run(camera: Camera, settings: Settings) -> None:
 class Decoder:
     """The decoding thread and what becomes of it."""
 
-    def __init__(self, camera: Camera, prefix: str, source: Source, writer: FrameWriter, notifier: Notifier) -> None:
+    def __init__(
+        self,
+        camera: Camera,
+        prefix: str,
+        source: Source,
+        writer: FrameWriter,
+        notifier: Notifier,
+        *,
+        kept: bool = False,
+    ) -> None:
         self._camera = camera
         self._prefix = prefix
         self._source = source
         self._writer = writer
         self._notifier = notifier
+        self._kept = kept
         self._progress = Progress()
         self._attempt = 0  # to reach the source, since it was lost
         self._looked_at = 0.0  # monotonic time, for the segment's name
@@ -102,11 +118,15 @@ class Decoder:
         thread = threading.Thread(target=self._work, args=(signals,), name="decode", daemon=True)
         thread.start()
         self._notifier.ready(self._status())
-        while (heard := signals.wait(self._notifier.interval)) in (None, 0, RETRY) and not self._ended:
+        interval = self._notifier.interval or (KEPT_EVERY if self._kept else None)
+        while (heard := signals.wait(interval)) in (None, 0, RETRY) and not self._ended:
             if heard == RETRY:
                 logger.info("asked to try the source again at once")
                 self._going_on.set()
             self._tell(changed=heard is not None)
+            if self._kept and self._progress.overdue:
+                logger.error("Decoder hangs in its source %s: it ends, to be started again", self._camera.source)
+                os._exit(1)  # the segment stays for the next one
         self._notifier.stopping("stopping" if self._failure is None else f"failed: {self._failure}")
         self._stopping.set()
         self._going_on.set()

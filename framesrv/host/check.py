@@ -44,7 +44,7 @@ def _configuration(settings: Settings) -> Finding:
 def sources(settings: Settings) -> list[Finding]:
     """Cameras whose source string can never work."""
     wrong = []
-    for camera in settings.cameras:
+    for camera in settings.streams:
         try:
             open_source(camera, Policy(camera.decode))
         except SourceUsageError as error:
@@ -55,7 +55,7 @@ def sources(settings: Settings) -> list[Finding]:
 def _segments(settings: Settings) -> list[Finding]:
     """What lies in the place of a segment, and is not its decoder's: that one may neither use nor remove it."""
     wrong = []
-    for camera in settings.cameras:
+    for camera in settings.streams:
         path = segment_path(settings.shm.prefix, camera.code)
         decoder = _decoder(camera.code, settings.shm.owner)
         try:
@@ -92,12 +92,12 @@ def _shared_memory(settings: Settings) -> Finding:
     known = {
         camera.code: camera for camera in camera_statuses(settings.shm.prefix, settings.policies, settings.shm.owner)
     }
-    for camera in settings.cameras:
+    for camera in settings.streams:
         seen = known[camera.code]
         width, height = (seen.width, seen.height) if seen.width else ASSUMED
         needed += Geometry(width, height, camera.pixel_format, camera.slots).nbytes
     usage = shutil.disk_usage(SHM_DIRECTORY)
-    free = usage.free + sum(_present(settings, camera) for camera in settings.cameras)
+    free = usage.free + sum(_present(settings, camera) for camera in settings.streams)
     sentence = (
         f"{needed} bytes needed for {len(settings.cameras)} cameras, {free} free of {usage.total} in {SHM_DIRECTORY}"
     )

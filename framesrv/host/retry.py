@@ -15,7 +15,9 @@ from framesrv.settings import Settings
 
 def retry(settings: Settings, codes: Sequence[str]) -> None:
     """Tells the decoder of each camera; exit status 1 if one could not be told."""
-    problems = [problem for code in codes if (problem := _tell(settings, code))]
+    cameras = filter(None, map(settings.camera, codes))
+    streams = [stream.code for camera in cameras for stream in camera.streams]
+    problems = [problem for code in dict.fromkeys([*codes, *streams]) if (problem := _tell(settings, code))]
     for problem in problems:
         click.echo(f"framesrv: {shown(problem)}", err=True)
     if problems:

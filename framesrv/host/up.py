@@ -35,7 +35,7 @@ async def _run(settings: Settings, log_format: Format) -> None:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        for camera in settings.cameras:  # one that had to be killed left its segment
+        for camera in settings.streams:  # one that had to be killed left its segment
             try:
                 Segment.remove_abandoned(settings.shm.prefix, camera.code)
             except (SegmentError, OSError) as error:

@@ -11,7 +11,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from framesrv.process.retry import Backoff
 
@@ -32,8 +32,13 @@ def module(name: str, *arguments: str) -> list[str]:
     return [sys.executable, "-m", name, *arguments]
 
 
-async def spawn(command: Sequence[str]) -> asyncio.subprocess.Process:
-    """Starts a child in a session of its own (Ctrl-C reaches only us), which gets SIGTERM when we die."""
+async def spawn(command: Sequence[str], *, files: Collection[int] = ()) -> asyncio.subprocess.Process:
+    """Starts a child in a session of its own (Ctrl-C reaches only us), which gets SIGTERM when we die.
+
+    Args:
+        command: of the child.
+        files: descriptors that it inherits.
+    """
     parent = os.getpid()
 
     def follow() -> None:
@@ -47,21 +52,37 @@ async def spawn(command: Sequence[str]) -> asyncio.subprocess.Process:
         stdin=asyncio.subprocess.DEVNULL,
         env=environment,
         preexec_fn=follow,
+        pass_fds=files,
         start_new_session=True,
     )
 
 
-async def keep(name: str, command: Sequence[str], *, grace: float = GRACE) -> None:
+async def keep(
+    name: str,
+    command: Sequence[str],
+    *,
+    grace: float = GRACE,
+    final: Collection[int] = (USAGE,),
+    files: Collection[int] = (),
+) -> int:
     """Runs a child and starts it again when it dies, until this task is cancelled; then ends it, within `grace` s.
 
-    A child that ends with status 2 says that its configuration is wrong, and stays down.
+    Args:
+        name: of the child.
+        command: the same.
+        grace: seconds from SIGTERM to SIGKILL.
+        final: exit statuses after which it stays down, as 2, by which it says that its configuration is wrong.
+        files: descriptors that it inherits.
+
+    Returns:
+        That exit status.
     """
     loop = asyncio.get_running_loop()
     backoff = Backoff(FIRST_DELAY, LONGEST_DELAY)
     while True:
         began = loop.time()
         try:
-            child = await spawn(command)
+            child = await spawn(command, files=files)
         except OSError as error:  # no descriptor, memory or process left, or no such program
             delay = backoff.pause()
             logger.error("child cannot be started, trying again child=%s in=%.1fs: %s", name, delay, error)  # noqa: TRY400
@@ -72,9 +93,10 @@ async def keep(name: str, command: Sequence[str], *, grace: float = GRACE) -> No
         except asyncio.CancelledError:
             await end(name, child, grace)
             raise
-        if status == USAGE:
-            logger.error("wrong configuration, not started again child=%s status=%d", name, status)
-            return
+        if status in final:
+            why = "wrong configuration, " if status == USAGE else ""
+            logger.error("%snot started again child=%s status=%d", why, name, status)
+            return status
         if loop.time() - began > SETTLED:
             backoff.reset()
         delay = backoff.pause()

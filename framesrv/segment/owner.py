@@ -9,14 +9,17 @@ import pwd
 import re
 
 LONGEST = 31  # characters of a user's name, as systemd takes them
+SUB = ".sub"  # ends the code of a camera's second stream, which has a segment of its own
 TAKEN = ("snapd",)  # codes whose user would be another service's
 
 
 def service_user(code: str) -> str:
     """The system user that a camera's decoder runs as, where systemd runs it: ``framesrv-CODE``.
 
-    A code that no user can be named after gets a name made of its SHA-256.
+    A code that no user can be named after gets a name made of its SHA-256. A camera's second stream is decoded by the
+    user of its first.
     """
+    code = code.removesuffix(SUB)
     name = f"framesrv-{code}"
     if code not in TAKEN and len(name) <= LONGEST and re.fullmatch(r"[A-Za-z0-9_-]+", code):
         return name

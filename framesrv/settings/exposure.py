@@ -27,7 +27,7 @@ def has_passwords(tables: Mapping[str, Any]) -> bool:
     cameras = tables.get("camera")
     cameras = [one for one in cameras if isinstance(one, dict)] if isinstance(cameras, list) else []
     redis = str(sections.get("redis", {}).get("url", ""))
-    urls = [redis, *(str(camera.get("source", "")) for camera in cameras)]
+    urls = [redis, *(str(camera.get(key, "")) for camera in cameras for key in ("source", "substream"))]
     return any(camera.get("password") for camera in cameras) or any(
         password_of(url) or sentinel_passwords(url) for url in urls
     )

@@ -11,13 +11,15 @@ import msgspec
 
 from framesrv.errors import ConfigError
 from framesrv.masking import protect
-from framesrv.segment.owner import named_user
+from framesrv.segment.owner import SUB, named_user
 from framesrv.settings import exposure, ffmpeg_options, login, variables
 from framesrv.settings.document import Document
 from framesrv.settings.sections import SECTIONS, Camera, HttpOrigin, Section, Settings
 
 PLACES = (Path("framesrv.toml"), Path("/etc/framesrv/framesrv.toml"))
 READERS = Path("/etc/framesrv/applied/readers.json")  # what of it `framesrv units sync` tells everybody
+
+LONGEST = 64 - len(SUB)  # characters of a code whose camera has a substream
 
 DENIED = os.strerror(errno.EACCES)  # ends what is said of a file that this user may not read
 
@@ -203,6 +205,12 @@ def _cameras(
                 other = document.camera(first[code], index)
                 problems.append(f"{name}.code: {code} is also that of {other}; expected another")
             first.setdefault(code, index)
+            if code.endswith(SUB):
+                problems.append(f"{name}.code: expected one that does not end in {SUB}, as those of substreams do")
+            if values.get("substream") and len(code) > LONGEST:
+                problems.append(
+                    f"{name}.code: expected at most {LONGEST} characters, as its substream is {code}{SUB}"
+                )
         if "code" in values and "source" in values:
             wrong = login.fill(values, table, directory) if values.get("enabled", True) else ""
             problems.extend([f"{name}.{wrong}"] if wrong else [])

@@ -49,8 +49,11 @@ def fill(values: dict[str, Any], own: Mapping[str, object], directory: Path) -> 
             password = read(directory / file)
         except (OSError, ValueError) as error:
             return f"password_file: expected a file that can be read, {file}: {_why(error)}"
-    # the colon also where there is no password: without it FFmpeg tells nobody's name
-    values["source"] = f"{url[0]}{quote(user, safe='')}:{quote(password, safe='')}@{source[url.end() :]}"
+    for key in ("source", "substream"):
+        place = values.get(key, "")
+        if (url := _URL.match(place)) and not _has_user(place):
+            # the colon also where there is no password: without it FFmpeg tells nobody's name
+            values[key] = f"{url[0]}{quote(user, safe='')}:{quote(password, safe='')}@{place[url.end() :]}"
     return ""
 
 

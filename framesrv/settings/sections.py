@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
+from msgspec.structs import replace
 
 from framesrv.errors import ConfigError
 from framesrv.masking import password_of
 from framesrv.segment.layout import CODE, CODE_RULE, MAX_SIDE, MAX_SLOTS, PREFIX, PREFIX_RULE
+from framesrv.segment.owner import SUB
 from framesrv.settings.ffmpeg_options import FFmpegOptions
 
 MAX_PORT = 65535
@@ -208,7 +210,7 @@ class HttpSettings(Section, frozen=True, kw_only=True):
 
 
 class CameraDefaults(Section, frozen=True, kw_only=True):
-    """Any camera key but code and source; ``timeout`` in seconds, ``max_pixels`` of one picture.
+    """Any camera key but code, source and substream; ``timeout`` in seconds, ``max_pixels`` of one picture.
 
     ``user``, ``password`` and ``password_file`` are empty once loaded: the source has them then, see `login`.
     """
@@ -218,6 +220,7 @@ class CameraDefaults(Section, frozen=True, kw_only=True):
     password_file: str = ""
 
     decode: Decode = "all"
+    substream_decode: Decode = "all"
     pixel_format: Literal["yuv420p", "bgr24"] = "yuv420p"
     slots: Annotated[int, Meta(ge=2, le=MAX_SLOTS)] = 2
     transport: Literal["auto", "tcp", "udp", "multicast", "http"] = "auto"
@@ -235,11 +238,25 @@ class CameraDefaults(Section, frozen=True, kw_only=True):
 
 
 class Camera(CameraDefaults, frozen=True, kw_only=True):
-    """One camera."""
+    """One camera; its ``substream`` is a second, smaller stream of it, empty where it has none."""
 
     code: Code
     source: Text
+    substream: str = ""
     enabled: bool = True
+
+    @property
+    def streams(self) -> tuple["Camera", ...]:
+        """Its streams, each as a camera that has one alone: its own, and that of `substream` as ``CODE.sub``."""
+        if not self.substream:
+            return (self,)
+        second = {"code": self.code + SUB, "source": self.substream, "decode": self.substream_decode}
+        return replace(self, substream=""), replace(self, substream="", **second)
+
+    @property
+    def hidden(self) -> "Camera":
+        """The same without where it is: there may be passwords in that."""
+        return replace(self, source="-", substream="-" if self.substream else "")
 
 
 class Settings(Struct, frozen=True, kw_only=True):
@@ -265,14 +282,19 @@ class Settings(Struct, frozen=True, kw_only=True):
     exposed: tuple[Path, ...] = ()
 
     @property
+    def streams(self) -> tuple[Camera, ...]:
+        """All that is decoded, and has a segment, see `Camera.streams`."""
+        return tuple(stream for camera in self.cameras for stream in camera.streams)
+
+    @property
     def policies(self) -> dict[str, str]:
-        """What is decoded of each camera, by its code."""
-        return {camera.code: camera.decode for camera in self.cameras}
+        """What is decoded of each stream, by its code."""
+        return {stream.code: stream.decode for stream in self.streams}
 
     @property
     def secrets(self) -> list[str]:
         """Every value that nobody is to be shown."""
-        urls = [self.redis.url, *(camera.source for camera in self.cameras)]
+        urls = [self.redis.url, *(stream.source for stream in self.streams)]
         own = [
             getattr(getattr(self, name), key) for name, keys in SECRETS.items() if hasattr(self, name) for key in keys
         ]
@@ -281,6 +303,10 @@ class Settings(Struct, frozen=True, kw_only=True):
     def camera(self, code: str) -> Camera | None:
         """The camera of that code, None if there is no such camera."""
         return next((camera for camera in self.cameras if camera.code == code), None)
+
+    def stream_of(self, code: str) -> Camera | None:
+        """The camera of that code, or the second stream of one, see `Camera.streams`; None if there is neither."""
+        return self.camera(code) or next((stream for stream in self.streams if stream.code == code), None)
 
 
 def sentinel_passwords(url: str) -> list[str]:

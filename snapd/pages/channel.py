@@ -91,7 +91,7 @@ def line(message: ToPages | AskStore) -> bytes:
 
 def shown(settings: Settings) -> Settings:
     """`settings` without what the pages need not know."""
-    cameras = tuple(msgspec.structs.replace(camera, source="-") for camera in settings.cameras)
+    cameras = tuple(camera.hidden for camera in settings.cameras)
     return msgspec.structs.replace(
         settings, file=None, store=StoreSettings(), result=ResultSettings(), cameras=cameras
     )

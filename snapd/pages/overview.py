@@ -60,7 +60,7 @@ class Overview:
 
     def knows(self, code: str) -> bool:
         """Whether there is such a camera: configured, or with a segment."""
-        if self.settings.camera(code):
+        if self.settings.stream_of(code):
             return True
         try:
             return os.path.exists(segment_path(self.settings.shm.prefix, code))

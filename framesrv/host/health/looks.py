@@ -19,6 +19,7 @@ from framesrv.process import report
 from framesrv.process.finding import Finding
 from framesrv.process.report import Outcomes, Report
 from framesrv.segment.file import SHM_DIRECTORY, segment_path
+from framesrv.segment.owner import SUB
 from framesrv.segment.status import CameraStatus, camera_status, camera_statuses
 from framesrv.settings import Settings, find
 
@@ -52,7 +53,7 @@ class Known:
     def codes(self) -> Sequence[str]:
         """The cameras that there must be."""
         if self.settings and self.settings.cameras:
-            return [camera.code for camera in self.settings.cameras]
+            return [stream.code for stream in self.settings.streams]
         return self.report.cameras if self.report else ()
 
 
@@ -215,7 +216,9 @@ def versions(knows: Known) -> Seen:
 
 
 def _units(knows: Known) -> list[Unit]:
-    return list(systemd.show([*(unit_name(code) for code in knows.codes), SNAPD]).values())
+    # both streams of a camera are one unit's
+    names = dict.fromkeys(unit_name(code.removesuffix(SUB)) for code in knows.codes)
+    return list(systemd.show([*names, SNAPD]).values())
 
 
 def _requests(told: Report) -> list[Finding]:

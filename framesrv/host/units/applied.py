@@ -17,7 +17,7 @@ from framesrv import settings
 from framesrv.host.units import APPLIED, SECRETS, USER
 from framesrv.host.units.systemd import UnitsError
 from framesrv.process.atomic import write_file
-from framesrv.segment.owner import service_user
+from framesrv.segment.owner import SUB, service_user
 from framesrv.settings import Settings, ShmSettings
 
 CAMERAS = APPLIED / "cameras"
@@ -28,12 +28,14 @@ ENVIRONMENT = APPLIED / "snapd.env"  # variables of its process; systemd reads t
 
 def of_camera(loaded: Settings, code: str) -> Settings:
     """What a decoder is given: its camera, and how segments are named and shared."""
-    return Settings(shm=_shm(loaded), cameras=tuple(camera for camera in loaded.cameras if camera.code == code))
+    return Settings(
+        shm=_shm(loaded), cameras=tuple(camera for camera in loaded.cameras if camera.code == code.removesuffix(SUB))
+    )
 
 
 def of_snapd(loaded: Settings) -> Settings:
     """What snapd is given: everything but the cameras' sources, which hold their passwords."""
-    cameras = tuple(msgspec.structs.replace(camera, source="-") for camera in loaded.cameras)
+    cameras = tuple(camera.hidden for camera in loaded.cameras)
     return msgspec.structs.replace(loaded, file=None, shm=_shm(loaded), cameras=cameras)
 
 

@@ -10,6 +10,7 @@ from framesrv.host.units.systemd import UnitsError
 from framesrv.segment import layout, locks
 from framesrv.segment.file import SHM_DIRECTORY, segment_path
 from framesrv.segment.mapping import Segment
+from framesrv.segment.owner import SUB
 
 
 def sweep(codes: Iterable[str] = ()) -> list[str]:
@@ -25,9 +26,10 @@ def sweep(codes: Iterable[str] = ()) -> list[str]:
     if not applied.exists():
         raise UnitsError("this host has no cameras of `framesrv units sync`: remove the file by hand, as root")
     last = applied.last()
-    prefix, cameras = last.shm.prefix, [camera.code for camera in last.cameras]
+    prefix, cameras = last.shm.prefix, [stream.code for stream in last.streams]
     faults = []
-    for code in codes or dict.fromkeys([*cameras, *_there(prefix)]):
+    both = [one for code in codes for one in (code, code + SUB)]
+    for code in both or dict.fromkeys([*cameras, *_there(prefix)]):
         try:
             if code in cameras or not _is_written(segment_path(prefix, code)):
                 Segment.remove_abandoned(prefix, code)
