@@ -1,8 +1,12 @@
 """Cameras that are found in the local network, and what else may answer there."""
 
+import fcntl
 import json
+import tempfile
 import tomllib
+from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 
 import pytest
 
@@ -17,6 +21,14 @@ SCOPES = (
 BOMB = b"""<?xml version="1.0"?><!DOCTYPE x [<!ENTITY a "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa">
 <!ENTITY b "&a;&a;&a;&a;&a;&a;&a;&a;&a;&a;">]><x>&b;</x>"""
 ASK = ("framesrv", "discover", "--interface", "lo", "--seconds", "1.5")
+
+
+@pytest.fixture(autouse=True)
+def alone() -> Iterator[None]:
+    """The group is the whole host's: a test of another run would hear, and be heard."""
+    with (Path(tempfile.gettempdir()) / "framesrv-onvif.lock").open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def test_cameras_that_answer_are_printed_as_tables_to_fill_in() -> None:
