@@ -145,3 +145,16 @@ def test_progress_is_shown_on_a_terminal_and_taken_away(camera: RtspServer) -> N
         assert terminal.end()[0] == 0
         assert not any("looks at it" in row for row in terminal.rows)
         assert any("H.264" in row for row in terminal.rows)
+
+
+def test_shape_is_that_in_which_pictures_are_shown(camera: RtspServer, tmp_path: Path) -> None:
+    url = with_password(camera.url("cam"))
+    keys = {"code": "cam", "source": url, "substream": url, "aspect": "4:3", "rotate": 90}
+    config = write_config(tmp_path / "framesrv.toml", {}, [keys])
+    seen = found("--config", str(config), "cam")
+    assert (seen["width"], seen["height"], seen["rotated"], seen["sample_aspect_ratio"]) == (360, 640, 90, "4:3")
+    assert (seen["camera"]["aspect"], seen["camera"]["rotate"]) == ("4:3", 90)
+    assert seen["camera"]["substream"] == camera.url("cam")
+    done = probe("--config", str(config), "--seconds", "1", "cam.sub")
+    assert "360x640, shown as 480x640, turned by 90 degrees, bt601" in done.stdout
+    assert "For the configuration" not in done.stdout

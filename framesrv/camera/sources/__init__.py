@@ -44,7 +44,6 @@ class Facts:
         offered: the ways to give a password that the camera has asked for, as ``Digest MD5``; None: not known.
         packets: of RTP that have come; None where packets are not counted.
         missing: those that have not.
-        ahead: seconds by which the camera's clock is before the host's; None where it does not tell.
     """
 
     codec: str = ""
@@ -53,7 +52,6 @@ class Facts:
     offered: tuple[str, ...] | None = None
     packets: int | None = None
     missing: int = 0
-    ahead: float | None = None
 
 
 class Sink(Protocol):

@@ -5,12 +5,15 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
+from fractions import Fraction
 from itertools import pairwise
 from statistics import median
 
 from framesrv.camera.policy import Policy
+from framesrv.camera.shape import Shape
 from framesrv.camera.sources import Facts, Source, SourceFrame, open_source
 from framesrv.errors import Cause, SourceError
+from framesrv.segment.frame import SQUARE
 from framesrv.segment.layout import PixelFormat
 from framesrv.settings import Camera
 
@@ -33,10 +36,13 @@ class Seen:
     Attributes:
         first_after: seconds from the beginning to the first picture.
         seconds: from then on.
-        width: pixels of the newest picture; so is `height`.
+        width: pixels of the newest picture, as a reader gets it; so is `height`.
+        sample_aspect_ratio: of its pixels, width by height.
+        rotated: degrees clockwise by which it was turned.
         matrix: of its colours.
         full_range: of those.
         facts: of the stream.
+        ahead: seconds by which the camera's clock is before the host's; None where it does not tell.
         transport: which way packets of RTP come; empty if not known, or not RTSP.
         received: bytes of packets, after the first picture.
         corrupt: pictures and packets found damaged and held back, after the first picture.
@@ -50,9 +56,12 @@ class Seen:
     seconds: float = 0.0
     width: int = 0
     height: int = 0
+    sample_aspect_ratio: Fraction = SQUARE
+    rotated: int = 0
     matrix: str = ""
     full_range: bool = False
     facts: Facts = field(default_factory=Facts)
+    ahead: float | None = None
     transport: str = ""
     received: int = 0
     corrupt: int = 0
@@ -87,6 +96,7 @@ class _Listener:
         self.counters = dict.fromkeys(("corrupt", "bytes", "decode"), 0)
         self.transport = self.waiting = ""
         self.cause: Cause = ""
+        self.ahead: float | None = None
 
     def count(self, counter: str, number: int = 1) -> None:
         self.counters[counter] += number
@@ -94,7 +104,8 @@ class _Listener:
     def active(self) -> None:
         """Nobody waits for it."""
 
-    def clock(self, ahead: float | None) -> None: ...
+    def clock(self, ahead: float | None) -> None:
+        self.ahead = ahead
 
     def via(self, transport: str) -> None:
         self.transport = transport
@@ -121,7 +132,7 @@ def look(camera: Camera, seconds: float, tell: Tell) -> Seen:
         SourceError: it does not work. Of these, HangError: a thread of this process still plays it.
     """
     source = open_source(camera, Policy("all"))
-    work = _Work(source, seconds)
+    work = _Work(source, Shape(camera), seconds)
     limit = seconds + TRIES * (RESOLVING + 6 * camera.timeout)
     # in a thread of its own: a library may hang in a call that no signal ends
     thread = threading.Thread(target=work.run, name="probe", daemon=True)
@@ -146,11 +157,11 @@ class _Work:
         failure: what ended it.
     """
 
-    def __init__(self, source: Source, seconds: float) -> None:
+    def __init__(self, source: Source, shape: Shape, seconds: float) -> None:
         self.seen = Seen()
         self.looked: float | None = None
         self.failure: Exception | None = None
-        self._source, self._seconds = source, seconds
+        self._source, self._shape, self._seconds = source, shape, seconds
 
     def run(self) -> None:
         for left in range(TRIES - 1, -1, -1):
@@ -176,7 +187,7 @@ class _Work:
                 if frame is not None:
                     if not seen.times:
                         first, processor, before = now, time.thread_time(), dict(listener.counters)
-                    _add(seen, frame)
+                    _add(seen, self._shape.applied(frame))
                 if first:
                     self.looked = seen.seconds = now - first
                 if seen.seconds >= self._seconds or len(seen.times) >= MOST:
@@ -186,7 +197,7 @@ class _Work:
             raise SourceError(listener.waiting or "there is no picture in it", listener.cause or "format")
         seen.processor = time.thread_time() - processor
         seen.first_after = first - began
-        seen.transport = listener.transport
+        seen.transport, seen.ahead = listener.transport, listener.ahead
         seen.received = listener.counters["bytes"] - before["bytes"]
         seen.corrupt = listener.counters["corrupt"] - before["corrupt"]
 
@@ -198,4 +209,5 @@ def _add(seen: Seen, frame: SourceFrame) -> None:
     if stamp.key_frame:
         seen.keys.append(moment)
     seen.width, seen.height = frame.width, frame.height
+    seen.sample_aspect_ratio, seen.rotated = stamp.sample_aspect_ratio, stamp.rotated
     seen.matrix, seen.full_range = stamp.matrix, stamp.full_range

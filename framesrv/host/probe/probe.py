@@ -14,6 +14,7 @@ from framesrv.errors import Cause, ConfigError, SourceError, SourceUsageError
 from framesrv.host.probe.look import HangError, Seen, look
 from framesrv.log import mask, shown
 from framesrv.masking import password_of, protect
+from framesrv.segment.owner import SUB
 from framesrv.segment.status import CLOCK_OFF, difference
 from framesrv.settings import Camera, Settings
 from framesrv.settings.login import parted
@@ -57,7 +58,8 @@ def probe(camera: Camera, seconds: float, *, as_json: bool) -> None:
         click.echo(json.dumps(_fields(camera, seen)))
         return
     click.echo("\n".join(_lines(camera, seen)))
-    click.echo("\nFor the configuration:\n\n" + _table(camera, seen))
+    if not camera.code.endswith(SUB):  # which stands in the table of its camera
+        click.echo("\nFor the configuration:\n\n" + _table(camera, seen))
 
 
 def camera_of(word: str, config: Path | None) -> tuple[Camera, Settings | None]:
@@ -69,7 +71,7 @@ def camera_of(word: str, config: Path | None) -> tuple[Camera, Settings | None]:
     if ":" in word or "/" in word or os.path.exists(word):
         return Camera(code=UNNAMED, source=word), None
     loaded = settings.load(config)
-    camera = loaded.camera(word)
+    camera = loaded.stream_of(word)
     if camera is None:
         known = ", ".join(one.code for one in loaded.cameras) or "none"
         where = loaded.file or "any configuration file"
@@ -115,7 +117,7 @@ def _lines(camera: Camera, seen: Seen) -> list[str]:
     lines = [shown(f"{mask(camera.source)} works: the first picture came after {seen.first_after:.1f} s{failed}")]
     rows = (
         ("codec", _codec(seen)),
-        ("size", f"{seen.width}x{seen.height}, {seen.matrix}, {'full' if seen.full_range else 'limited'} range"),
+        ("size", _size(seen)),
         ("rate", f"{seen.fps:.3g} pictures a second, {_bits(seen) / 1e6:.2f} Mb/s" if seen.fps else "one picture"),
         ("group", _group(seen)),
         ("clock", _clock(seen)),
@@ -133,6 +135,14 @@ def _codec(seen: Seen) -> str:
     return ", ".join(filter(None, (f"{name} {facts.profile}".strip(), facts.pixel_format)))
 
 
+def _size(seen: Seen) -> str:
+    ratio = seen.sample_aspect_ratio
+    wide = f"shown as {round(seen.width * ratio)}x{seen.height}" if ratio != 1 else ""
+    turned = f"turned by {seen.rotated} degrees" if seen.rotated else ""
+    colours = f"{seen.matrix}, {'full' if seen.full_range else 'limited'} range"
+    return ", ".join(filter(None, (f"{seen.width}x{seen.height}", wide, turned, colours)))
+
+
 def _bits(seen: Seen) -> float:
     """A second."""
     return seen.received * 8 / seen.seconds if seen.seconds else 0.0
@@ -147,7 +157,7 @@ def _group(seen: Seen) -> str:
 
 
 def _clock(seen: Seen) -> str:
-    ahead = seen.facts.ahead
+    ahead = seen.ahead
     if ahead is None:
         return "not told; pictures carry the time at which they arrive"
     if abs(ahead) > CLOCK_OFF:
@@ -186,11 +196,13 @@ def _keys(camera: Camera, seen: Seen) -> dict[str, str | int]:
     keys: dict[str, str | int] = {"code": camera.code, "source": source}
     if user:
         keys |= {"user": user, "password": ""}
+    if camera.substream:
+        keys["substream"] = parted(camera.substream)[0]
     if seen.transport not in ("", "tcp"):
         keys["transport"] = seen.transport
     return keys | {
         name: value
-        for name in ("transport", "track", "tls_ca")
+        for name in ("transport", "track", "tls_ca", "aspect", "rotate")
         if name not in keys and (value := getattr(camera, name)) != getattr(Camera(code=UNNAMED, source=" "), name)
     }
 
@@ -212,15 +224,17 @@ def _fields(camera: Camera, seen: Seen) -> dict[str, Any]:
         "works": True,
         "first_picture_s": round(seen.first_after, 3),
         "seconds": round(seen.seconds, 3),
-        **{name: value for name, value in asdict(seen.facts).items() if name not in ("ahead", "offered")},
+        **{name: value for name, value in asdict(seen.facts).items() if name != "offered"},
         "width": seen.width,
         "height": seen.height,
+        "sample_aspect_ratio": f"{seen.sample_aspect_ratio.numerator}:{seen.sample_aspect_ratio.denominator}",
+        "rotated": seen.rotated,
         "matrix": seen.matrix,
         "full_range": seen.full_range,
         "fps": round(seen.fps, 2),
         "bits_per_second": round(_bits(seen)),
         "group_s": None if seen.group is None else round(seen.group, 3),
-        "clock_ahead_s": seen.facts.ahead,
+        "clock_ahead_s": seen.ahead,
         "transport": seen.transport,
         "authentication": seen.facts.offered,
         "corrupt": seen.corrupt,

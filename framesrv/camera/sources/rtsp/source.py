@@ -71,7 +71,6 @@ class Rtsp:
             session.offered,
             stream.received,
             stream.missing,
-            stream.clock.ahead,
         )
 
     def _play(self, session: Session, damage: Damage, sink: Sink) -> Iterator[SourceFrame | None]:
