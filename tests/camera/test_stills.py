@@ -19,19 +19,21 @@ from framesrv.errors import SourceLimitError
 from framesrv.settings import Camera
 from tests.camera.test_costly_cameras import processor
 from tests.camera.test_sources import gray, pictures, turns
+from tests.support.flood import HEADERS, LINE, Flood, FloodServer
 from tests.support.footage import read_code
 from tests.support.http_server import Fault
 from tests.support.picture_server import NUMBER, Form, PictureServer, picture
 from tests.support.processes import Program, wait_for, write_config
 from tests.support.rtsp_login import Login
 from tests.support.sink import Counts
+from tests.support.trickle import HEAD, TrickleServer
 
 RATE = 20.0
 
 
-def stills(source: str) -> Iterator[SourceFrame]:
+def stills(source: str, **keys: Any) -> Iterator[SourceFrame]:
     """Those of a source that is known to be a single picture."""
-    camera = Camera(code="cam", source=source, timeout=1.0, fps=RATE)
+    camera = Camera(code="cam", source=source, fps=RATE, **({"timeout": 1.0} | keys))
     return (one for one in Still(camera, Policy("all")).frames(Counts()) if one is not None)
 
 
@@ -201,6 +203,42 @@ def test_picture_that_is_too_large_is_refused(monkeypatch: pytest.MonkeyPatch) -
         server.body = picture(1, size=(1280, 720))
         with pytest.raises(SourceLimitError, match="of 1280x720 are larger than max_pixels"):
             next(pictures(server.source(), max_pixels=640 * 360))
+
+
+def test_answer_that_comes_a_byte_at_a_time_is_waited_for_no_longer_than_the_timeout() -> None:
+    for head in (HEAD, b"HTTP/1.1 200 OK\r\nContent-Type: image/jpeg\r\n\r\n"):
+        with TrickleServer(head) as server:
+            began = time.monotonic()
+            with pytest.raises(SourceError, match="no answer for 1 s"):
+                next(stills(f"http://{server.domain}/snap.jpg"))
+            assert 0.9 < time.monotonic() - began < 5
+
+
+ENDLESS = Flood(b"Content-Type: image/jpeg\r\n\r\n\xff\xd8\xff", b"abcdefgh" * 8000)
+
+
+@pytest.mark.parametrize(
+    ("flood", "words"),
+    [
+        (HEADERS, "answers what is no HTTP: got more than 100 headers"),
+        (LINE, "answers what is no HTTP: got more than 65536 bytes when reading header line"),
+        (ENDLESS, "its picture has no end, more than 33554432 bytes are not taken"),
+    ],
+    ids=["headers", "line", "picture"],
+)
+def test_answer_without_end_is_refused(flood: Flood, words: str) -> None:
+    with FloodServer(flood) as server, pytest.raises(SourceError, match=words):
+        next(stills(server.url("http"), timeout=60.0))
+
+
+def test_certificate_of_a_picture_is_verified_where_it_is_to_be() -> None:
+    certificate = Path(__file__).parents[1] / "support" / "loopback.pem"
+    with TrickleServer(certificate=certificate) as server:
+        source = f"https://{server.domain}/snap.jpg"
+        with pytest.raises(SourceError, match="is not trusted: give it, or that of its signer, as tls_ca"):
+            next(stills(source, tls_verify=True))
+        with pytest.raises(SourceError, match="no answer for 1 s"):
+            next(stills(source, tls_ca=str(certificate)))
 
 
 def test_picture_on_demand_is_decoded_when_somebody_asks() -> None:
