@@ -48,6 +48,18 @@ def test_live_stream_in_segments_is_given_at_its_own_pace() -> None:
     assert sum(pause > 1e9 for pause in pauses) <= 2
 
 
+@pytest.mark.parametrize("codec", ["h264", "hevc"])
+def test_damage_in_a_segment_is_noticed(codec: Any) -> None:
+    video, counts = footage(codec=codec, width=640, height=360, frames=500, gop=25, number=4), Counts()
+    sources = luma(video)
+    with HlsServer(video, seconds=2, damaged=True) as server:
+        for picture in islice(pictures(server.source, counts), 75):
+            code = read_code(gray(picture))
+            assert code is not None
+            assert psnr(picture.planes[0], sources[code[1]]) > FLOOR
+    assert counts.counters["corrupt"] > 10
+
+
 def test_live_pacing_makes_up_for_long_waits_alone_and_slowly(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
     monkeypatch.setattr("framesrv.camera.sources.ffmpeg.pacing.time.monotonic", lambda: now[0])

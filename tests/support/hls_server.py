@@ -9,10 +9,16 @@ import av
 from tests.support.http_server import FaultyServer, HttpRequest, HttpResponse
 
 WINDOW = 4  # segments that the playlist names
+SIZE = 188  # bytes of a packet of a transport stream
 
 
 class HlsServer(FaultyServer):
     """Publishes a segment of `video` every `seconds`, from when it starts; it ends with the video.
+
+    Args:
+        video: with a key frame where each segment begins.
+        seconds: of a segment.
+        damaged: two packets are missing in each segment.
 
     Attributes:
         asked: the names of the segments that were asked for, in their order.
@@ -20,10 +26,12 @@ class HlsServer(FaultyServer):
 
     faulty_method = "GET"
 
-    def __init__(self, video: Path, seconds: int = 2) -> None:
+    def __init__(self, video: Path, seconds: int = 2, *, damaged: bool = False) -> None:
         super().__init__()
         self._seconds = seconds
         self._segments = _segments(video, seconds)
+        if damaged:
+            self._segments = [_without_two_packets(segment) for segment in self._segments]
         self._began = time.monotonic() - WINDOW * seconds  # as if it had run for a while
         self.asked: list[str] = []
 
@@ -67,3 +75,8 @@ def _segments(video: Path, seconds: int) -> list[bytes]:
                         written.mux(packet)
             segments.append(output.getvalue())
     return segments
+
+
+def _without_two_packets(segment: bytes) -> bytes:
+    place = len(segment) // SIZE // 3 * SIZE
+    return segment[:place] + segment[place + 2 * SIZE :]

@@ -71,6 +71,7 @@ class Packets:
         self._remote = container.format.name in LIVE or not os.path.exists(container.name)
         self._first = first
         self._segmented = not self.recorded and container.format.name in SEGMENTED
+        self._complains = stream.codec_context.name == "h264"  # the decoder, of what is missing
         self._join: Packet | None = None
         self._pacing = LivePacing() if self._segmented else pacing
         self._container = container
@@ -86,7 +87,7 @@ class Packets:
 
     def __iter__(self) -> Iterator[tuple[Packet, Arrival]]:
         """Raises SourceError where the stream is lost."""
-        packets = self._joined() if self._segmented else self._of_track()
+        packets = self._joined() if self._segmented and self._complains else self._of_track()
         buffered = not (self.recorded or self._segmented)
         moments = deque([self._opened] * self._late)
         self._pacing.again()
@@ -139,7 +140,8 @@ class Packets:
     def _joined(self) -> Iterator[Packet]:
         """The packets of the track, of segments that may each count anew.
 
-        That looks like a loss in one of the last two packets before each; it is none where a key frame follows.
+        That looks like a loss in one of the last two packets before each. It is none where a key frame follows, and
+        the decoder does not complain either; that of H.265 would not, so there those two are held back.
         """
         held: list[Packet] = []
         for packet in self._of_track():
