@@ -95,8 +95,13 @@ class Configured:
         return cls(settings, encoder, captures, store, handover)
 
     @cached_property
+    def cameras(self) -> frozenset[str]:
+        """The codes of this host's cameras."""
+        return frozenset(camera.code for camera in self.settings.cameras)
+
+    @cached_property
     def codes(self) -> frozenset[str]:
-        """The cameras of this host."""
+        """What requests may name: cameras, and substreams as ``CODE.sub``."""
         return frozenset(stream.code for stream in self.settings.streams)
 
     @cached_property

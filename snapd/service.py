@@ -66,7 +66,7 @@ class Service:
         self._on_answered = on_answered
         self._configured = configured
         self._client = client
-        self._presence = Presence(client, settings.stream, lambda: self._configured.codes, self._refusals)
+        self._presence = Presence(client, settings.stream, lambda: self._configured.cameras, self._refusals)
         self._stream = RequestStream(
             settings.redis.url,
             settings.stream,

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import orjson
 import pytest
 
@@ -40,6 +41,20 @@ def test_snapd_says_that_it_is_there_and_frees_its_name(edge: Edge) -> None:
         assert 0 < int(edge.redis.ttl(KEY)) <= LEASE
         assert orjson.loads(said)["cameras"] == 4
     wait_until(lambda: not edge.redis.exists(KEY))
+
+
+def test_substream_can_be_asked_for_and_is_no_camera_more(edge: Edge) -> None:
+    settings = edge.settings()
+    first = msgspec.structs.replace(settings.cameras[0], substream="test:64x48@5")
+    settings = msgspec.structs.replace(settings, cameras=(first, *settings.cameras[1:]))
+    edge.camera(f"{first.code}.sub", 64, 48)
+    with Running(settings) as running:
+        wait_until(lambda: running.service.joined)
+        wait_until(lambda: edge.redis.exists(KEY))
+        said: Any = edge.redis.get(KEY)
+        assert orjson.loads(said)["cameras"] == 4
+        assert [finding.message for finding in findings(settings) if finding.name == "group" and not finding.ok] == []
+        assert edge.ask(camera_code=f"{first.code}.sub").status == "ok"
 
 
 def test_second_of_a_name_takes_one_of_its_own(edge: Edge, caplog: pytest.LogCaptureFixture) -> None:
