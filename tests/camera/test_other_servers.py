@@ -141,13 +141,16 @@ def test_stream_of_vlc_is_played(port: int, tmp_path: Path) -> None:
         words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ | {"HOME": str(tmp_path)}, **user
     ) as vlc:
         try:
-            wait_for(lambda: answers(port), "VLC serves", 30)
+            wait_for(lambda: plays(f"rtsp://127.0.0.1:{port}/cam"), "VLC serves", 60)
             shown = list(islice(playing(f"rtsp://127.0.0.1:{port}/cam"), 30))
             assert {(one.width, one.height) for one in shown} == {(640, 360)}
         finally:
             vlc.kill()
 
 
-def answers(port: int) -> bool:
-    with socket.socket() as one:
-        return one.connect_ex(("127.0.0.1", port)) == 0
+def plays(url: str) -> bool:
+    """Whether it gives a picture; at first nobody listens, and then there is nothing to play yet."""
+    try:
+        return next(playing(url)).width > 0
+    except SourceError:
+        return False
