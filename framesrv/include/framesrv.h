@@ -8,7 +8,8 @@
  * Threads: several may use one reader at once, and a frame may be released by another thread than took it. A
  * framesrv_frames is for one thread at a time. framesrv_close is called when no other call with that reader runs.
  * Fork: a child makes readers of its own, for locks belong to open files, which it shares. One of its parent's gives
- * FRAMESRV_FORKED, and releasing its parent's frames leaves them pinned for the parent.
+ * FRAMESRV_FORKED, and releasing its parent's frames leaves them pinned for the parent. A parent that dies leaves its
+ * pins to its children, until they end or call exec.
  *
  * SIGBUS: who may write a segment may cut it short, and to touch what is gone raises this signal. The first segment
  * that is attached installs a handler, which maps zeros in its place and marks the segment; framesrv_check and
@@ -94,7 +95,7 @@ typedef struct framesrv_frames framesrv_frames;
  *         or the one that the camera's unit has under systemd. A segment of anybody else is not read. */
 framesrv_reader *framesrv_open(const char *code, const char *prefix, const char *owner, framesrv_error *error);
 
-/* Detaches. Frames that are pinned stay valid until they are released. Frames iterators are ended before. */
+/* Detaches. Frames that are pinned stay valid until they are released. End before it what framesrv_frames_begin gave. */
 void framesrv_close(framesrv_reader *reader);
 
 /* The newest frame, pinned: release it. Until it is, its slot is not written again. A camera on demand is decoded
@@ -107,7 +108,8 @@ int framesrv_latest(framesrv_reader *reader, double max_age, double timeout, fra
                     framesrv_error *error);
 
 /* Every frame from now on, the newest each time; NULL on an error. Who is slower than the camera misses frames (a gap
- * in seq), but never gets one twice. A camera on demand is decoded from the first framesrv_next to the end. */
+ * in seq), but never gets one twice. A camera on demand is decoded from the first framesrv_frames_next to
+ * the end. */
 framesrv_frames *framesrv_frames_begin(framesrv_reader *reader, framesrv_error *error);
 int framesrv_frames_next(framesrv_frames *frames, double timeout, framesrv_frame *frame, framesrv_error *error);
 void framesrv_frames_end(framesrv_frames *frames);

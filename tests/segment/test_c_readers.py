@@ -161,6 +161,7 @@ def test_pinned_frame_is_constant_and_its_pin_ends_with_the_reader(
     assert running.line() == f"whole {OK}"
     assert running.line() == "all is well"
     assert running.line().startswith("0 49 ")
+    wait_until(lambda: pinned(prefix, "cam") == [])
     running.end()
     put(writer, 50)
     other = started(reader, "hold")
@@ -200,8 +201,22 @@ def test_waiting_reader_asks_for_frames_and_follows_a_new_segment(
         assert slot is not None
         slot.planes[0][:] = 7
     assert running.line() == f"0 2 {WIDTH + 64}x{HEIGHT} 2 other"
+    wait_until(lambda: not writer.demanded)
     assert running.end() == (0, "")
-    assert not writer.demanded
+
+
+def test_waiting_reader_leaves_a_segment_that_lost_its_name(
+    plain: Path, writer: FrameWriter, prefix: str, started: Callable[..., c.Running]
+) -> None:
+    put(writer, 1)
+    running = started(plain, "wait")
+    assert running.line() == "waits"
+    wait_until(lambda: writer.demanded)
+    os.unlink(path_of(prefix, "cam"))
+    with FrameWriter("cam", WIDTH, HEIGHT, "yuv420p", prefix=prefix) as other:
+        wait_until(lambda: other.demanded)
+        put(other, 7)
+        assert running.line().startswith(f"0 1 {WIDTH}x{HEIGHT} 1 whole")
 
 
 def test_reader_waits_for_a_camera_that_is_not_there_yet(
@@ -272,13 +287,14 @@ def test_damaged_field_is_refused(
 
 @pytest.mark.parametrize(("field", "value"), [("matrix", 3), ("clock", 2)])
 def test_damaged_record_is_refused_and_its_pin_given_back(
-    plain: Path, writer: FrameWriter, prefix: str, field: str, value: int
+    plain: Path, writer: FrameWriter, prefix: str, started: Callable[..., c.Running], field: str, value: int
 ) -> None:
     put(writer, 1)
     slot = int(header(prefix, "cam", "newest"))
     damage(prefix, layout.record_offset(slot) + layout.RECORD_OFFSETS[field], value.to_bytes(4, "little"))
-    code, words = one(plain, prefix)
-    assert code == FORMAT
+    running = started(plain, "one")
+    code, _, words = running.line().partition(" ")
+    assert int(code) == FORMAT
     assert f"damaged: frame 1 has {'matrix 3' if field == 'matrix' else 'matrix 6, clock 2'}" in words
     assert pinned(prefix, "cam") == []
 

@@ -2,10 +2,10 @@
  *
  *   c_reader look PREFIX CODE FRAMES      four threads, one reader: until all have taken so many frames
  *   c_reader follow PREFIX CODE SOURCE    two threads, one reader: until a frame of that writer has come
- *   c_reader one PREFIX CODE [OWNER]      one frame, or the error
+ *   c_reader one PREFIX CODE [OWNER]      one frame, or the error; it goes on until it is told to end
  *   c_reader stamp PREFIX CODE            what the newest frame carries besides its pixels
- *   c_reader hold PREFIX CODE             pins a frame, says so, reads it again when told
- *   c_reader wait PREFIX CODE             says that it waits, and for what it waited
+ *   c_reader hold PREFIX CODE             pins a frame, says so, reads it again when told; takes another, until told to end
+ *   c_reader wait PREFIX CODE             says that it waits, and for what it waited; it goes on until it is told to end
  *   c_reader fork PREFIX CODE             what a child may do
  *   c_reader touch PREFIX CODE            attaches, then touches what is gone of a mapping of its own
  *   c_reader user CODE                    the user that its decoder runs as
@@ -157,6 +157,7 @@ static int hold(void) {
     printf("%s\n", framesrv_meaning(framesrv_release(&frame)));
     told(framesrv_latest(reader, FRAMESRV_ANY_AGE, 0.2, &frame, &error), &frame, &error);
     framesrv_release(&frame);
+    getchar();
     return 0;
 }
 
@@ -168,7 +169,9 @@ static int wait_for_one(void) {
     fflush(stdout);
     result = framesrv_latest(reader, 0, 20, &frame, &error);
     told(result, &frame, &error);
-    return framesrv_release(&frame);
+    framesrv_release(&frame);
+    getchar();
+    return result;
 }
 
 static int fork_once(void) {
@@ -241,6 +244,7 @@ int main(int count, char **words) {
         framesrv_frame frame;
         status = told(framesrv_latest(reader, FRAMESRV_ANY_AGE, 0.2, &frame, &error), &frame, &error);
         framesrv_release(&frame);
+        getchar();
     }
     framesrv_close(reader);
     return status;
