@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -26,7 +27,7 @@ from tests.support.users import BOB, needs_root
 
 FRAMES = int(os.environ.get("C_READER_FRAMES", "2500"))  # that each thread takes
 SOURCES = 25
-OK, ABSENT, DOWN, CONNECTING, _, STALE, GONE, FORMAT, OWNER, UNREADABLE, INVALID, FORKED, _ = range(13)
+OK, ABSENT, DOWN, CONNECTING, STALLED, STALE, GONE, FORMAT, OWNER, UNREADABLE, INVALID, FORKED, _ = range(13)
 
 sanitized = pytest.mark.parametrize("sanitizer", ["asan", "tsan"])
 everywhere = pytest.mark.parametrize("sanitizer", ["plain", "asan", "tsan"])
@@ -230,7 +231,7 @@ def test_reader_waits_for_a_camera_that_is_not_there_yet(
         assert running.line().startswith("0 1 ")
 
 
-def test_child_of_a_fork_is_refused_and_takes_no_pin_from_its_parent(
+def test_child_of_a_fork_is_refused_and_takes_no_pin_and_no_demand_from_its_parent(
     plain: Path, writer: FrameWriter, prefix: str, started: Callable[..., c.Running]
 ) -> None:
     put(writer, 1)
@@ -238,6 +239,9 @@ def test_child_of_a_fork_is_refused_and_takes_no_pin_from_its_parent(
     assert running.line().startswith(f"{FORKED} camera cam: the reader was made before fork(2)")
     assert running.line() == "pinned"
     assert len(pinned(prefix, "cam")) == 1
+    segment = Segment.attach(path_of(prefix, "cam"))
+    assert locks.is_held(segment.fd, layout.DEMAND_BYTE, exclusively=False)
+    segment.close()
     running.go_on()
     assert running.end() == (0, "")
 
@@ -255,9 +259,30 @@ def test_reasons_are_those_of_a_reader_in_python(plain: Path, prefix: str) -> No
         )
         put(writer, 1)
         assert one(plain, prefix)[0] == OK
-        segment = Segment.attach(path_of(prefix, "cam"))
-        assert locks.is_held(segment.fd, layout.WRITER_BYTE, exclusively=True)
-        segment.close()
+
+
+@pytest.mark.leaves_segment
+def test_reasons_of_a_frame_that_does_not_come(
+    plain: Path, prefix: str, start: Callable[..., Process], started: Callable[..., c.Running]
+) -> None:
+    process = start(programs.write_when_told, prefix, "cam")
+    assert process.answer() == "ready"
+    process.pipe.send(1)
+    wait_until(lambda: header(prefix, "cam", "frames") == 1)
+    for code, why in (
+        (STALE, "no new frame came in time"),
+        (STALLED, "its stream stands still"),
+        (DOWN, "its decoder is"),
+    ):
+        activity = 1 if code == STALLED else time.monotonic_ns()
+        damage(prefix, offset_of("activity"), activity.to_bytes(8, "little"))
+        if code == DOWN:
+            process.kill()
+        running = started(plain, "wait", "1")
+        assert running.line() == "waits"
+        line = running.line()
+        assert line.startswith(f"{code} camera cam: {why}")
+        assert re.search(r"; the newest frame is \d+\.\d s old$", line)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@
  *   c_reader one PREFIX CODE [OWNER]      one frame, or the error; it goes on until it is told to end
  *   c_reader stamp PREFIX CODE            what the newest frame carries besides its pixels
  *   c_reader hold PREFIX CODE             pins a frame, says so, reads it again when told; takes another, until told to end
- *   c_reader wait PREFIX CODE             says that it waits, and for what it waited; it goes on until it is told to end
+ *   c_reader wait PREFIX CODE [SECONDS]   says that it waits, and for what it waited; it goes on until it is told to end
  *   c_reader fork PREFIX CODE             what a child may do
  *   c_reader touch PREFIX CODE            attaches, then touches what is gone of a mapping of its own
  *   c_reader user CODE                    the user that its decoder runs as
@@ -167,7 +167,7 @@ static int wait_for_one(void) {
     int result;
     puts("waits");
     fflush(stdout);
-    result = framesrv_latest(reader, 0, 20, &frame, &error);
+    result = framesrv_latest(reader, 0, goal ? (double)goal : 20, &frame, &error);
     told(result, &frame, &error);
     framesrv_release(&frame);
     getchar();
@@ -182,6 +182,7 @@ static int fork_once(void) {
     if (framesrv_latest(reader, FRAMESRV_ANY_AGE, 20, &frame, &error) != FRAMESRV_OK)
         return 1;
     frames = framesrv_frames_begin(reader, &error);
+    framesrv_frames_next(frames, 0.01, &other, &error); /* there is no other; from now on it asks for one */
     if (fork() == 0) {
         told(framesrv_latest(reader, FRAMESRV_ANY_AGE, 1, &other, &error), &other, &error);
         framesrv_release(&frame);
@@ -191,10 +192,10 @@ static int fork_once(void) {
     }
     if (wait(&status) < 0 || status != 0)
         return 1;
-    framesrv_frames_end(frames);
     puts("pinned");
     fflush(stdout);
     getchar();
+    framesrv_frames_end(frames);
     return framesrv_release(&frame);
 }
 
