@@ -45,6 +45,10 @@ class Attachment:
         policy = bytes(header["decode_policy"][0])
         return 0.0 if policy.startswith((b"fps:", b"keyframes")) else pace.due_after(int(header["interval"][0]))
 
+    def fresh_for(self, max_age: float) -> float:
+        """Seconds for which a frame is fresh to whoever asks for one of at most that age."""
+        return max(max_age, self.due_after) if max_age * 1e9 >= pace.SLOW else max_age
+
     def newest(self) -> Frame | None:
         """The newest frame, pinned; None if there is none yet or the writer is filling its slot."""
         segment = self.segment
@@ -219,8 +223,8 @@ class FrameReader:
 
         Args:
             max_age: seconds; an older frame is not given but a new one waited for. 0: one that arrives after the
-                call. None: any age will do. A camera that gives less than two frames a second has a fresh one until
-                half as long again as usual has passed without the next.
+                call. None: any age will do. Of a camera that gives less than two frames a second, half a second or
+                more means until half as long again as usual has passed without the next.
             timeout: seconds to wait for such a frame; 0 does not wait.
 
         Raises:
@@ -288,7 +292,7 @@ class FrameReader:
                 if frame is not None:
                     age = frame.age
                     seen = attachment is origin and frame.seq <= after
-                    fresh = max_age is None or age <= (max_age and max(max_age, attachment.due_after))
+                    fresh = max_age is None or age <= attachment.fresh_for(max_age)
                     if not seen and (fresh or frame.stamp.arrived_ns > began):
                         return frame, attachment
                     frame.release()
