@@ -1,10 +1,12 @@
 """A writer and a reader of one camera, for the tests of this room."""
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
 from framesrv import FrameReader, FrameWriter
+from tests.support import c_programs as c
 from tests.support import segment_programs as programs
 from tests.support.segment_programs import HEIGHT, WIDTH, Process
 
@@ -33,3 +35,22 @@ def start() -> Iterator[Callable[..., Process]]:
     yield begin
     for process in started:
         process.kill()
+
+
+@pytest.fixture
+def c_reader() -> Path:
+    return c.compiled(c.READER)
+
+
+@pytest.fixture
+def start_c(prefix: str) -> Iterator[Callable[..., c.Running]]:
+    """Programs on camera "cam", killed at the end of the test."""
+    running: list[c.Running] = []
+
+    def begin(program: Path, mode: str, *words: str) -> c.Running:
+        running.append(c.Running(program, mode, prefix, "cam", *words))
+        return running[-1]
+
+    yield begin
+    for program in running:
+        program.__exit__()

@@ -24,6 +24,8 @@ SANITIZERS = {
     "asan": ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer"),
     "tsan": ("-fsanitize=thread",),
 }
+# what calls return, as in framesrv.h
+OK, ABSENT, DOWN, CONNECTING, STALLED, STALE, GONE, FORMAT, OWNER, UNREADABLE, INVALID, FORKED, SYSTEM = range(13)
 _built = TemporaryDirectory(prefix="framesrv-c-")
 
 
@@ -112,3 +114,12 @@ class Running:
         """Waits for its end; its exit status, and what it told standard error."""
         _, errors = self.process.communicate(timeout=timeout)
         return self.process.returncode, errors.decode()
+
+
+def one(program: Path, prefix: str, *words: str) -> tuple[int, str]:
+    """The code and the rest of the line that a reader says of the newest frame."""
+    with Running(program, "one", prefix, "cam", *words) as running:
+        code, _, rest = running.line().partition(" ")
+        status, errors = running.end()
+        assert (status, errors) == (int(code) != OK, "")
+        return int(code), rest
