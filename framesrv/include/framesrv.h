@@ -102,7 +102,7 @@ void framesrv_close(framesrv_reader *reader);
  * while this waits.
  *
  * max_age  seconds; for a younger frame than that it waits. 0: one that arrives after the call. FRAMESRV_ANY_AGE. Of a
- *          camera that gives less than two frames a second, one is fresh until the next is overdue.
+ *          camera that gives less than two frames a second, half a second or more means until the next is overdue.
  * timeout  seconds to wait; 0 does not wait */
 int framesrv_latest(framesrv_reader *reader, double max_age, double timeout, framesrv_frame *frame,
                     framesrv_error *error);
@@ -843,13 +843,15 @@ static int framesrv_newest_(struct framesrv_attachment_ *attachment, framesrv_fr
 
 /* Waiting. */
 
-/* Seconds after a frame in which the next one may come, of a slow camera; 0 of any other, or of one that is slow by
- * its policy. */
-static double framesrv_due_after_(const struct framesrv_header_ *header) {
+/* Seconds for which a frame is fresh to whoever asks for one of at most that age: of a slow camera until the next is
+ * overdue; not of one that is slow by its policy. */
+static double framesrv_fresh_for_(const struct framesrv_header_ *header, double max_age) {
     uint64_t interval = __atomic_load_n(&header->interval, __ATOMIC_RELAXED);
-    if (strncmp(header->decode_policy, "fps:", 4) == 0 || strncmp(header->decode_policy, "keyframes", 9) == 0)
-        return 0;
-    return interval > (uint64_t)FRAMESRV_SLOW_ ? FRAMESRV_LATE_ * (double)interval / 1e9 : 0;
+    double due = FRAMESRV_LATE_ * (double)interval / 1e9;
+    if (interval <= (uint64_t)FRAMESRV_SLOW_ || max_age * 1e9 < (double)FRAMESRV_SLOW_ || due < max_age ||
+        strncmp(header->decode_policy, "fps:", 4) == 0 || strncmp(header->decode_policy, "keyframes", 9) == 0)
+        return max_age;
+    return due;
 }
 
 /* Why there is no frame: fills the error. */
@@ -959,10 +961,10 @@ static int framesrv_next_(framesrv_reader *reader, double max_age, double timeou
         sequence = framesrv_load_(&attachment->header->sequence);
         code = framesrv_newest_(attachment, frame, reader->path, error);
         if (code == FRAMESRV_OK) {
-            double due = framesrv_due_after_(attachment->header), limit = max_age > due ? max_age : due;
+            double limit = framesrv_fresh_for_(attachment->header, max_age);
             int seen = origin != NULL && attachment->number == *origin && frame->seq <= after;
             age = framesrv_age(frame);
-            if (!seen && (max_age < 0 || (max_age > 0 && age <= limit) || (int64_t)frame->arrived > began)) {
+            if (!seen && (max_age < 0 || age <= limit || (int64_t)frame->arrived > began)) {
                 if (origin != NULL)
                     *origin = attachment->number;
                 framesrv_drop_(attachment);

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from framesrv import FrameWriter, Stamp
+from framesrv import FrameReader, FrameUnavailableError, FrameWriter, Stamp
 from framesrv.segment import layout, locks, owner
 from framesrv.segment.mapping import Segment
 from tests.segment.observing import damage, offset_of, wait_until
@@ -34,6 +34,31 @@ def test_stamp_is_the_one_that_was_written(
         assert slot is not None
         slot.stamp = stamp
     assert c.output(c_reader, "stamp", prefix, "cam") == f"{expected}\n"
+
+
+@pytest.mark.parametrize("policy", ["all", "fps:1", "keyframes"])
+@pytest.mark.parametrize("interval", [0, 400_000_000, 4_000_000_000])
+def test_frame_is_fresh_for_as_long_as_in_python(
+    c_reader: Path, writer: FrameWriter, camera: FrameReader, prefix: str, policy: str, interval: int
+) -> None:
+    put(writer, 1)
+    with writer.next() as slot:
+        assert slot is not None
+        now = Stamp.now(HEIGHT)
+        slot.stamp = now._replace(arrived_ns=now.arrived_ns - 2_000_000_000)
+    damage(prefix, offset_of("interval"), interval.to_bytes(8, "little"))
+    damage(prefix, offset_of("decode_policy"), policy.encode().ljust(32, b"\0"))
+    answers = []
+    for milliseconds in (0, 400, 500, 1000, 1_000_000):
+        try:
+            camera.latest(max_age=milliseconds / 1000, timeout=0).release()
+            expected = c.OK
+        except FrameUnavailableError:
+            expected = c.STALE
+        assert c.output(c_reader, "fresh", prefix, "cam", str(milliseconds)).startswith(f"{expected} ")
+        answers.append(expected == c.OK)
+    slow = policy == "all" and interval > 500_000_000
+    assert answers == [False, False, slow, slow, True]
 
 
 def test_child_of_a_fork_is_refused_and_takes_no_pin_and_no_demand_from_its_parent(

@@ -4,6 +4,7 @@
  *   c_reader follow PREFIX CODE SOURCE    two threads, one reader: until a frame of that writer has come
  *   c_reader one PREFIX CODE [OWNER]      one frame, or the error; it goes on until it is told to end
  *   c_reader stamp PREFIX CODE            what the newest frame carries besides its pixels
+ *   c_reader fresh PREFIX CODE MS         a frame of at most that age that is there already, or the error
  *   c_reader hold PREFIX CODE             pins a frame, says so, reads it again when told; takes another, until told to end
  *   c_reader wait PREFIX CODE [SECONDS]   says that it waits, and for what it waited; it goes on until it is told to end
  *   c_reader fork PREFIX CODE             what a child may do
@@ -145,6 +146,14 @@ static int stamp(void) {
     return framesrv_release(&frame);
 }
 
+static int fresh(void) {
+    framesrv_frame frame;
+    framesrv_error error;
+    int result = framesrv_latest(reader, (double)goal / 1000, 0, &frame, &error);
+    told(result, &frame, &error);
+    return framesrv_release(&frame);
+}
+
 static int hold(void) {
     framesrv_frame frame;
     framesrv_error error;
@@ -231,6 +240,8 @@ int main(int count, char **words) {
         status = in_threads(look, 4);
     else if (strcmp(words[1], "follow") == 0)
         status = in_threads(follow, 2);
+    else if (strcmp(words[1], "fresh") == 0)
+        status = fresh();
     else if (strcmp(words[1], "stamp") == 0)
         status = stamp();
     else if (strcmp(words[1], "hold") == 0)
