@@ -4,6 +4,7 @@ import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from framesrv.settings import Camera
 from snapd.pictures.encoder import Encoder
 from tests.camera.test_decoder import decoder, wait_live
 from tests.camera.test_pixels import NAMES, corners, video
+from tests.camera.test_sources import pictures
 from tests.support.processes import wait_for
 from tests.support.rtsp import RtspServer
 
@@ -139,6 +141,14 @@ def turned_in_the_file(path: Path) -> Path:
     target = path.with_name("turned.mp4")
     target.write_bytes(data)
     return target
+
+
+def test_turn_that_is_told_with_key_frames_holds_for_those_after_them(tmp_path: Path) -> None:
+    path = turned_in_the_stream(video(tmp_path / "video", "h264", "yuv420p", 640, 360, options={}), 90)
+    with camera(path, tmp_path) as url:
+        shown = list(islice(pictures(url), 12))
+    assert not all(picture.stamp.key_frame for picture in shown)
+    assert {picture.turn for picture in shown} == {270}
 
 
 @pytest.mark.parametrize(("rotate", "turn"), [("auto", 270), (0, 0), (180, 180)])

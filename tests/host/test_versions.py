@@ -114,8 +114,8 @@ BROKEN = {
     "raises at import": ("camera/decoder.py", r"\A", "raise ImportError('of a library that is not there')\n"),
     "never becomes live": (
         "camera/decoder.py",
-        r"^        said = False\n        for frame in",
-        "        raise SourceError('there is no video in it', 'no_video')\n        for frame in",
+        r"^    def _play\(self, signals: Signals\) -> None:\n",
+        "    def _play(self, signals: Signals) -> None:\n        raise SourceError('no video in it', 'no_video')\n",
     ),
 }
 

@@ -28,6 +28,7 @@ class Conversion:
     def __init__(self, camera: Camera) -> None:
         self._wanted: PixelFormat = camera.pixel_format
         self._deinterlacer = Deinterlacer() if camera.deinterlace == "auto" else None
+        self._turn = 0  # told with key frames, and meant for those after them
 
     def source_frame(
         self, frame: av.VideoFrame, arrival: Arrival, sample_aspect_ratio: Fraction | None = None
@@ -53,7 +54,9 @@ class Conversion:
             sample_aspect_ratio=sample_aspect_ratio or SQUARE,
         )
         turn = round(-frame.rotation / 90) * 90 % 360  # which counts the other way
+        if turn or frame.key_frame:
+            self._turn = turn
         picture = self._deinterlacer.applied(frame) if self._deinterlacer else frame
         if self._wanted != "yuv420p" or picture.format.name not in PLANAR:
             picture = colour.convert(picture, self._wanted, matrix, full_range=full_range)
-        return SourceFrame(colour.planes_of(picture), picture.width, picture.height, self._wanted, stamp, turn)
+        return SourceFrame(colour.planes_of(picture), picture.width, picture.height, self._wanted, stamp, self._turn)
