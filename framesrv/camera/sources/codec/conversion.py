@@ -17,6 +17,8 @@ from framesrv.settings import Camera
 MATRICES: dict[int, Matrix] = {1: "bt709", 5: "bt601", 6: "bt601", 9: "bt2020"}
 PLANAR = ("yuv420p", "yuvj420p")
 
+UNTOLD = 3  # key frames in a row that tell of no turn, after which there is none
+
 
 class Conversion:
     """Makes frames of ours from those of one codec.
@@ -28,7 +30,7 @@ class Conversion:
     def __init__(self, camera: Camera) -> None:
         self._wanted: PixelFormat = camera.pixel_format
         self._deinterlacer = Deinterlacer() if camera.deinterlace == "auto" else None
-        self._turn = 0  # told with key frames, and meant for those after them
+        self._turn = self._untold = 0  # told with some pictures, and meant for those after them
 
     def source_frame(
         self, frame: av.VideoFrame, arrival: Arrival, sample_aspect_ratio: Fraction | None = None
@@ -53,10 +55,18 @@ class Conversion:
             clock="camera" if arrival.captured else "arrival",
             sample_aspect_ratio=sample_aspect_ratio or SQUARE,
         )
-        turn = round(-frame.rotation / 90) * 90 % 360  # which counts the other way
-        if turn or frame.key_frame:
-            self._turn = turn
+        self._hear_turn(frame)
         picture = self._deinterlacer.applied(frame) if self._deinterlacer else frame
         if self._wanted != "yuv420p" or picture.format.name not in PLANAR:
             picture = colour.convert(picture, self._wanted, matrix, full_range=full_range)
         return SourceFrame(colour.planes_of(picture), picture.width, picture.height, self._wanted, stamp, self._turn)
+
+    def _hear_turn(self, frame: av.VideoFrame) -> None:
+        """Takes note of how pictures are to be turned, which the codec tells with few of them."""
+        turn = round(-frame.rotation / 90) * 90 % 360  # which counts the other way
+        if turn:
+            self._turn, self._untold = turn, 0
+        elif frame.key_frame:
+            self._untold += 1
+            if self._untold == UNTOLD:
+                self._turn = 0
