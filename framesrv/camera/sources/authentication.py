@@ -5,10 +5,10 @@ the account, so there are few.
 """
 
 import base64
-import hashlib
+import os
 import re
-import secrets
 from dataclasses import dataclass, field
+from types import ModuleType
 
 from framesrv.camera.sources import reasons
 from framesrv.camera.sources.reasons import Reason
@@ -48,7 +48,7 @@ class Challenge:
         """The algorithm's name in hashlib; empty if it is not known."""
         plain = re.sub(r"-SESS\Z", "", (self.algorithm or "MD5").upper())
         name = _ALGORITHMS.get(re.sub(r"[-_/]", "", plain), "")
-        return name if name in hashlib.algorithms_available else ""
+        return name if name in _hashlib().algorithms_available else ""
 
     @property
     def strength(self) -> int:
@@ -159,10 +159,11 @@ class Authentication:
         offers = [one.strip().lower() for one in given.get("qop", "").split(",") if one.strip()]
         qop = "auth" if "auth" in offers else offers[0] if offers else ""
         self._count += 1
-        count, own = f"{self._count:08x}", secrets.token_hex(8)
+        count, own = f"{self._count:08x}", os.urandom(8).hex()
 
         def digest(*parts: str) -> str:
-            return hashlib.new(challenge.hash, ":".join(parts).encode(), usedforsecurity=False).hexdigest()
+            hashed = _hashlib().new(challenge.hash, ":".join(parts).encode(), usedforsecurity=False)
+            return str(hashed.hexdigest())
 
         secret = digest(self._user, realm, self._password)
         if challenge.algorithm.upper().endswith("-SESS"):
@@ -188,3 +189,9 @@ class Authentication:
 
 def _quoted(value: str) -> str:
     return re.sub(r'(["\\])', r"\\\1", value)
+
+
+def _hashlib() -> ModuleType:
+    import hashlib  # and OpenSSL, which only a password needs
+
+    return hashlib

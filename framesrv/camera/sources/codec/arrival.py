@@ -1,12 +1,13 @@
 """A packet, and how it came."""
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import av
 from av.video.stream import VideoStream
 
-from framesrv.camera.sources.codec.trial import KeyPicture
+if TYPE_CHECKING:
+    from framesrv.camera.sources.codec.trial import KeyPicture
 
 Packet: TypeAlias = "av.Packet[VideoStream]"
 
@@ -31,4 +32,4 @@ class Arrival:
     whole: bool = True
     lost: bool = False
     asked: int = 0
-    trial: KeyPicture | None = None
+    trial: "KeyPicture | None" = None

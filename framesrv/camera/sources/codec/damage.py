@@ -1,22 +1,20 @@
-"""What FFmpeg tells in its log alone: packets that never came, what its decoder complains of, a description.
+"""What FFmpeg tells in its log alone: packets that never came, and what its decoder complains of.
 
 A decoder marks few of its frames as damaged, and conceals what it lacks. So whatever it logs as an error counts
 against the picture at hand, whatever the words; but for those that are about what no picture needs.
 """
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
 
 import av.logging
 
-from framesrv.camera.sources.codec.h265 import MISSING, UNASKED
-
 MISSED = "RTP: missed"  # libavformat/rtpdec.c
-DESCRIPTION = "SDP:"  # libavformat/rtspdec.c has it told, and by the same error that it is empty or too large
-REFUSED = "Skipping invalid undecodable NALU"  # libavcodec/hevc/hevcdec.c
+# what the H.265 decoder answers when it is asked, see `codec.h265` (libavcodec/hevc/hevcdec.c)
+MISSING = "Previous slice segment missing"
+UNASKED = "Independent slice segment missing"  # of a picture that was left out
+REFUSED = "Skipping invalid undecodable NALU"
 
 # of messages besides the picture (SEI), of what a set says for players (VUI), of layers that nobody asked for
 HARMLESS = re.compile(
@@ -52,25 +50,10 @@ class Damage:
     ) -> None:
         self._capture.__exit__(None, None, None)
 
-    @contextmanager
-    def hears_description(self, yes: bool) -> Iterator[None]:
-        """Listens for a session description while the block lasts, if there is one to come."""
-        if yes:
-            av.logging.set_level(av.logging.VERBOSE)
-        try:
-            yield
-        finally:
-            av.logging.set_level(av.logging.WARNING)
-
     @property
     def said(self) -> list[str]:
         """What FFmpeg has logged since `noticed` was last asked."""
         return [message for _, _, message in self._messages]
-
-    @property
-    def described(self) -> bool:
-        """Whether a session description was told of since `noticed` was last asked."""
-        return any(message.startswith(DESCRIPTION) for _, _, message in self._messages)
 
     def noticed(self, decoder: str, *, asked: int = 0, beginning: bool = False) -> bool:
         """Whether FFmpeg told of any since this was last asked.

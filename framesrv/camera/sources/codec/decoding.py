@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import av
 from av.video.codeccontext import VideoCodecContext
@@ -12,8 +12,10 @@ from framesrv.camera.sources import Sink
 from framesrv.camera.sources.codec.arrival import Arrival, Packet
 from framesrv.camera.sources.codec.damage import Damage
 from framesrv.camera.sources.codec.gop import GopCache
-from framesrv.camera.sources.codec.trial import Trial
 from framesrv.segment.layout import PixelFormat
+
+if TYPE_CHECKING:
+    from framesrv.camera.sources.codec.trial import Trial
 
 FLAGGED = ("h264", "hevc")  # whose key frames are known to be flagged; of another codec it shows with the first one
 REORDERED = 4  # packets before the newest that are decoded whole, so that the newest frame comes out
@@ -36,7 +38,7 @@ class Decoding:
         policy: Policy,
         damage: Damage,
         sink: Sink,
-        trial: Trial | None = None,
+        trial: "Trial | None" = None,
     ) -> None:
         self._codec = codec
         self._codec.thread_count = 1  # threads hold frames back

@@ -24,8 +24,6 @@ from framesrv.camera.sources.codec.h265_sets import (
 START = b"\0\0\0\1"
 TAIL = b"\xff" * 256  # what a decoder takes that has lost its way, until it says so
 NOTHING = b"\xff" * 8  # no arithmetic code begins so: the decoder refuses it at once
-MISSING = "Previous slice segment missing"
-UNASKED = "Independent slice segment missing"  # of a picture that was left out
 
 _TO_ESCAPE = re.compile(rb"\0\0(?=[\0-\3])")
 

@@ -1,7 +1,7 @@
 """Why a source could not be opened, in words that lead to the remedy.
 
 FFmpeg's errors are few numbers, some of which stand for everything; its log says what happened. The messages are its
-own (libavformat/tcp.c, tls_gnutls.c, tls_openssl.c, rtsp.c, mov.c, avio.c).
+own (libavformat/tcp.c, tls_gnutls.c, tls_openssl.c, mov.c, avio.c).
 """
 
 import errno
@@ -13,20 +13,14 @@ from urllib.parse import urlsplit
 import av.error
 
 from framesrv.camera.sources import reasons
-from framesrv.camera.sources.codec.damage import DESCRIPTION
 from framesrv.camera.sources.reasons import OTHER, PORTS, Reason
 from framesrv.errors import SourceError
 from framesrv.masking import user_info
 from framesrv.process import reaching
 
-_REFUSED_METHOD = re.compile(r"method (\w+) failed: (\d+) ?(.*)")
 _UNTRUSTED, _MISNAMED = "failed verification", "certificate's owner does not match"  # tls_gnutls.c
-_NONMATCHING = "Nonmatching transport in server reply"
-_OTHER_WAY = {401, 403, 404, 453, 454, 503}  # what a camera answers by any transport
-_CONNECTED = "Successfully connected to"
 _WHITELIST = re.compile(r"Protocol '([^']+)' not on whitelist")
 _NO_TLS = ("An unexpected TLS packet was received", "wrong version number", "packet length too long")
-_SILENT_END = "Failed reading RTSP data"
 _ANSWERS: tuple[tuple[type[Exception], Reason], ...] = (
     (av.error.HTTPUnauthorizedError, reasons.UNAUTHORIZED),
     (av.error.HTTPForbiddenError, reasons.FORBIDDEN),
@@ -39,43 +33,15 @@ _INSTEAD = {
 }
 
 
-class TransportRefusedError(SourceError):
-    """A camera that describes its stream does not send it the way that it was asked to."""
-
-
-def explain(error: Exception, said: Sequence[str], source: str, way: str = "") -> SourceError:
+def explain(error: Exception, said: Sequence[str], source: str) -> SourceError:
     """The error to raise for one of FFmpeg's.
 
     Args:
         error: what opening the source raised.
         said: what FFmpeg has logged meanwhile.
         source: what was opened.
-        way: of RTP that was asked for; empty where the source is not RTSP.
     """
-    if way and (words := _refusal(error, said)):
-        return TransportRefusedError(f"{reasons.CANNOT}over {way.upper()} {words}", "refused")
     return reasons.cannot(_known(error, said, source))
-
-
-def broke_off(said: Sequence[str]) -> bool:
-    """Whether an RTSP server ended the connection before it had answered."""
-    return any(message.startswith(_SILENT_END) for message in said)
-
-
-def connected(said: Sequence[str]) -> bool:
-    """Whether somebody was there."""
-    return any(message.startswith(_CONNECTED) for message in said)
-
-
-def described(said: Sequence[str]) -> bool:
-    """Whether a session description came."""
-    return any(message.startswith(DESCRIPTION) for message in said)
-
-
-def without_video(said: Sequence[str]) -> bool:
-    """Whether a session description was told that names streams, and none of them of video."""
-    descriptions = [message for message in said if message.startswith(DESCRIPTION)]
-    return any("m=" in one and "m=video" not in one for one in descriptions)
 
 
 def _known(error: Exception, said: Sequence[str], source: str) -> Reason:
@@ -100,24 +66,9 @@ def _known(error: Exception, said: Sequence[str], source: str) -> Reason:
         )
     if any(_MISNAMED in message for message in said):
         return "protocol", f"the certificate of {where} is not for {host}: write the name that it is for into source"
-    if broke_off(said) or (scheme == "http" and number == errno.ECONNRESET):
+    if scheme == "http" and number == errno.ECONNRESET:
         return reasons.unanswered(scheme, host, port)
     return _answered(error, said, source)
-
-
-def _refusal(error: Exception, said: Sequence[str]) -> str:
-    """What a camera answers that has described its stream and does not send it that way; empty if it is not so."""
-    if not described(said) or without_video(said) or broke_off(said):
-        return ""
-    for message in said:
-        if match := _REFUSED_METHOD.match(message):
-            method, status, reason = match.groups()
-            if method != "SETUP" or int(status) in _OTHER_WAY:
-                return ""
-            return " ".join(f"it answers {status} {reason.strip().strip('()')} to SETUP".split())
-    if isinstance(error, av.error.HTTPBadRequestError):
-        return "it answers 400 Bad Request"
-    return "it answers with another transport" if any(_NONMATCHING in message for message in said) else ""
 
 
 def _answered(error: Exception, said: Sequence[str], source: str) -> Reason:
@@ -130,12 +81,6 @@ def _answered(error: Exception, said: Sequence[str], source: str) -> Reason:
             return cause, words.format(scheme=scheme, instead=_INSTEAD.get(scheme, ""))
     if isinstance(error, av.error.InvalidDataError):
         return "format", _unreadable(said, source)
-    if without_video(said):
-        return reasons.ONLY_SOUND
-    for message in said:
-        if match := _REFUSED_METHOD.match(message):
-            method, status, words = match.groups()
-            return reasons.answers(" ".join(f"{status} {words.strip().strip('()')}".split()), method)
     return "", sentence(error)
 
 

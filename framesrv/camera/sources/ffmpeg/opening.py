@@ -1,4 +1,8 @@
-"""Opens a source: which way, how long it waits for an answer, and in what words it fails."""
+"""Opens a source: how long it waits for an answer, and in what words it fails.
+
+An RTSP camera comes here only after our own client has played it and left it to FFmpeg for its codec; so it is known
+to answer, and by which transport.
+"""
 
 import logging
 import re
@@ -31,11 +35,14 @@ logger = logging.getLogger(__name__)
 class Opening:
     """Opens the source of one camera, again and again.
 
-    Attributes:
-        experience: with it; None where the source is not RTSP.
+    Args:
+        camera: which one.
+        hardware: what is to decode it.
+        cost: what an opening may.
+        experience: with it, where it is one that speaks RTSP.
     """
 
-    def __init__(self, camera: Camera, hardware: Hardware, cost: Cost) -> None:
+    def __init__(self, camera: Camera, hardware: Hardware, cost: Cost, experience: Experience | None = None) -> None:
         self._camera = camera
         self._hardware = hardware
         self._cost = cost
@@ -43,8 +50,7 @@ class Opening:
         self._format = "v4l2" if device else None
         self._address = camera.source[device.end() :] if device else address_of(camera.source)
         self._said = False
-        is_rtsp = self._address.startswith(("rtsp:", "rtsps:"))
-        self.experience = Experience(camera) if is_rtsp else None
+        self._experience = experience
 
     def open(self, damage: Damage) -> InputContainer:
         """Opens it.
@@ -55,22 +61,10 @@ class Opening:
         Raises:
             SourceError: it cannot be opened.
         """
-        if self.experience is None:
+        experience = self._experience
+        if experience is None:
             return self._attempt(damage, self._of_others())
-        refusals: list[str] = []
-        for way in self.experience.ways:
-            try:
-                container = self._attempt(damage, self._of_rtsp(way), way=way)
-            except cause.TransportRefusedError as error:
-                refusals.append(str(error) if not refusals else str(error).removeprefix(reasons.CANNOT))
-            else:
-                self.experience.agreed(way)
-                return container
-        raise SourceError("; ".join(refusals), "refused")
-
-    @property
-    def _patience(self) -> float:
-        return self._camera.timeout if self.experience is None else self.experience.patience
+        return self._attempt(damage, self._of_rtsp(experience.transport), tunnel=experience.transport == "http")
 
     def _of_others(self) -> dict[str, str]:
         # RTMP describes its stream: with more time FFmpeg would look at 25 pictures first, however slowly they come
@@ -87,7 +81,7 @@ class Opening:
             "allowed_media_types": "video",  # a camera whose picture has stopped must not live on by its sound
             "analyzeduration": "100000",
             "probesize": "500000",
-            "timeout": str(int(self._patience * 1e6)),
+            "timeout": str(int(self._camera.timeout * 1e6)),
         }
 
     def _of_tls(self) -> dict[str, str]:
@@ -109,39 +103,29 @@ class Opening:
         except OSError as error:
             raise SourceError(f"{reasons.CANNOT}tls_ca = {camera.tls_ca} cannot be read: {error.strerror}") from error
 
-    def _attempt(self, damage: Damage, options: dict[str, str], way: str = "") -> InputContainer:
-        camera, patience = self._camera, self._patience
+    def _attempt(self, damage: Damage, options: dict[str, str], *, tunnel: bool = False) -> InputContainer:
+        camera = self._camera
         options |= (
             as_texts(camera.ffmpeg_options)
             | self._of_tls()
             | {
-                "protocol_whitelist": whitelist(self._address, tunnel=way == "http"),
+                "protocol_whitelist": whitelist(self._address, tunnel=tunnel),
                 "max_pixels": str(camera.max_pixels),
             }
         )
         # PyAV's time-outs end whatever else hangs
-        limits = (patience, camera.timeout)
+        limits = (camera.timeout, camera.timeout)
         accelerator = self._hardware.accelerator()
         began = time.monotonic()
-        with self._cost.opening() as processor, damage.hears_description(bool(way)):
+        with self._cost.opening() as processor:
             try:
                 return av.open(self._address, "r", self._format, options=options, timeout=limits, hwaccel=accelerator)
             except MemoryError as error:
                 raise self._cost.much_memory("its answer") from error
             except (av.error.FFmpegError, OSError, ValueError) as error:
-                late = time.monotonic() - began >= patience
+                late = time.monotonic() - began >= camera.timeout
                 if processor.exceeded or (late and self._cost.was_busy(processor.spent)):
                     raise self._cost.much_processor("its answer") from error
-                said = damage.said
                 if late:  # FFmpeg has other words for it
-                    raise self._no_answer(patience, cause.connected(said)) from error
-                invalid = isinstance(error, av.error.InvalidDataError)
-                if way and invalid and not damage.described and not cause.broke_off(said):
-                    raise self._cost.much_memory("its session description is missing, or") from error
-                raise cause.explain(error, said, self._address, way) from error
-
-    def _no_answer(self, patience: float, connected: bool) -> SourceError:
-        """That none came in time; there is more time from now on where somebody is there."""
-        if connected and self.experience is not None:
-            self.experience.late()
-        return reasons.no_answer(patience)
+                    raise reasons.no_answer(camera.timeout) from error
+                raise cause.explain(error, damage.said, self._address) from error

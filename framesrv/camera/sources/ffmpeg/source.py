@@ -21,6 +21,7 @@ from framesrv.camera.sources.codec.conversion import Conversion
 from framesrv.camera.sources.codec.damage import Damage
 from framesrv.camera.sources.codec.decoding import Decoding
 from framesrv.camera.sources.codec.hardware import Hardware
+from framesrv.camera.sources.experience import Experience
 from framesrv.camera.sources.ffmpeg.cost import Cost
 from framesrv.camera.sources.ffmpeg.opening import Opening
 from framesrv.camera.sources.ffmpeg.pacing import Pacing
@@ -34,16 +35,23 @@ from framesrv.settings import Camera
 
 
 class FFmpeg:
-    """A stream or file that FFmpeg opens."""
+    """A stream or file that FFmpeg opens.
 
-    def __init__(self, camera: Camera, policy: Policy) -> None:
+    Args:
+        camera: whose it is.
+        policy: what of it is decoded.
+        experience: with a camera that speaks RTSP.
+    """
+
+    def __init__(self, camera: Camera, policy: Policy, experience: Experience | None = None) -> None:
         self._camera = camera
         self._policy = policy
         self._conversion = Conversion(camera)
         self._hardware = Hardware(camera.hwaccel)
         self._cost = Cost(camera.max_pixels, camera.timeout, driver=bool(camera.hwaccel))
         self._patience = Patience(camera.timeout)
-        self._opening = Opening(camera, self._hardware, self._cost)
+        self._experience = experience
+        self._opening = Opening(camera, self._hardware, self._cost, experience)
         self._codec: VideoCodecContext | None = None  # in use
         self._still: Source | None = None  # once it is known to be that
 
@@ -149,7 +157,7 @@ class FFmpeg:
 
     def _watched(self, packets: Packets, sink: Sink) -> Iterator[tuple[Packet, Arrival]]:
         """The packets, while their transport does what it is for; the next time another may be tried."""
-        experience = self._opening.experience
+        experience = self._experience
         if experience is None:
             yield from packets
             return

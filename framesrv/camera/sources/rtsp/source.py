@@ -5,7 +5,7 @@ the camera gave, what its clock says. Codecs that are rare in cameras go through
 """
 
 from collections.abc import Iterator
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import av
 from av.codec.hwaccel import HWAccel
@@ -18,13 +18,15 @@ from framesrv.camera.sources.codec.conversion import Conversion
 from framesrv.camera.sources.codec.damage import Damage
 from framesrv.camera.sources.codec.decoding import Decoding
 from framesrv.camera.sources.codec.hardware import Hardware
-from framesrv.camera.sources.codec.trial import Trial
 from framesrv.camera.sources.experience import Experience
 from framesrv.camera.sources.patience import Patience
 from framesrv.camera.sources.rtsp.session import Session
 from framesrv.camera.sources.rtsp.stream import CODECS, Stream
 from framesrv.errors import SourceLimitError
 from framesrv.settings import Camera
+
+if TYPE_CHECKING:
+    from framesrv.camera.sources.codec.trial import Trial
 
 ORDERED = ("tcp", "http")  # transports in which packets come as they were sent
 TURN = 1_000_000_000  # ns after which whoever follows has his turn, although no picture has come
@@ -41,28 +43,30 @@ class Rtsp:
         self._patience = Patience(camera.timeout)
         address_of(camera.source)  # raises SourceUsageError for what is none
         self._experience = Experience(camera)
-        self._trial = Trial({"max_pixels": str(camera.max_pixels)})
+        self._trial: Trial | None = None
         self._playing: tuple[Session, Stream, VideoCodecContext] | None = None
+        self._options = {"max_pixels": str(camera.max_pixels)}  # of the codec
+        self._ahead: float | None = None  # its clock, as it was told
         self._other: Source | None = None  # which plays it in our place
 
     def frames(self, sink: Sink) -> Iterator[SourceFrame | None]:
         """See `Source.frames`."""
-        self._other = None
+        self._playing = None
         with Session(self._camera, self._experience) as session:
             if session.track.codec in CODECS:
                 with Damage() as damage:
                     yield from self._play(session, damage, sink)
-        from framesrv.camera.sources.ffmpeg.source import FFmpeg
+        self._playing = None
+        if self._other is None:
+            from framesrv.camera.sources.ffmpeg.source import FFmpeg  # which few cameras need
 
-        self._other = FFmpeg(self._camera, self._policy)
+            self._other = FFmpeg(self._camera, self._policy, self._experience)
         yield from self._other.frames(sink)
 
     def facts(self) -> Facts:
         """See `Source.facts`."""
-        if self._other is not None:
-            return self._other.facts()
         if self._playing is None:
-            return Facts()
+            return self._other.facts() if self._other else Facts()
         session, stream, codec = self._playing
         return Facts(
             codec.name,
@@ -76,11 +80,15 @@ class Rtsp:
     def _play(self, session: Session, damage: Damage, sink: Sink) -> Iterator[SourceFrame | None]:
         sink.via(session.transport)
         codec = self._codec(session.track.codec)
+        if codec.name == "hevc" and self._trial is None:
+            from framesrv.camera.sources.codec.trial import Trial  # which the other codecs do not need
+
+            self._trial = Trial(self._options)
         decoding = Decoding(codec, self._camera.pixel_format, self._policy, damage, sink, self._trial)
         stream = Stream(session.track, keeps_order=session.transport in ORDERED, asks=not codec.is_hwaccel)
         self._playing = session, stream, codec
         self._patience.begin()
-        self._ahead: float | None = None
+        self._ahead = None
         sink.clock(None)
         turn = 0
         for received in session.packets():
@@ -120,7 +128,7 @@ class Rtsp:
         accelerator: HWAccel | None = self._hardware.accelerator()
         codec = cast(VideoCodecContext, av.CodecContext.create(name, "r", hwaccel=accelerator))
         self._hardware.look(codec)
-        codec.options = {"max_pixels": str(self._camera.max_pixels)}
+        codec.options = self._options
         return codec
 
     def _checked(self, size: tuple[int, int] | None) -> tuple[int, int] | None:

@@ -13,9 +13,6 @@ from framesrv.camera.sources.codec.arrival import Arrival, Packet
 from framesrv.camera.sources.rtsp import rtcp, rtp
 from framesrv.camera.sources.rtsp.clock import CameraClock
 from framesrv.camera.sources.rtsp.description import Track
-from framesrv.camera.sources.rtsp.payloads.h264 import H264
-from framesrv.camera.sources.rtsp.payloads.h265 import H265
-from framesrv.camera.sources.rtsp.payloads.jpeg import Jpeg
 from framesrv.camera.sources.rtsp.unit import AccessUnit, Assembly, Payload
 from framesrv.errors import SourceError
 
@@ -131,11 +128,18 @@ class Stream:
 
 
 def _payload(track: Track, *, asks: bool) -> Payload:
+    """Takes the track's codec apart; each is imported where there is such a camera."""
     parameters = track.parameters
     if track.codec == "h264":
+        from framesrv.camera.sources.rtsp.payloads.h264 import H264
+
         return H264(_decoded(parameters.get("sprop-parameter-sets", "")))
     if track.codec == "mjpeg":
+        from framesrv.camera.sources.rtsp.payloads.jpeg import Jpeg
+
         return Jpeg(track.size)
+    from framesrv.camera.sources.rtsp.payloads.h265 import H265
+
     sets = ",".join(parameters.get(f"sprop-{name}", "") for name in ("vps", "sps", "pps"))
     numbered = parameters.get("sprop-max-don-diff", "0").strip() not in ("", "0")
     return H265(_decoded(sets), numbered=numbered, asks=asks)

@@ -7,10 +7,12 @@ begins by the codec's own bits, there is another.
 """
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from framesrv.camera.sources.codec.trial import KeyPicture
 from framesrv.camera.sources.rtsp.rtp import RtpPacket, Ticks
+
+if TYPE_CHECKING:
+    from framesrv.camera.sources.codec.trial import KeyPicture
 
 LIMIT = 32 * 2**20  # bytes of one access unit; a key frame of 8192x4352 has fewer
 
@@ -41,7 +43,7 @@ class AccessUnit:
     whole: bool = True
     lost: bool = False
     asks: int = 0
-    trial: KeyPicture | None = None
+    trial: "KeyPicture | None" = None
 
 
 class Payload(Protocol):
