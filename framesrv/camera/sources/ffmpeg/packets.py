@@ -16,6 +16,7 @@ from framesrv.camera.sources.ffmpeg.cause import sentence
 from framesrv.camera.sources.ffmpeg.cost import Cost
 from framesrv.camera.sources.ffmpeg.pacing import LivePacing, Pacing
 from framesrv.errors import SourceError
+from framesrv.segment.status import CLOCK_OFF
 
 # How many packets late each one comes. Over RTP a parser gives a packet of these codecs when the next one begins
 # (need_parsing in libavformat/rtpdec_*.c); in a transport stream the demultiplexer waits for that as well.
@@ -177,9 +178,10 @@ def _captured(packet: Packet) -> int | None:
     """Unix nanoseconds of capture as the camera's RTCP sender reports tell.
 
     FFmpeg puts it into each packet as a producer reference time, a microsecond count first (libavutil/rtcp.h,
-    libavcodec/defs.h). A sender that has no wall clock counts from zero (RFC 3550, 6.4.1), that is from 1900.
+    libavcodec/defs.h). A sender that has no wall clock counts from zero (RFC 3550, 6.4.1), that is from 1900. A clock
+    that is wrong is not believed, as in `rtsp.clock`.
     """
     if not packet.has_sidedata("prft"):
         return None
     microseconds = int.from_bytes(bytes(packet.get_sidedata("prft"))[:8], "little", signed=True)
-    return microseconds * 1000 if microseconds > 0 else None
+    return microseconds * 1000 if abs(microseconds / 1e6 - time.time()) <= CLOCK_OFF else None

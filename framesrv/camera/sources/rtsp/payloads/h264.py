@@ -47,7 +47,7 @@ class H264:
         """See `Payload.begins`: its first macroblock is number 0, which is one bit."""
         kind = payload[0] & 31 if len(payload) > 2 else 0
         if kind == STAP_A:
-            return any(self.begins(nal) for nal in pieces(payload[1:]) if nal is not None)
+            return any(map(self.begins, pieces(payload[1:])))
         if kind == FU_A:
             return payload[1] & 0x80 != 0 and payload[1] & 31 in (SLICE, IDR) and payload[2] & 0x80 != 0
         return kind in (SLICE, IDR) and payload[1] & 0x80 != 0
@@ -61,11 +61,8 @@ class H264:
         if kind <= LAST_TYPE:
             self._whole(unit, payload)
         elif kind == STAP_A:
-            for nal in pieces(payload[1:]):
-                if nal is None:
-                    unit.whole = False
-                else:
-                    self._whole(unit, nal)
+            for nal in pieces(payload[1:], unit):
+                self._whole(unit, nal)
         elif kind == FU_A and len(payload) > 2:
             self._fragment(unit, payload)
         else:
@@ -96,8 +93,7 @@ class H264:
             number = Bits(nal[4:12] if kind == SPS else nal[1:9]).number()
         except ValueError:
             return
-        if kind in (SPS, PPS):
-            self._sets.keep(kind, number, nal)
+        self._sets.keep(kind, number, nal)
 
     def _fragment(self, unit: AccessUnit, payload: memoryview) -> None:
         flags = payload[1]

@@ -57,7 +57,7 @@ class H265:
         skip = self._skip
         kind = payload[0] >> 1 & 63 if len(payload) > 3 + skip else AGGREGATION - 1
         if kind == AGGREGATION:
-            return not skip and any(self.begins(nal) for nal in pieces(payload[2:]) if nal is not None)
+            return not skip and any(map(self.begins, pieces(payload[2:])))
         if kind == FRAGMENT:
             return payload[2] & 0x80 != 0 and payload[2] & 63 <= LAST_SLICE and payload[3 + skip] & 0x80 != 0
         return kind <= LAST_SLICE and payload[2 + skip] & 0x80 != 0
@@ -72,11 +72,8 @@ class H265:
         if kind < AGGREGATION:
             self._whole(unit, memoryview(bytes(payload[:2]) + payload[2 + self._skip :]) if self._skip else payload)
         elif kind == AGGREGATION and not self._skip:
-            for nal in pieces(payload[2:]):
-                if nal is None:
-                    unit.whole = False
-                else:
-                    self._whole(unit, nal)
+            for nal in pieces(payload[2:], unit):
+                self._whole(unit, nal)
         elif kind == FRAGMENT:
             self._fragment(unit, payload)
         else:

@@ -15,7 +15,7 @@ class NalUnits:
     """The NAL units of one access unit: whole ones, and ones in fragments."""
 
     def __init__(self) -> None:
-        self._began: int | None = None  # where the unit lies that is still open
+        self._open = False  # the one that was added last lacks its end
         self._count = 0
 
     def fresh(self) -> None:
@@ -40,28 +40,26 @@ class NalUnits:
         if header[0] & FORBIDDEN or self._count > MANY:
             unit.whole = False
             return
-        self._began = len(unit.data) + len(START)
+        self._open = True
         unit.data += START
         unit.data += header
         unit.data += rest
 
     def go_on(self, unit: AccessUnit, rest: memoryview) -> None:
         """Adds a fragment, which is nothing without the first."""
-        if self._began is None:
+        if not self._open:
             unit.whole = False
             return
         unit.data += rest
 
-    def last(self) -> int | None:
-        """The fragment added last was the last: where the NAL unit begins; None if nobody knows."""
-        began, self._began = self._began, None
-        return began
+    def last(self) -> None:
+        """The fragment added last was the last."""
+        self._open = False
 
     def end(self, unit: AccessUnit) -> None:
         """Another one begins, or none: whatever is open lacks its end."""
-        if self._began is not None:
-            unit.whole = False
-            self._began = None
+        if self._open:
+            unit.whole = self._open = False
 
 
 class ParameterSets:
@@ -80,13 +78,19 @@ class ParameterSets:
         return [(name[0], self._sets[name]) for name in sorted(self._sets)]
 
 
-def pieces(payload: memoryview) -> Iterator[memoryview | None]:
-    """The NAL units of an aggregation packet, each after two bytes of its size; None for one that is cut short."""
+def pieces(payload: memoryview, unit: AccessUnit | None = None) -> Iterator[memoryview]:
+    """The NAL units of an aggregation packet, each after two bytes of its size.
+
+    Args:
+        payload: behind its header.
+        unit: that is damaged where one of them is cut short.
+    """
     at = 0
     while at < len(payload):
         size = int.from_bytes(payload[at : at + 2], "big")
         if at + 2 + size > len(payload) or not size:
-            yield None
+            if unit is not None:
+                unit.whole = False
             return
         yield payload[at + 2 : at + 2 + size]
         at += 2 + size
