@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import av
@@ -16,6 +17,7 @@ import simplejpeg
 from framesrv import Frame, FrameReader, camera_status
 from framesrv.camera.shape import Shape
 from framesrv.camera.sources import SourceFrame
+from framesrv.camera.sources.codec.conversion import Conversion
 from framesrv.segment.frame import Stamp
 from framesrv.settings import Camera
 from snapd.pictures.encoder import Encoder
@@ -149,6 +151,16 @@ def test_turn_that_is_told_with_key_frames_holds_for_those_after_them(tmp_path: 
         shown = list(islice(pictures(url), 12))
     assert not all(picture.stamp.key_frame for picture in shown)
     assert {picture.turn for picture in shown} == {270}
+
+
+def test_turn_that_key_frames_tell_of_no_more_ends() -> None:
+    conversion = Conversion(Camera(code="cam", source="x"))
+    found = []
+    for rotation, key in [(0, True), (90, True), (0, False), (0, True), (0, True), (0, False), (0, True), (0, False)]:
+        # PyAV gives no way to make such a frame
+        conversion._hear_turn(SimpleNamespace(rotation=rotation, key_frame=key))  # type: ignore[arg-type]
+        found.append(conversion._turn)
+    assert found == [0, 270, 270, 270, 270, 270, 0, 0]
 
 
 @pytest.mark.parametrize(("rotate", "turn"), [("auto", 270), (0, 0), (180, 180)])

@@ -278,6 +278,8 @@ def test_a_key_picture_that_does_not_need_its_last_bytes_is_not_shown() -> None:
 
 
 def test_a_camera_whose_last_corner_takes_most_of_the_data_is_shown_after_a_while() -> None:
-    source = coded("hevc", 8, (640, 480), corner=True, **{"x265-params": "log-level=none:keyint=1"})
+    """What is cut off is within the last block, and the decoder takes the rest for it in one picture of three."""
+    source = coded("hevc", 120, (640, 480), corner=True, **{"x265-params": "log-level=none:keyint=1"})
     shown = Play("hevc").feed(packets([payloads(picture, "hevc") for picture in source])).shown
-    assert 3 <= len(shown) <= 8
+    assert len(shown) < 118  # it was doubted at first
+    assert set(range(80, 120)) <= set(shown)

@@ -16,7 +16,7 @@ from framesrv.camera.sources.codec import h265
 from framesrv.camera.sources.codec.damage import Damage
 
 BLOCKS = 4  # coding tree blocks, as large as they are on average, that are left out of a picture at first
-WIDER, WIDEST = 2, 0.25  # as much more after `HABIT`; and the share of the data that is left out at most
+WIDER, WIDEST = 4, 0.25  # times as much after `HABIT`; and the share of the data that is left out at most
 HABIT = 2  # key pictures in a row that end too soon: it may be that the camera's last corner takes much of the data
 LEAST = 64  # bytes that are left out
 
