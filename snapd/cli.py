@@ -18,6 +18,7 @@ from framesrv.settings.option import config_option
 if TYPE_CHECKING:
     from snapd.telemetry.spans import Spans
 
+LONGEST_WAIT = 10.0  # s after starts that ended soon; the watchdog is told nothing meanwhile
 COLLECTOR = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 
 logger = logging.getLogger("snapd")
@@ -56,12 +57,15 @@ def run(config: Path | None, log_format: log.Format, verbose: bool) -> None:
     loaded = settings.load(config)
     loaded.http.check()
 
+    from framesrv.process.starts import Starts
     from snapd.pages.launcher import Launcher
     from snapd.service import Service
     from snapd.supervision import Supervision
     from snapd.telemetry.counters import Counters
     from snapd.telemetry.trace import Trace
 
+    starts = Starts()
+    starts.begin(LONGEST_WAIT, _waits)
     supervision = Supervision(config)
     counters = Counters(supervision.changed)
     spans = _spans()
@@ -94,7 +98,16 @@ def run(config: Path | None, log_format: log.Format, verbose: bool) -> None:
             pages.join()
         if spans:
             spans.close()
+    starts.end()
     logger.info("Stopped")
+
+
+def _waits(words: str) -> None:
+    """Tells that it waits before it begins."""
+    from framesrv.process.notify import Notifier
+
+    logger.warning("%s", words)
+    Notifier().ready(words)  # at once, as ever: nothing waits for this start
 
 
 def _spans() -> "Spans | None":

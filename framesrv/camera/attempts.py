@@ -15,7 +15,6 @@ LIMITED = (30.0, 300.0)  # s, where the stream costs more than it may
 UNFORESEEN = (1.0, 30.0)  # s, after errors that nobody thought of
 UNAUTHORIZED: Sequence[float] = (10.0, 60.0, 300.0, 900.0)  # s, the last again and again
 LONG = 30.0  # s: who waits longer says until when
-CRASHES_FREE = 2  # writers in a row that may end soon before the next one waits
 
 
 class Attempts:
@@ -46,15 +45,3 @@ class Attempts:
         if not isinstance(error, SourceError):
             return self._unforeseen.pause()
         return self._by_cause.get(error.cause, self._usual).pause()
-
-
-def pause_after_crashes(crashes: int) -> float:
-    """Seconds that a decoder waits before it opens its source, so many before it having ended soon.
-
-    A unit starts it again after the same second for ever, see framesrv@.service.
-    """
-    if crashes <= CRASHES_FREE:
-        return 0.0
-    backoff = Backoff(*UNFORESEEN)
-    backoff.failures = crashes - CRASHES_FREE - 1
-    return backoff.pause()

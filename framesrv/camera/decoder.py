@@ -11,7 +11,7 @@ import threading
 import time
 from collections import deque
 
-from framesrv.camera.attempts import ANSWER, LONG, Attempts, pause_after_crashes
+from framesrv.camera.attempts import ANSWER, LONG, UNFORESEEN, Attempts
 from framesrv.camera.frozen import Frozen
 from framesrv.camera.policy import Policy
 from framesrv.camera.shape import Shape, ShapedSink
@@ -21,6 +21,7 @@ from framesrv.log import mask
 from framesrv.process.hang import Hang
 from framesrv.process.notify import Notifier, Progress
 from framesrv.process.repeats import Repeats
+from framesrv.process.retry import pause_after
 from framesrv.process.signals import Signals
 from framesrv.segment.status import camera_status
 from framesrv.segment.writer import FrameWriter
@@ -191,7 +192,7 @@ class Decoder:
 
     def _recover(self, signals: Signals) -> None:
         """Waits where decoders of this camera have ended one soon after the other, as of what it sends."""
-        pause = pause_after_crashes(self._writer.crashes)
+        pause = pause_after(self._writer.crashes, UNFORESEEN[1])
         if not pause:
             return
         words = f"{self._writer.crashes} decoders before this one ended soon: waits {pause:.0f} s"

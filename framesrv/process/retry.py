@@ -5,6 +5,8 @@ from collections.abc import Sequence
 
 from tenacity import BaseRetrying, RetryCallState, Retrying, wait_exponential, wait_random_exponential
 
+FREE = 2  # starts in a row that may end soon before the next one waits
+
 
 class Backoff:
     """Counts failures in a row, and says how long to wait after each.
@@ -62,3 +64,17 @@ class Steps:
     def reset(self) -> None:
         """It succeeded: the next failure is a first one."""
         self.failures = 0
+
+
+def pause_after(soon: int, longest: float) -> float:
+    """Seconds that a program waits after so many starts that each ended soon, one after the other.
+
+    Args:
+        soon: how many; `FREE` of them cost nothing.
+        longest: seconds to wait at most.
+    """
+    if soon <= FREE:
+        return 0.0
+    backoff = Backoff(1.0, longest)
+    backoff.failures = soon - FREE - 1
+    return backoff.pause()

@@ -34,7 +34,7 @@ def answered(offers: list[str], user: str = "Mufasa", password: str = "Circle of
 )
 def test_digest_is_that_of_the_rfc(monkeypatch: pytest.MonkeyPatch, algorithm: str, digest: str) -> None:
     nonce = "f2/wE4q74E6zIJEtWaHKaf5wv/H5QzzpXusqGemxURZJ"
-    monkeypatch.setattr("framesrv.camera.sources.authentication.secrets.token_hex", lambda _: nonce)
+    monkeypatch.setattr("framesrv.camera.sources.authentication._nonce", lambda: nonce)
     header = answered([f"{OFFER}, algorithm={algorithm}"])
     assert part(header, "response") == digest
     assert part(header, "algorithm") == algorithm, "as the camera writes it"

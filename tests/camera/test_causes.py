@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 
 from framesrv import FrameReader, FrameUnavailableError, FrameWriter, camera_status
-from framesrv.camera.attempts import CRASHES_FREE, UNAUTHORIZED, Attempts, pause_after_crashes
+from framesrv.camera.attempts import UNAUTHORIZED, UNFORESEEN, Attempts
 from framesrv.camera.decoder import Decoder
 from framesrv.camera.policy import Policy
 from framesrv.camera.sources import Facts, Sink, SourceFrame, open_source
 from framesrv.errors import Cause, SourceError, SourceLimitError
 from framesrv.process.notify import Notifier
 from framesrv.process.repeats import Repeats
+from framesrv.process.retry import FREE, pause_after
 from framesrv.process.signals import Signals
 from framesrv.settings import Camera
 from tests.support.processes import ROOT, Program, run, wait_for, write_config
@@ -195,14 +196,15 @@ def test_the_same_is_said_once_an_hour(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_decoder_waits_when_those_before_it_ended_soon(tmp_path: Path, prefix: str) -> None:
-    assert [pause_after_crashes(number) for number in range(CRASHES_FREE + 1)] == [0.0] * (CRASHES_FREE + 1)
-    assert 0.4 < pause_after_crashes(CRASHES_FREE + 1) <= 1.0
-    assert 10 < pause_after_crashes(1000) <= 30
+    longest = UNFORESEEN[1]
+    assert [pause_after(number, longest) for number in range(FREE + 1)] == [0.0] * (FREE + 1)
+    assert 0.4 < pause_after(FREE + 1, longest) <= 1.0
+    assert 10 < pause_after(1000, longest) <= 30
     config = write_config(
         tmp_path / "c.toml", {"shm": {"prefix": prefix}}, [{"code": "cam", "source": "test:64x48@25"}]
     )
     with ExitStack() as stack:
-        for number in range(CRASHES_FREE + 1):
+        for number in range(FREE + 1):
             log = tmp_path / f"{number}.log"
             program = stack.enter_context(Program("framesrv", "decode", "cam", "--config", config, log=log))
             wait_for(lambda log=log: " live " in log.read_text(), "it is live")  # type: ignore[misc]
@@ -211,7 +213,7 @@ def test_decoder_waits_when_those_before_it_ended_soon(tmp_path: Path, prefix: s
             program.process.wait()
         last = stack.enter_context(Program("framesrv", "decode", "cam", "--config", config, log=tmp_path / "log"))
         wait_for(lambda: " live " in last.output, "it is live")
-        assert f"{CRASHES_FREE + 1} decoders before this one ended soon: waits" in last.output
+        assert f"{FREE + 1} decoders before this one ended soon: waits" in last.output
         assert last.stop() == 0
 
 

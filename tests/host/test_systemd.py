@@ -11,6 +11,7 @@ import pytest
 
 from framesrv.host.units import environment
 from framesrv.host.units.systemd import unit_name
+from framesrv.process.retry import FREE
 from framesrv.segment.owner import service_user
 from tests.support.footage import footage
 from tests.support.site import ALL, CAMERAS, READ, SNAPD, SPARE, Load, Site, assert_without_a_gap
@@ -20,6 +21,7 @@ OBSTACLE = obstacle()
 UNITS = ("framesrv@.service", SNAPD, "framesrv-sweep.service", "framesrv.target", "framesrv.slice")
 BACK = 5.0  # s that a killed decoder, or one whose camera returns, gets to be live: what operators are promised
 GONE = 10.0  # s that everything gets to end
+BEGUN, WAITS = "Started stream=", "starts before this one ended soon: waits"
 AWAY = 60.0  # s without its camera, six times what the watchdog allows a decoder that hangs
 pytestmark = [
     pytest.mark.skipif(bool(OBSTACLE), reason=f"no systemd can be booted here: {OBSTACLE}"),
@@ -158,6 +160,24 @@ def test_hung_decoder_is_replaced_by_the_watchdog(site: Site) -> None:
         site.host.kill(unit_name(hung), "SIGCONT")
     assert "watchdog" in site.host.journal(unit_name(hung)).lower()
     assert_without_a_gap(before, site.seen(other))
+
+
+def test_snapd_that_is_killed_again_and_again_waits_and_says_so(site: Site) -> None:
+    site.settle()
+
+    def told(words: str) -> int:
+        return site.host.journal(SNAPD).count(words)
+
+    def begins_after(end: Callable[[], object]) -> None:
+        before = told(BEGUN)
+        end()
+        site.host.wait_for(lambda: told(BEGUN) > before, "it begins again")
+
+    for _ in range(FREE + 1):
+        begins_after(lambda: site.host.kill(SNAPD, "SIGKILL"))
+    assert told(WAITS) == 1
+    begins_after(lambda: site.host.must("systemctl", "restart", SNAPD))
+    assert told(WAITS) == 1, "it was ended as it should be"
 
 
 def test_decoder_of_an_absent_camera_is_healthy_and_says_so(site: Site) -> None:

@@ -159,7 +159,7 @@ class Authentication:
         offers = [one.strip().lower() for one in given.get("qop", "").split(",") if one.strip()]
         qop = "auth" if "auth" in offers else offers[0] if offers else ""
         self._count += 1
-        count, own = f"{self._count:08x}", os.urandom(8).hex()
+        count, own = f"{self._count:08x}", _nonce()
 
         def digest(*parts: str) -> str:
             hashed = _hashlib().new(challenge.hash, ":".join(parts).encode(), usedforsecurity=False)
@@ -189,6 +189,11 @@ class Authentication:
 
 def _quoted(value: str) -> str:
     return re.sub(r'(["\\])', r"\\\1", value)
+
+
+def _nonce() -> str:
+    """Our own, for one answer: what no camera can foresee."""
+    return os.urandom(8).hex()
 
 
 def _hashlib() -> ModuleType:
