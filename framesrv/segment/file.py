@@ -6,6 +6,7 @@ It is made without a name and gets one when it is whole, so that nobody finds ha
 import contextlib
 import errno
 import glob
+import mmap
 import os
 import shutil
 import stat
@@ -65,6 +66,20 @@ def space_of(fd: int) -> int:
         raise HalfMadeError("its magic number is not written yet")
     # what is not reserved costs memory when it is touched, or a SIGBUS where there is none
     return min(status.st_size, status.st_blocks * BLOCK)
+
+
+def map_file(fd: int, nbytes: int, access: int) -> mmap.mmap:
+    """Maps an open file, through another opening of it: the mapping keeps that one open, and no locks with it.
+
+    Raises:
+        ValueError: it is shorter.
+    """
+    flags = os.O_RDWR if access & mmap.PROT_WRITE else os.O_RDONLY
+    own = os.open(f"/proc/self/fd/{fd}", flags | os.O_NONBLOCK)
+    try:
+        return mmap.mmap(own, nbytes, mmap.MAP_SHARED, access)
+    finally:
+        os.close(own)
 
 
 def layout_version(path: str) -> int | None:

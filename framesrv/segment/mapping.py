@@ -1,7 +1,8 @@
 """A mapped segment: made, adopted from a former writer, attached to by readers, retired.
 
 `Segment` is the mapping of a writer or a reader. It is never unmapped by hand: views of a frame may
-outlive the reader that gave them, and the memory goes when the last of them does.
+outlive the reader that gave them, and the memory goes when the last of them does. Locks belong to another opening of
+the file, and go when that is closed, whoever looks on.
 """
 
 import contextlib
@@ -15,19 +16,21 @@ from typing import Literal, Self
 import numpy as np
 
 from framesrv.errors import SegmentBusyError, SegmentError, SegmentFormatError, SegmentOwnerError
-from framesrv.segment import access, futex, layout, locks, owner, truncation
+from framesrv.segment import access, forking, futex, layout, locks, owner, truncation
 from framesrv.segment.file import (
     HalfMadeError,
     clear_leftovers,
     clear_name,
     give_name,
     give_passing_name,
+    map_file,
     reserve,
     same_file,
     segment_path,
     space_of,
 )
 from framesrv.segment.layout import HEADER, PAGE, Geometry
+from framesrv.segment.planes import views
 
 STALL = 3.0  # s
 NOT_OURS = (errno.EACCES, errno.EPERM, errno.EISDIR, errno.ELOOP, errno.ENXIO)  # another user's file, or no file
@@ -42,7 +45,7 @@ class Segment:
     """A mapped segment.
 
     Attributes:
-        fd: its open file, which owns this side's locks.
+        fd: its open file, which owns this side's locks; -1 once it is closed.
         header: an array of one `layout.HEADER` over the header page.
         geometry: of its frames; constant for the segment's life.
         planes: of each slot, the views of its planes; read-only for a reader.
@@ -53,7 +56,7 @@ class Segment:
         self.fd = fd
         self.geometry = geometry
         try:
-            self.memory = mmap.mmap(fd, geometry.nbytes, mmap.MAP_SHARED, access)
+            self.memory = map_file(fd, geometry.nbytes, access)
         except ValueError as error:  # it has become shorter since it was looked at
             raise SegmentFormatError("damaged: it was cut short") from error
         page = memoryview(self.memory)[:PAGE]
@@ -64,8 +67,9 @@ class Segment:
         self._address = everything.ctypes.data
         self._guard = truncation.guard(self.memory, self._address, writable=writable)
         self.planes = [
-            _views(everything[PAGE + slot * geometry.slot_size :], geometry) for slot in range(geometry.slots)
+            views(everything[PAGE + slot * geometry.slot_size :], geometry) for slot in range(geometry.slots)
         ]
+        forking.tell(self)
 
     @classmethod
     def make(
@@ -337,21 +341,13 @@ class Segment:
 
     def close(self) -> None:
         """Closes the file, and with it gives back all its locks."""
-        for byte in (layout.WRITER_BYTE, layout.DEMAND_BYTE):
-            # the mapping holds a duplicate of the descriptor for as long as a view of it lives
-            locks.unlock(self.fd, byte)
         os.close(self.fd)
+        self.fd = -1
 
-
-def _views(slot: np.ndarray, geometry: Geometry) -> tuple[np.ndarray, ...]:
-    """The planes of a slot as arrays over its memory: H x W each, or H x W x 3 for bgr24."""
-    views = []
-    for plane in geometry.planes:
-        rows = slot[plane.offset : plane.offset + plane.stride * plane.rows].reshape(plane.rows, plane.stride)
-        views.append(rows[:, : plane.used])
-    if geometry.pixel_format == "bgr24":
-        return (views[0].reshape(geometry.height, geometry.width, 3),)
-    return tuple(views)
+    def forked(self) -> None:
+        """Leaves the locks to the parent, in a child of fork(2): they are to go when the parent does."""
+        if self.fd >= 0:
+            self.close()
 
 
 def _pid_of(fd: int) -> str:

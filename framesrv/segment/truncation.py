@@ -11,6 +11,7 @@ the page would never end. It is called where the page was touched, by the thread
 import ctypes
 import logging
 import mmap
+import os
 import signal
 import threading
 import weakref
@@ -66,6 +67,14 @@ def guard(memory: mmap.mmap, address: int, *, writable: bool) -> Guard:
         made = _guards[address] = Guard(address, len(memory), protection)
         weakref.finalize(memory, _forget, address, made).atexit = False
     return made
+
+
+def _in_child() -> None:
+    global _mutex
+    _mutex = threading.Lock()  # another thread of the parent may have held it
+
+
+os.register_at_fork(after_in_child=_in_child)
 
 
 def _forget(address: int, made: Guard) -> None:

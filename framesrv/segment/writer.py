@@ -17,7 +17,7 @@ from typing import Self
 import numpy as np
 
 from framesrv.errors import Cause, SegmentBusyError, SegmentSpaceError
-from framesrv.segment import access, layout, locks, record
+from framesrv.segment import access, forking, layout, locks, record
 from framesrv.segment.file import clear_leftovers, same_file, segment_path
 from framesrv.segment.frame import Stamp
 from framesrv.segment.layout import Geometry, PixelFormat, Pixels
@@ -49,7 +49,7 @@ class Slot:
 
 
 class FrameWriter:
-    """Writes the frames of one camera, from one thread.
+    """Writes the frames of one camera, from one thread. It is its process's own: in a child of fork(2) it is closed.
 
     Args:
         code: the camera's code.
@@ -90,6 +90,7 @@ class FrameWriter:
         self._starvation = Starvation()
         wanted = Geometry(width, height, pixel_format, slots) if width or height else None
         self._use(self._claim(wanted or layout.UNKNOWN))
+        forking.tell(self)
         try:
             clear_leftovers(self._path)
             self._segment.admit(self._mode, self._gid)
@@ -116,6 +117,10 @@ class FrameWriter:
             self._segment.retire(self._path)
             self._segment.close()
             self._starvation.close()
+
+    def forked(self) -> None:
+        """Leaves the segment to the parent, in a child of fork(2)."""
+        self._closed = True
 
     @property
     def geometry(self) -> Geometry:
@@ -344,6 +349,8 @@ class FrameWriter:
     def _lock_slot(self) -> int | None:
         """Locks the oldest slot that nobody has pinned, the newest last, and marks it as empty."""
         segment = self._segment
+        if self._closed:
+            raise ValueError(f"the writer of camera {self.code} is closed, or another process's: one is not forked")
         if not self._order:
             raise ValueError("the size of the frames is not known yet: resize the writer first")
         for slot in self._order:

@@ -1,0 +1,173 @@
+"""`Attachment`: a segment as one reader has it, with its pins and its wish for fresher frames."""
+
+import threading
+from functools import partial
+from types import TracebackType
+from typing import Self
+
+from framesrv.errors import SegmentFormatError
+from framesrv.segment import forking, layout, locks, pace, record
+from framesrv.segment.frame import Frame
+from framesrv.segment.mapping import Segment, State
+
+
+class Attachment:
+    """One segment as this reader has it, with the pins it holds there.
+
+    Locks belong to the open file, which all threads of this reader share, so pins are counted here: the first one
+    takes the lock of its slot, the last gives it back. In a child of fork(2) it is closed, its pins the parent's.
+    """
+
+    def __init__(self, segment: Segment, path: str) -> None:
+        self.segment = segment
+        self._path = path
+        self._pins = [0] * segment.geometry.slots
+        self._asking = 0
+        self._mutex = threading.RLock()  # a frame may be finalised, and unpinned, at any point
+        self._closing = False
+        self._is_parents = False
+        forking.tell(self)
+
+    @property
+    def due_after(self) -> float:
+        """See `FrameReader.due_after`; what the policy leaves out is not the camera's slowness."""
+        header = self.segment.header
+        policy = bytes(header["decode_policy"][0])
+        return 0.0 if policy.startswith((b"fps:", b"keyframes")) else pace.due_after(int(header["interval"][0]))
+
+    def fresh_for(self, max_age: float) -> float:
+        """Seconds for which a frame is fresh to whoever asks for one of at most that age."""
+        return max(max_age, self.due_after) if max_age * 1e9 >= pace.SLOW else max_age
+
+    def newest(self) -> Frame | None:
+        """The newest frame, pinned; None if there is none yet or the writer is filling its slot."""
+        segment = self.segment
+        while True:
+            slot = segment.newest
+            if slot == layout.NO_SLOT or segment.retired:
+                return None
+            if slot >= len(self._pins):
+                raise SegmentFormatError(f"{self._path}: damaged: its newest slot is {slot} of {len(self._pins)}")
+            if not self._pin(slot):
+                if segment.newest == slot:
+                    return None
+                continue
+            if segment.newest == slot and not segment.retired:
+                break
+            self.unpin(slot)
+        try:
+            frame = self._frame(slot)
+        except BaseException:
+            self.unpin(slot)
+            raise
+        if segment.cut:  # and what the header said may have been zeros
+            if frame is not None:
+                frame.release()
+            raise SegmentFormatError(f"{self._path}: damaged: it was cut short while it was read")
+        return frame
+
+    def unpin(self, slot: int) -> None:
+        """Gives one pin back."""
+        with self._mutex:
+            if self._is_parents:
+                return
+            self._pins[slot] -= 1
+            if not self._pins[slot]:
+                locks.unlock(self.segment.fd, layout.SLOT_BYTE + slot)
+                if self._closing and not any(self._pins):
+                    self.segment.close()
+
+    def ask(self) -> None:
+        """Asks the decoder for fresher frames, until `unask`."""
+        with self._mutex:
+            if not self._asking and not self._closed:
+                locks.lock_shared(self.segment.fd, layout.DEMAND_BYTE)
+            self._asking += 1
+
+    def unask(self) -> None:
+        """Takes one `ask` back."""
+        with self._mutex:
+            self._asking -= 1
+            if not self._asking and not self._closed:
+                locks.unlock(self.segment.fd, layout.DEMAND_BYTE)
+
+    @property
+    def state(self) -> State:
+        """How the camera does; ``down`` once this is closed, perhaps by another thread."""
+        with self._mutex:
+            return "down" if self._closing else self.segment.state
+
+    def close(self) -> None:
+        """Closes the segment's file as soon as no frame of it is pinned."""
+        with self._mutex:
+            if not self._closing and not any(self._pins):
+                self.segment.close()
+            self._closing = True
+
+    def forked(self) -> None:
+        """Leaves pins and wishes to the parent, in a child of fork(2)."""
+        self._mutex = threading.RLock()
+        self._pins = [0] * len(self._pins)
+        self._closing = self._is_parents = True
+
+    @property
+    def _closed(self) -> bool:
+        return self._closing and not any(self._pins)
+
+    def _pin(self, slot: int) -> bool:
+        with self._mutex:
+            if self._closing:
+                return False
+            if not self._pins[slot] and not locks.lock_shared(self.segment.fd, layout.SLOT_BYTE + slot):
+                return False
+            self._pins[slot] += 1
+            return True
+
+    def _frame(self, slot: int) -> Frame | None:
+        try:
+            found = record.read(self.segment.memory, slot)
+        except SegmentFormatError as error:
+            raise SegmentFormatError(f"{self._path}: damaged: {error}") from None
+        if found is None:
+            self.unpin(slot)
+            return None
+        seq, stamp = found
+        geometry = self.segment.geometry
+        return Frame(
+            self.segment.planes[slot],
+            geometry.width,
+            geometry.height,
+            geometry.pixel_format,
+            seq,
+            stamp,
+            partial(self.unpin, slot),
+            partial(getattr, self.segment, "cut"),
+        )
+
+
+class DemandLock:
+    """A reader's wish for fresher frames, on whatever segment the camera has; given up with the block."""
+
+    def __init__(self) -> None:
+        self._attachment: Attachment | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.give_up()
+
+    def to(self, attachment: Attachment) -> None:
+        """Asks that segment's decoder, and no other any more."""
+        if self._attachment is not attachment:
+            attachment.ask()
+            self.give_up()
+            self._attachment = attachment
+
+    def give_up(self) -> None:
+        """Asks nobody any more."""
+        attachment, self._attachment = self._attachment, None
+        if attachment is not None:
+            attachment.unask()
