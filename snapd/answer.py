@@ -4,11 +4,11 @@ import logging
 
 from framesrv import FramesrvError, FrameUnavailableError
 from framesrv.process.unforeseen import Unforeseen
-from snapd.errors import StoreError
+from snapd.errors import CropError, EncoderError, StoreError
 from snapd.job import Job
 from snapd.pictures.capture import Capture
 from snapd.telemetry.counters import Counters
-from snapd.wire.messages import EXPIRED, INTERNAL, NOT_CONNECTED, UPLOAD_FAILED
+from snapd.wire.messages import CROP_OUTSIDE, EXPIRED, INTERNAL, NO_OVERLAY, NOT_CONNECTED, UPLOAD_FAILED
 from snapd.wire.result import Result
 
 logger = logging.getLogger(__name__)
@@ -42,6 +42,13 @@ def _snapshot(job: Job, capture: Capture, counters: Counters) -> Result:
     request_id, code = request.request_id, request.camera_code
     try:
         picture = capture.picture()
+    except CropError:
+        stopwatch.end("waiting")
+        return Result.error(request_id, code, CROP_OUTSIDE)
+    except EncoderError as error:
+        stopwatch.end("waiting")
+        logger.warning("No picture reason=%r", str(error))
+        return Result.error(request_id, code, NO_OVERLAY)
     except FramesrvError as error:
         stopwatch.end("waiting")
         logger.warning("No picture reason=%r", str(error))
@@ -51,7 +58,8 @@ def _snapshot(job: Job, capture: Capture, counters: Counters) -> Result:
     stopwatch.add("converting", picture.converted)
     stopwatch.add("encoding", picture.encoded)
     try:
-        url = job.configured.store.put(request.cos_path, picture.content)
+        about = {"captured-at": f"{picture.captured_at:.6f}", "camera": code}
+        url = job.configured.store.put(request.cos_path, picture.content, about=about)
     except StoreError as error:
         counters.add("store_errors", error.trouble)
         counters.uploads.failed(error.reason, error.trouble)

@@ -25,7 +25,7 @@ def findings(settings: Settings) -> list[Finding]:
 
 def _encoder(settings: Settings) -> Finding:
     try:
-        Encoder(settings.snapshot.encoder, settings.snapshot.quality)
+        Encoder.of(settings.snapshot)
     except EncoderError as error:
         return Finding("encoder", 1, str(error))
     return Finding("encoder", 0, f"{settings.snapshot.encoder}, quality {settings.snapshot.quality}")

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import click
 
 from framesrv import __version__, log, settings
-from framesrv.process.atomic import write_file
 from framesrv.process.command import Group, log_format_option
 from framesrv.process.extras import sentence
 from framesrv.settings.option import config_option
+from snapd.local import grab
 
 if TYPE_CHECKING:
     from snapd.telemetry.spans import Spans
@@ -35,6 +35,9 @@ def main() -> None:
     \b
     Exit status: 0 done, 1 could not, 2 wrong usage or configuration.
     """  # noqa: D301  click wants the character
+
+
+main.add_command(grab)
 
 
 @main.command()
@@ -124,59 +127,6 @@ def _spans() -> "Spans | None":
     except (ValueError, OSError) as error:
         logger.warning("%s is set, but no spans are exported: %s", variable, error)
     return None
-
-
-@main.command()
-@config_option
-@click.argument("code")
-@click.option("-o", "--output", metavar="FILE", required=True, help='Where the JPEG goes; "-" is standard output.')
-@click.option("--quality", type=click.IntRange(1, 100), help="JPEG quality. Default: [snapshot] quality.")
-@click.option("--width", type=click.IntRange(1, 16384), help="Pixels. Default: the camera's own width.")
-@click.option(
-    "--max-age",
-    type=click.FloatRange(0, min_open=True),
-    help="Seconds; an older frame is not taken. Default: [snapshot] max_age.",
-)
-def grab(
-    config: Path | None, code: str, output: str, quality: int | None, width: int | None, max_age: float | None
-) -> None:
-    """Save a camera's newest frame as a JPEG.
-
-    Needs neither Redis nor a store, and of the rights only those of a reader of frames. Waits a little for a frame
-    that is fresh enough. The file appears whole or not at all.
-
-    \b
-    Example:
-        snapd grab 34020000001320000001 -o now.jpg --width 640
-    """  # noqa: D301  click wants the character
-    loaded, hidden = settings.load_as_reader(config)
-    if hidden:  # a reader of frames need not know it
-        click.echo(f"snapd: goes on without it: {log.shown(hidden)}", err=True)
-
-    from framesrv import FrameReader
-    from snapd.pictures.encoder import Encoder
-
-    encoder = Encoder(loaded.snapshot.encoder, quality or loaded.snapshot.quality)
-    try:
-        reader = FrameReader(code, prefix=loaded.shm.prefix, owner=loaded.shm.owner)
-    except ValueError as error:
-        raise click.BadParameter(str(error), param_hint="CODE") from error
-    with reader as camera:
-        frame = camera.latest(max_age=max_age or loaded.snapshot.max_age, timeout=loaded.snapshot.wait)
-        picture = encoder.jpeg(frame, width)
-    if output == "-":
-        sys.stdout.buffer.write(picture.content)
-        sys.stdout.buffer.flush()
-        return
-    try:
-        place = Path(output)
-        if place.exists() and not place.is_file() and not place.is_dir():
-            place.write_bytes(picture.content)  # a device or a pipe, as /dev/null, is not to be replaced
-        else:
-            write_file(output, picture.content)
-    except OSError as error:
-        raise click.ClickException(f"{output} cannot be written: {error.strerror}") from error
-    click.echo(f"{output}: {picture.width}x{picture.height}, {len(picture.content)} bytes")
 
 
 @main.command()

@@ -10,7 +10,7 @@ from typing import Any, Self
 import msgspec
 import redis
 
-from framesrv.settings import FIXED, Settings
+from framesrv.settings import FIXED, Settings, SnapshotSettings
 from snapd.answers.handover import Handover
 from snapd.pictures.capture import Captures
 from snapd.pictures.encoder import Encoder
@@ -45,6 +45,11 @@ def settle(old: Settings, new: Settings) -> tuple[Settings, list[str]]:
     return msgspec.structs.replace(new, **sections), differing
 
 
+def _encoding(snapshot: SnapshotSettings) -> tuple[object, ...]:
+    """What an encoder is made by."""
+    return snapshot.encoder, snapshot.quality, snapshot.exif, snapshot.overlay
+
+
 @dataclass(frozen=True)
 class Configured:
     """Everything for answering that hangs on the configuration."""
@@ -74,9 +79,9 @@ class Configured:
             EncoderError: the encoder is not on this host.
         """
         snapshot, was = settings.snapshot, old.settings if old else None
-        if old and was and (was.snapshot.encoder, was.snapshot.quality) == (snapshot.encoder, snapshot.quality):
+        if old and was and _encoding(was.snapshot) == _encoding(snapshot):
             encoder = old.encoder
-        encoder = encoder or Encoder(snapshot.encoder, snapshot.quality)
+        encoder = encoder or Encoder.of(snapshot)
         captures = Captures(
             encoder,
             shm=settings.shm,

@@ -12,7 +12,7 @@ class SnapdError(FramesrvError):
 
 
 class EncoderError(SnapdError):
-    """The JPEG encoder asked for is not on this host."""
+    """The JPEG encoder asked for, or what draws into its pictures, is not on this host."""
 
 
 class StoreError(SnapdError):
@@ -38,6 +38,22 @@ class StoreError(SnapdError):
 
 class AddressRefusedError(SnapdError):
     """A host is reached by an address that must not be called."""
+
+
+class FieldError(SnapdError):
+    """A field of a request, or what stands for it elsewhere, is wrong.
+
+    Attributes:
+        name: the field's.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"{name} is not as it must be")
+        self.name = name
+
+
+class CropError(SnapdError):
+    """The part of a picture that is wanted does not lie within it."""
 
 
 class RequestTimeoutError(SnapdError):

@@ -248,7 +248,7 @@ class Service:
                 and not self._is_expired(job)
                 and job.entry.deliveries <= configured.settings.stream.max_deliveries
             ):
-                job.capture = configured.captures.join(request.camera_code)
+                job.capture = configured.captures.join(request.camera_code, request.form)
         return jobs
 
     def _job(self, entry: Entry, configured: Configured) -> Job:

@@ -9,6 +9,7 @@ from framesrv.errors import FramesrvError
 
 # A module from elsewhere, and the extra that brings it.
 EXTRAS = {
+    "PIL": "overlay",
     "certifi": "snapd",
     "cv2": "opencv",
     "idna": "snapd",

@@ -10,7 +10,7 @@ import av
 import numpy as np
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 
-from framesrv.segment.layout import MAX_SIDE, Matrix, PixelFormat, Pixels
+from framesrv.segment.layout import MAX_SIDE, Matrix, PixelFormat, Pixels, Rectangle
 
 COLORSPACES: dict[Matrix, Colorspace] = {
     "bt709": Colorspace.ITU709,
@@ -29,6 +29,7 @@ def to_bgr(
     full_range: bool,
     width: int | None = None,
     height: int | None = None,
+    crop: Rectangle | None = None,
 ) -> Pixels:
     """The picture as a C-contiguous H x W x 3 array of blue, green, red; see `Frame.bgr`.
 
@@ -39,26 +40,70 @@ def to_bgr(
         full_range: whether YUV planes go from 0 to 255.
         width: pixels; the picture's own, or what keeps its proportions, where None.
         height: pixels; likewise.
+        crop: the part that is meant by the picture; all of it where None.
 
     Raises:
-        ValueError: a size below 1 or above `MAX_SIDE`.
+        ValueError: a size below 1 or above `MAX_SIDE`, or a part that does not lie within the picture.
     """
     own_height, own_width = planes[0].shape[:2]
+    if crop:
+        return _part_to_bgr(planes, pixel_format, matrix, crop, full_range=full_range, width=width, height=height)
     width, height = scaled(own_width, own_height, width, height)
     if (pixel_format, own_width, own_height) == ("bgr24", width, height):
         return planes[0].copy()  # PyAV would hand shared memory itself back
+    return np.ascontiguousarray(
+        _bgr(video_frame(planes, pixel_format), matrix, full_range=full_range, width=width, height=height)
+    )
+
+
+def _part_to_bgr(
+    planes: Sequence[Pixels],
+    pixel_format: PixelFormat,
+    matrix: Matrix,
+    crop: Rectangle,
+    *,
+    full_range: bool,
+    width: int | None,
+    height: int | None,
+) -> Pixels:
+    """A part of the picture: that, and no more of it than the colour samples at its edges need, is converted."""
+    own_height, own_width = planes[0].shape[:2]
+    left, top, part_width, part_height = crop
+    right, bottom = left + part_width, top + part_height
+    if not (0 <= left < right <= own_width and 0 <= top < bottom <= own_height):
+        raise ValueError(f"part {crop}: expected it to lie within {own_width}x{own_height} pixels")
+    width, height = scaled(part_width, part_height, width, height)
+    if pixel_format == "bgr24":
+        part = planes[0][top:bottom, left:right]
+        return to_bgr((part,), pixel_format, matrix, full_range=full_range, width=width, height=height)
+    # A chroma sample is for two pixels each way: begin at an even one, end at one or with the picture.
+    x, y = left & ~1, top & ~1
+    right, bottom = min(right + (right & 1), own_width), min(bottom + (bottom & 1), own_height)
+    halves = (slice(y // 2, (bottom + 1) // 2), slice(x // 2, (right + 1) // 2))
+    row, column = round((top - y) * height / part_height), round((left - x) * width / part_width)
+    whole = _bgr(
+        _copied((planes[0][y:bottom, x:right], planes[1][halves], planes[2][halves])),
+        matrix,
+        full_range=full_range,
+        width=max(round((right - x) * width / part_width), column + width),
+        height=max(round((bottom - y) * height / part_height), row + height),
+    )
+    return np.ascontiguousarray(whole[row : row + height, column : column + width])
+
+
+def _bgr(source: av.VideoFrame, matrix: Matrix, *, full_range: bool, width: int, height: int) -> Pixels:
     converted = reformatter().reformat(
-        video_frame(planes, pixel_format),
+        source,
         width,
         height,
         "bgr24",
         src_colorspace=COLORSPACES[matrix],
         src_color_range=ColorRange.JPEG if full_range else ColorRange.MPEG,
         dst_color_range=ColorRange.JPEG,
-        interpolation="AREA" if width < own_width else "BICUBIC",
+        interpolation="AREA" if width < source.width else "BICUBIC",
         threads=1,
     )
-    return np.ascontiguousarray(planes_of(converted)[0])
+    return planes_of(converted)[0]
 
 
 def convert(source: av.VideoFrame, pixel_format: PixelFormat, matrix: Matrix, *, full_range: bool) -> av.VideoFrame:
@@ -135,6 +180,11 @@ def video_frame(planes: Sequence[Pixels], pixel_format: PixelFormat) -> av.Video
         rows = height * 3 // 2
         whole = np.lib.stride_tricks.as_strided(luma, (rows, luma.strides[0]), (luma.strides[0], 1), writeable=False)
         return av.VideoFrame.from_numpy_buffer(whole, "yuv420p", width)
+    return _copied(planes)
+
+
+def _copied(planes: Sequence[Pixels]) -> av.VideoFrame:
+    height, width = planes[0].shape
     copy = av.VideoFrame(width, height, "yuv420p")
     for target, pixels in zip(planes_of(copy), planes, strict=True):
         target[:] = pixels

@@ -159,18 +159,22 @@ class Frame:
         width, height = round(self.width * max(ratio, SQUARE)), round(self.height / min(ratio, SQUARE))
         return (width, height) if max(width, height) <= MAX_SIDE else (self.width, self.height)
 
-    def bgr(self, width: int | None = None, height: int | None = None) -> Pixels:
+    def bgr(
+        self, width: int | None = None, height: int | None = None, *, crop: tuple[int, int, int, int] | None = None
+    ) -> Pixels:
         """A copy as BGR, full range, converted by the frame's own colour matrix and scaled in the same pass.
 
         Args:
             width: pixels; the frame's own, or what keeps its proportions, where None.
             height: pixels; likewise. For a picture as it is to be shown, give both, by `display_size`.
+            crop: left, top, width and height of the part that is wanted, in pixels of the frame; of `width` and
+                `height` it is the frame then. Nothing else is converted.
 
         Returns:
             A C-contiguous uint8 array, H x W x 3.
 
         Raises:
-            ValueError: a size below 1 or above 16384.
+            ValueError: a size below 1 or above 16384, or a part that does not lie within the frame.
             SegmentFormatError: as `check`.
         """
         from framesrv.segment import colour  #  PyAV, which only this needs
@@ -182,6 +186,7 @@ class Frame:
             full_range=self.stamp.full_range,
             width=width,
             height=height,
+            crop=crop,
         )
         self.check()
         return copy

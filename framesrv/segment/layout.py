@@ -99,6 +99,7 @@ from framesrv.errors import SegmentFormatError
 PixelFormat = Literal["yuv420p", "bgr24"]
 Matrix = Literal["bt709", "bt601", "bt2020"]
 Clock = Literal["arrival", "camera"]
+Rectangle = tuple[int, int, int, int]  # left, top, width, height
 
 if TYPE_CHECKING:
     Pixels = NDArray[np.uint8]

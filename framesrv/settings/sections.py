@@ -107,6 +107,8 @@ class SnapshotSettings(Section, frozen=True, kw_only=True):
     wait: Seconds = 2.0
     deadline: Seconds = 60.0
     workers: Annotated[int, Meta(ge=1, le=256)] = 8
+    exif: bool = True
+    overlay: bool = False
 
 
 class ResultSettings(Section, frozen=True, kw_only=True):

@@ -19,9 +19,10 @@ from snapd.pages.follow import MAX_FPS, Followers, FpsLimit
 from snapd.pages.metrics import Metrics
 from snapd.pages.overview import Overview
 from snapd.pages.parameters import ParameterError, Parameters
-from snapd.pages.pictures import BusyError, Form, FrameId, Picture, Pictures
+from snapd.pages.pictures import BusyError, FrameId, Picture, Pictures
 from snapd.pages.places import Place, Places
 from snapd.pages.readiness import Readiness
+from snapd.wire.form import Form
 
 STREAMS = 64  # that may be watched at once
 BOUNDARY = b"frame"
@@ -45,7 +46,7 @@ class Pages:
     def configure(self, settings: Settings) -> None:
         """Shows the cameras of `settings` from now on."""
         self.overview.configure(settings)
-        self.pictures.settings = settings
+        self.pictures.configure(settings)
 
     def app(self, settings: Settings) -> Access:
         """The ASGI application, for those whom `settings` let in."""
@@ -83,9 +84,8 @@ class Pages:
         code = request.path_params["code"]
         parameters = Parameters(request.query_params)
         max_age = parameters.seconds("max_age", self.pictures.settings.snapshot.max_age)
-        quality = parameters.whole("quality", 1, 100, self.pictures.settings.snapshot.quality)
         newest = await self.pictures.look(code, max_age)
-        form = Form(parameters.width(newest.width), quality)
+        form = parameters.form(newest.size, self.pictures.settings.snapshot)
         known = request.headers.get("if-none-match", "")
         if _etag(newest.frame, form) in known:
             return Response(status_code=304, headers=_headers(newest.frame, form))
@@ -95,14 +95,13 @@ class Pages:
     async def _stream(self, request: Request) -> Response:
         code = request.path_params["code"]
         parameters = Parameters(request.query_params)
-        quality = parameters.whole("quality", 1, 100, self.pictures.settings.snapshot.quality)
         max_age = parameters.seconds("max_age", self.pictures.settings.snapshot.max_age)
         fps = parameters.number("fps", 0.01, MAX_FPS, MAX_FPS)
         media_type = f"multipart/x-mixed-replace; boundary={BOUNDARY.decode()}"
         place = self.streams.take()  # before anything is waited for: others come meanwhile
         try:
             newest = await self.pictures.look(code, max_age)
-            form = Form(parameters.width(newest.width), quality)
+            form = parameters.form(newest.size, self.pictures.settings.snapshot)
             if request.method == "HEAD":
                 place.leave()
                 return Response(media_type=media_type)
@@ -191,7 +190,8 @@ def _json(content: Any) -> Response:
 
 
 def _etag(frame: FrameId, form: Form) -> str:
-    return f'"{frame.captured_ns:x}-{frame.seq}-{form.width or 0}-{form.quality}"'
+    drawn = "-overlay" if form.overlay else ""
+    return f'"{frame.captured_ns:x}-{frame.seq}-{form.width or 0}-{form.quality}-{form.crop or "all"}{drawn}"'
 
 
 def _headers(frame: FrameId, form: Form) -> Mapping[str, str]:

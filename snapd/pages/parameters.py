@@ -3,6 +3,10 @@
 import re
 from collections.abc import Mapping
 
+from framesrv.settings import SnapshotSettings
+from snapd.errors import FieldError
+from snapd.wire.form import BEST, Crop, Form
+
 LEAST_WIDTH = 16  # pixels
 LONGEST = 86400.0  # s
 SHOWN = 40  # characters of a wrong value
@@ -40,7 +44,26 @@ class Parameters:
         """A time, in seconds. Raises ParameterError."""
         return self.number(name, 0.001, LONGEST, default)
 
-    def width(self, widest: int) -> int | None:
-        """Pixels, at most those of the frame; None where it is not given. Raises ParameterError."""
-        least = min(LEAST_WIDTH, widest)
-        return self.whole("width", least, widest, 0) or None
+    def form(self, size: tuple[int, int], settings: SnapshotSettings) -> Form:
+        """How a picture of that size is wanted; `settings` say what is not given. Raises ParameterError."""
+        quality = self.whole("quality", 1, BEST, settings.quality)
+        overlay = bool(self.whole("overlay", 0, 1, int(settings.overlay)))
+        crop, widest = self._crop(size)
+        width = self.whole("width", min(LEAST_WIDTH, widest), widest, 0) or None
+        return Form(width, quality, crop, overlay)
+
+    def _crop(self, size: tuple[int, int]) -> tuple[Crop | None, int]:
+        """The part that is wanted, None for all of it, and its width in pixels."""
+        text = self._given.get("crop")
+        if text is None:
+            return None, size[0]
+        try:
+            crop = Crop.parse(text)
+        except FieldError:
+            crop = None
+        if crop is None or (within := crop.within(*size)) is None:
+            raise ParameterError(
+                f"crop={text[:SHOWN]!a}: expected x,y,w,h within {size[0]}x{size[1]} pixels, "
+                "or shares of it as 0.25,0.25,0.5,0.5"
+            )
+        return crop, within[2]

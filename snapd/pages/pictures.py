@@ -15,6 +15,7 @@ from typing import NamedTuple, TypeVar
 from framesrv import Frame, FrameReader, FrameUnavailableError
 from framesrv.settings import Settings
 from snapd.pictures.encoder import Encoder
+from snapd.wire.form import Form
 
 ENCODERS = 2  # threads
 QUEUE = 64  # pictures that wait for them
@@ -51,14 +52,6 @@ class FrameId(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Form:
-    """How a picture is wanted: pixels (None: the camera's own width), JPEG quality."""
-
-    width: int | None
-    quality: int
-
-
-@dataclass(frozen=True, slots=True)
 class Picture:
     """A JPEG, and the frame that it shows."""
 
@@ -68,10 +61,10 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class NewestFrame:
-    """What a look at a camera has shown: its newest frame, and how wide that is to be shown."""
+    """What a look at a camera has shown: its newest frame, and how large that is to be shown."""
 
     frame: FrameId
-    width: int
+    size: tuple[int, int]
 
 
 class Pictures:
@@ -80,12 +73,19 @@ class Pictures:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.encoded = 0
-        self._encoder = Encoder(settings.snapshot.encoder, settings.snapshot.quality)
+        self._encoder = Encoder.of(settings.snapshot)
         self._encoders = ThreadPoolExecutor(ENCODERS, "encoder")
         self._waiters = ThreadPoolExecutor(WAITERS, "waiter")
         self._queued = 0
         self._kept: OrderedDict[tuple[str, Form], tuple[FrameId, asyncio.Future[Picture]]] = OrderedDict()
         self._waits: dict[str, asyncio.Future[NewestFrame]] = {}
+
+    def configure(self, settings: Settings) -> None:
+        """Makes pictures as `settings` say from now on."""
+        if settings.snapshot != self.settings.snapshot:
+            self._encoder = Encoder.of(settings.snapshot)
+            self._kept.clear()
+        self.settings = settings
 
     async def look(self, code: str, max_age: float) -> NewestFrame:
         """The newest frame of a camera; waits for it as a snapshot would if the camera is there.
@@ -133,14 +133,13 @@ class Pictures:
             FrameReader(code, prefix=self.settings.shm.prefix, owner=self.settings.shm.owner) as reader,
             reader.latest(max_age=max_age, timeout=timeout) as frame,
         ):
-            return NewestFrame(FrameId.of(frame), frame.display_size[0])
+            return NewestFrame(FrameId.of(frame), frame.display_size)
 
     def _encode(self, code: str, form: Form) -> Picture:
         with FrameReader(code, prefix=self.settings.shm.prefix, owner=self.settings.shm.owner) as reader:
             frame = reader.latest(max_age=None, timeout=0)
             identity = FrameId.of(frame)
-            width = None if form.width is None else min(form.width, frame.display_size[0])
-            return Picture(self._encoder.jpeg(frame, width, form.quality).content, identity)
+            return Picture(self._encoder.jpeg(frame, code, form).content, identity)
 
     def _made(self, key: tuple[str, Form], made: asyncio.Future[Picture]) -> None:
         self._queued -= 1

@@ -1,8 +1,8 @@
 """One picture for all the requests that arrive together.
 
 A `Capture` is a picture that will be taken when the first of its requests gets to it. Requests for the same
-camera join it until its frame is pinned; from then on the next one gets a capture of its own, so that nobody
-is given a frame that was pinned before his request arrived.
+camera, and for a picture of the same form, join it until its frame is pinned; from then on the next one gets a
+capture of its own, so that nobody is given a frame that was pinned before his request arrived.
 
 A camera that gave no frame in time is not waited for again until it gives one, but for a request now and
 then: else requests for a few dead cameras would hold every worker.
@@ -21,6 +21,7 @@ from framesrv import Frame, FrameReader, FramesrvError, FrameUnavailableError
 from framesrv.process.breaker import Breaker
 from framesrv.settings import ShmSettings
 from snapd.pictures.encoder import Encoder, Jpeg
+from snapd.wire.form import AS_IT_IS, Form
 
 BRIEFLY = 0.02  # s to wait for a camera that is known to fail; enough to find a new segment of it
 SLOWEST = 15.0  # s that a slow camera on demand is waited for
@@ -28,19 +29,26 @@ TRY_EVERY = 10.0  # s between requests that wait for such a camera as long as fo
 
 
 class Capture:
-    """A picture of one camera, taken once, whoever asks first."""
+    """A picture of one camera in one form, taken once, whoever asks first."""
 
-    def __init__(self, captures: "Captures", code: str) -> None:
+    def __init__(self, captures: "Captures", code: str, form: Form) -> None:
         self.code = code
+        self.form = form
         self._captures = captures
         self._lock = threading.Lock()
         self._outcome: Jpeg | FramesrvError | None = None
+
+    @property
+    def key(self) -> tuple[str, Form]:
+        """What is the same for all that join it."""
+        return self.code, self.form
 
     def picture(self) -> Jpeg:
         """The picture; the first call takes it and the others wait for that, with no time of converting or encoding.
 
         Raises:
-            FramesrvError: the camera gave no frame (FrameUnavailableError), or its segment is unusable.
+            FramesrvError: the camera gave no frame (FrameUnavailableError), its segment is unusable, or the picture
+                cannot be made in that form (CropError, EncoderError).
         """
         with self._lock:
             shared = self._outcome is not None
@@ -76,24 +84,24 @@ class Captures:
         self._wait = wait
         self._on_demand = frozenset(on_demand)
         self._lock = threading.Lock()
-        self._open: dict[str, Capture] = {}
+        self._open: dict[tuple[str, Form], Capture] = {}
         self._readers: dict[str, FrameReader] = {}
         self._finalizer = weakref.finalize(self, _detach, self._readers)
         self._breakers: defaultdict[str, Breaker] = defaultdict(lambda: Breaker(pause=TRY_EVERY))
 
-    def join(self, code: str) -> Capture:
-        """The capture of that camera which has no frame yet, or a new one."""
+    def join(self, code: str, form: Form = AS_IT_IS) -> Capture:
+        """The capture of that camera, in that form, which has no frame yet, or a new one."""
         with self._lock:
-            capture = self._open.get(code)
+            capture = self._open.get((code, form))
             if capture is None:
-                capture = self._open[code] = Capture(self, code)
+                capture = self._open[code, form] = Capture(self, code, form)
             return capture
 
     def close_to_others(self, capture: Capture) -> None:
         """Nobody joins `capture` any more."""
         with self._lock:
-            if self._open.get(capture.code) is capture:
-                del self._open[capture.code]
+            if self._open.get(capture.key) is capture:
+                del self._open[capture.key]
 
     def take(self, capture: Capture) -> Jpeg:
         """A picture of the camera now. Raises FrameUnavailableError or another FramesrvError."""
@@ -109,7 +117,7 @@ class Captures:
         finally:
             breaker.end(call, failed=failed)
         self.close_to_others(capture)
-        return self._encoder.jpeg(frame)
+        return self._encoder.jpeg(frame, capture.code, capture.form)
 
     def _frame(self, code: str, wait: float) -> Frame:
         reader = self._reader(code)

@@ -8,7 +8,7 @@ falls silent is asked by one thread at a time until it answers.
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -36,7 +36,7 @@ from snapd.stores.cause import (
 )
 from snapd.stores.clock_skew import ClockSkew
 from snapd.stores.credentials import Credentials, CredentialSource
-from snapd.stores.facts import StoreFacts
+from snapd.stores.facts import JPEG, StoreFacts
 
 LIMIT = 8.0  # s for one try, all of it
 PATIENCE = 3.5  # s of silence that a try bears
@@ -96,10 +96,11 @@ class CosStore:
             reraise=True,
         )
 
-    def put(self, key: str, jpeg: bytes) -> str:
-        """Uploads `jpeg` as `key` and gives a presigned URL."""
+    def put(self, key: str, content: bytes, content_type: str = JPEG, about: Mapping[str, str] | None = None) -> str:
+        """Uploads `content` as `key`, with `about` as metadata, and gives a presigned URL."""
+        metadata = {f"x-cos-meta-{name}": value for name, value in (about or {}).items()}
         try:
-            client = self._retrying(self._upload, key, jpeg)
+            client = self._retrying(self._upload, key, content, content_type, metadata)
             # The SDK sends a temporary token with uploads but leaves it out of presigned URLs.
             token = client.credentials.token
             params = {"x-cos-security-token": token} if token else {}
@@ -136,11 +137,13 @@ class CosStore:
         """The store's clock."""
         return StoreFacts(clock_ahead=self._clock.ahead)
 
-    def _upload(self, key: str, jpeg: bytes) -> _Client:
+    def _upload(self, key: str, content: bytes, content_type: str, metadata: Mapping[str, str]) -> _Client:
         client = self._current()
         try:
             with self._attempt() as patience, deadline(LIMIT, silence=patience):
-                client.sdk.put_object(Bucket=self._bucket, Body=jpeg, Key=key, ContentType="image/jpeg")
+                client.sdk.put_object(
+                    Bucket=self._bucket, Body=content, Key=key, ContentType=content_type, Metadata=metadata
+                )
         except CosException as error:
             if _is_refusal(error) and self._credentials.current(now=True) != client.credentials:
                 raise _ReplacedError("credentials were refused that have been replaced meanwhile") from error

@@ -7,13 +7,14 @@ names nor links that someone put there lead outside.
 import errno
 import logging
 import os
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
 
 from framesrv.process.atomic import sweep, write_file
 from snapd.errors import StoreError
-from snapd.stores.facts import StoreFacts
+from snapd.stores.facts import JPEG, StoreFacts
 from snapd.stores.retention import BELOW, DIRECTORY, Retention
 from snapd.telemetry.counters import Counters
 from snapd.wire.request import is_path
@@ -62,15 +63,15 @@ class DirectoryStore:
         """Removes none any more."""
         self._retention.close()
 
-    def put(self, key: str, jpeg: bytes) -> str:
-        """Writes `jpeg` whole, or not at all, and gives its URL."""
+    def put(self, key: str, content: bytes, content_type: str = JPEG, about: Mapping[str, str] | None = None) -> str:
+        """Writes `content` whole, or not at all, and gives its URL; a file has no place for the rest."""
         if not is_path(key):
             raise StoreError(f"{key!r} is no path below the store", "refused")
         try:
             try:
-                self._write(key, jpeg)
+                self._write(key, content)
             except FileNotFoundError:  # an empty directory was removed under it
-                self._write(key, jpeg)
+                self._write(key, content)
         except OSError as error:
             cause, why = self._explain(error)
             raise StoreError(f"{key!r} cannot be written: {why}", "unwritable", why, cause=cause) from error
@@ -92,12 +93,12 @@ class DirectoryStore:
             raise StoreError(why, "unwritable", why, cause=cause) from error
         return f"{self._root} can be written, {self.facts.free_bytes} bytes free"
 
-    def _write(self, key: str, jpeg: bytes) -> None:
+    def _write(self, key: str, content: bytes) -> None:
         *parents, name = key.split("/")
         directory = self._descend(parents)
         try:
             self._sweep(directory)
-            write_file(name, jpeg, directory=directory, durable=True)
+            write_file(name, content, directory=directory, durable=True)
         finally:
             self._look_at_space(directory)
             os.close(directory)

@@ -1,6 +1,8 @@
-"""What a store knows of itself without asking anybody."""
+"""What a store knows of itself without asking anybody, and what it is given."""
 
 from dataclasses import dataclass
+
+JPEG, MP4 = "image/jpeg", "video/mp4"  # what is stored
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,17 +1,25 @@
 """Where pictures go: the interface of a store, and which one the configuration means."""
 
+from collections.abc import Mapping
 from typing import Protocol
 
 from framesrv.settings import StoreSettings
-from snapd.stores.facts import StoreFacts
+from snapd.stores.facts import JPEG, StoreFacts
 from snapd.telemetry.counters import Counters
 
 
 class Store(Protocol):
     """Keeps pictures; used by several threads at once. Errors are StoreError."""
 
-    def put(self, key: str, jpeg: bytes) -> str:
-        """Stores `jpeg` under `key` and gives the URL to fetch it by."""
+    def put(self, key: str, content: bytes, content_type: str = JPEG, about: Mapping[str, str] | None = None) -> str:
+        """Stores `content` under `key` and gives the URL to fetch it by.
+
+        Args:
+            key: a path.
+            content: a picture, say.
+            content_type: what it is.
+            about: names and values, in ASCII, that a store keeps with it if it can.
+        """
 
     def check(self) -> str:
         """Says in a sentence that the store can be reached, or raises StoreError."""

@@ -9,14 +9,22 @@ UPLOAD_FAILED = "COS 上传失败"
 BAD_ENCODING = "请求字段编码错误"
 BAD_PATH = "cos_path 不合法"
 BAD_ID = "request_id 不合法"
+BAD_FIELD = "{name} 不合法"
+CROP_OUTSIDE = "crop 超出画面"
+NO_OVERLAY = "overlay 不可用"
 INTERNAL = "内部错误"
 EXPIRED = "请求已超时"
+
+CHECKED = ("width", "quality", "crop", "overlay")  # the fields that `BAD_FIELD` can name
 
 _REASONS = {
     INCOMPLETE: "incomplete",
     BAD_ENCODING: "bad_encoding",
     BAD_ID: "bad_id",
     BAD_PATH: "bad_path",
+    CROP_OUTSIDE: "crop_outside",
+    NO_OVERLAY: "no_overlay",
+    **{BAD_FIELD.format(name=name): f"bad_{name}" for name in CHECKED},
     NOT_CONNECTED.partition("{")[0]: "not_connected",
     UPLOAD_FAILED: "upload_failed",
     EXPIRED: "expired",

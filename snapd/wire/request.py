@@ -5,14 +5,17 @@
 
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from snapd.wire.messages import BAD_ENCODING, BAD_ID, BAD_PATH, INCOMPLETE
+from snapd.errors import FieldError
+from snapd.wire.form import AS_IT_IS, Form
+from snapd.wire.messages import BAD_ENCODING, BAD_FIELD, BAD_ID, BAD_PATH, CHECKED, INCOMPLETE
 
 FIELDS = ("request_id", "camera_code", "cos_path", "callback_url")
 MAX_ID = 128  # characters
 MAX_CODE = 64  # characters; no camera has more
+MAX_FIELD = 64  # bytes of any other field; one that is right has fewer
 MAX_TRACEPARENT = 128  # bytes; today's version has 55
 MAX_PATH = 850  # bytes of UTF-8, COS's own limit for a key
 
@@ -33,6 +36,7 @@ class Request:
         callback_url: empty if there is none.
         wants_trace: whether the sender wants to know where the time went.
         traceparent: W3C trace context of the sender, unchecked; empty if there is none.
+        form: how the picture is wanted.
         problem: the message that answers a request which cannot be served; empty if there is no problem.
     """
 
@@ -44,6 +48,7 @@ class Request:
     problem: str = ""
     wants_trace: bool = False
     traceparent: str = ""
+    form: Form = AS_IT_IS
 
     @property
     def sent_at(self) -> float:
@@ -72,12 +77,22 @@ def parse(entry_id: str, fields: Mapping[bytes, bytes], *, key_prefix: str = "")
     path = path.removeprefix("/")
     if not problem and not (is_path(path) and path.startswith(folder(key_prefix))):
         problem = BAD_PATH
+    form = AS_IT_IS
+    try:
+        form = Form.parse(_texts(fields, CHECKED))
+    except FieldError as error:
+        problem = problem or BAD_FIELD.format(name=error.name)
     # An id that is not as it must be is no key to put a result under.
     known_id = request_id if request_id.encode() == raw[0] and is_id(request_id) else ""
     known_code = code if len(code) <= MAX_CODE else f"{code[:MAX_CODE]}…"
     wants_trace = fields.get(b"trace") == b"1"
     traceparent = fields.get(b"traceparent", b"")[:MAX_TRACEPARENT].decode("ascii", "replace")
-    return Request(entry_id, known_id, known_code, path, callback_url, problem, wants_trace, traceparent)
+    return Request(entry_id, known_id, known_code, path, callback_url, problem, wants_trace, traceparent, form)
+
+
+def _texts(fields: Mapping[bytes, bytes], names: Iterable[str]) -> dict[str, str]:
+    """Those of these fields that are there; what is not ASCII is wrong in each of them, and stays so."""
+    return {name: fields.get(name.encode(), b"")[:MAX_FIELD].decode("ascii", "replace") for name in names}
 
 
 def is_id(text: str) -> bool:

@@ -15,6 +15,7 @@ from av.video.stream import VideoStream
 from framesrv import FrameReader, FrameWriter
 from framesrv.segment.layout import Matrix, Pixels
 from snapd.pictures.encoder import Encoder
+from snapd.wire.form import Form
 from tests.camera.test_sources import pictures
 from tests.segment.test_colour import encode as levels
 
@@ -113,7 +114,7 @@ def test_bars_differ_by_no_more_than_jpeg_costs(
         writer.write(source.planes, source.stamp)
         with camera.latest() as frame:
             shown = frame.bgr(width=width)
-        jpeg = Encoder("simplejpeg", QUALITY).jpeg(camera.latest(max_age=60), width).content
+        jpeg = Encoder("simplejpeg", QUALITY).jpeg(camera.latest(max_age=60), "cam", Form(width)).content
     original = bars(shown.shape[1], shown.shape[0])
     cost = error(simplejpeg.decode_jpeg(simplejpeg.encode_jpeg(original, QUALITY, "BGR", "420"), "BGR"), original)
     assert (error(simplejpeg.decode_jpeg(jpeg, "BGR"), original) <= cost + BEYOND).all()

@@ -21,6 +21,7 @@ from framesrv.camera.sources.codec.conversion import Conversion
 from framesrv.segment.frame import Stamp
 from framesrv.settings import Camera
 from snapd.pictures.encoder import Encoder
+from snapd.wire.form import Form
 from tests.camera.test_decoder import decoder, wait_live
 from tests.camera.test_pixels import NAMES, corners, video
 from tests.camera.test_sources import pictures
@@ -56,7 +57,7 @@ def newest(source: str | Path, tmp_path: Path, prefix: str, **keys: Any) -> Iter
 
 def snapshot(frame: Frame, width: int | None = None) -> Any:
     """A snapshot of it."""
-    return simplejpeg.decode_jpeg(Encoder("simplejpeg", 90).jpeg(frame, width).content, "BGR")
+    return simplejpeg.decode_jpeg(Encoder("simplejpeg", 90).jpeg(frame, "cam", Form(width)).content, "BGR")
 
 
 @contextmanager

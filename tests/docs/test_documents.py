@@ -125,6 +125,8 @@ def test_wire_page_has_every_error_text() -> None:
     from snapd.wire import messages
 
     texts = [messages.INCOMPLETE, messages.BAD_ENCODING, messages.BAD_PATH, messages.UPLOAD_FAILED, messages.EXPIRED]
+    texts += [messages.CROP_OUTSIDE, messages.NO_OVERLAY]
+    texts += [messages.BAD_FIELD.format(name=name) for name in messages.CHECKED]
     texts += [messages.INTERNAL, messages.NOT_CONNECTED.format(code="CODE")]
     words = {messages.word_of(one) for one in texts} - {"not_connected", "upload_failed"}  # these have closer ones
     words |= {*get_args(Cause), *get_args(Reason), *(f"store_{one}" for one in get_args(StoreTrouble))} - {""}

@@ -55,6 +55,17 @@ def test_picture_has_the_proportions_that_the_frame_tells(pages: Shown) -> None:
         assert simplejpeg.decode_jpeg_header(response.content)[:2] == size
 
 
+def test_part_of_a_picture_is_another_picture(pages: Shown) -> None:
+    encoded = pages.metric("snapd_page_pictures_total")
+    queries = ("crop=0,0,320,480", "crop=320,0,320,480", "crop=320,0,320,480&width=160", "overlay=1", "overlay=0")
+    responses = [pages.get(f"/cameras/cam01.jpg?{query}") for query in queries]
+    sizes = [simplejpeg.decode_jpeg_header(response.content)[1::-1] for response in responses]
+    assert sizes == [(320, 480), (320, 480), (160, 240), (640, 480), (640, 480)]
+    assert len({response.headers["ETag"] for response in responses}) == 5
+    assert pages.metric("snapd_page_pictures_total") == encoded + 5
+    assert b"Exif" in responses[0].content
+
+
 def test_poll_of_an_unchanged_frame_is_a_304_and_encodes_nothing(pages: Shown) -> None:
     etag = pages.get("/cameras/cam01.jpg").headers["ETag"]
     encoded = pages.metric("snapd_page_pictures_total")
@@ -138,6 +149,10 @@ def test_picture_waits_for_a_frame_that_is_fresh_enough(edge: Edge, tmp_path: Pa
         ("quality=101", "from 1 to 100"),
         ("quality=8.5", "from 1 to 100"),
         ("quality=", "from 1 to 100"),
+        ("crop=1,2,3", "crop='1,2,3': expected x,y,w,h within 640x480 pixels, or shares of it as 0.25,0.25,0.5,0.5"),
+        ("crop=600,0,100,100", "expected x,y,w,h within 640x480 pixels"),
+        ("crop=0.5,0.5,0.5,0.5&width=321", "width='321': expected a whole number from 16 to 320"),
+        ("overlay=yes", "overlay='yes': expected a whole number from 0 to 1"),
         ("max_age=0", "max_age='0': expected a number from 0.001 to 86400"),
         ("max_age=nan", "from 0.001 to 86400"),
         ("max_age=1e9", "from 0.001 to 86400"),

@@ -21,7 +21,7 @@ from snapd.pictures.encoder import Encoder
 encoder = Encoder("simplejpeg", 85)
 loaded = set(sys.modules)
 with FrameReader("cam", prefix=sys.argv[1]) as camera:
-    encoder.jpeg(camera.latest(max_age=60))
+    encoder.jpeg(camera.latest(max_age=60), "cam")
 print({name for name in set(sys.modules) - loaded if name.partition(".")[0] in ("av", "numpy", "simplejpeg")})
 """
 

@@ -1,6 +1,7 @@
 """Pictures as BGR: right colours for every matrix, range and size, beside the formulas of ITU-T H.273."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -166,7 +167,7 @@ def test_picture_is_a_copy_of_its_own(prefix: str, camera: FrameReader) -> None:
     ],
 )
 def test_size_is_the_one_asked_for(
-    prefix: str, camera: FrameReader, asked: dict[str, int], shape: tuple[int, ...]
+    prefix: str, camera: FrameReader, asked: dict[str, Any], shape: tuple[int, ...]
 ) -> None:
     with FrameWriter("cam", 320, 240, "yuv420p", prefix=prefix) as writer:
         writer.write([np.zeros(one, np.uint8) for one in ((240, 320), (120, 160), (120, 160))])
@@ -175,7 +176,7 @@ def test_size_is_the_one_asked_for(
 
 
 @pytest.mark.parametrize("asked", [{"width": 0}, {"height": -1}, {"width": 16385}, {"width": 10, "height": 0}])
-def test_impossible_size_is_refused(prefix: str, camera: FrameReader, asked: dict[str, int]) -> None:
+def test_impossible_size_is_refused(prefix: str, camera: FrameReader, asked: dict[str, Any]) -> None:
     with FrameWriter("cam", 320, 240, "yuv420p", prefix=prefix) as writer:
         writer.write([np.zeros(one, np.uint8) for one in ((240, 320), (120, 160), (120, 160))])
         with camera.latest(max_age=None) as frame, pytest.raises(ValueError, match="expected 1 to 16384"):

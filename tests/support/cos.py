@@ -16,6 +16,7 @@ from xml.sax.saxutils import escape
 
 from tests.support.http_server import FaultyServer, HttpRequest, HttpResponse
 
+META = "x-cos-meta-"
 SIGNATURE_FIELDS = (
     "q-sign-algorithm",
     "q-ak",
@@ -100,6 +101,7 @@ class StoredObject:
     body: bytes
     content_type: str
     time: float
+    about: dict[str, str]  # metadata, by names without ``x-cos-meta-``
 
 
 @dataclass(frozen=True)
@@ -194,7 +196,10 @@ class CosServer(FaultyServer):
             if "content-length" not in request.headers:
                 raise _RefusedError(411, "MissingContentLength", "You must provide the Content-Length HTTP header.")
             content_type = request.headers.get("content-type", "application/octet-stream")
-            stored = StoredObject(request.body, content_type, request.time)
+            about = {
+                name.removeprefix(META): value for name, value in request.headers.items() if name.startswith(META)
+            }
+            stored = StoredObject(request.body, content_type, request.time, about)
             with self.changed:
                 self.objects[key] = stored
             return HttpResponse(headers={"ETag": _etag(request.body)})

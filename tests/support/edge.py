@@ -137,7 +137,7 @@ class Running:
     """snapd in threads of this process."""
 
     def __init__(self, configuration: Settings, on_answered: Listener = lambda _: None) -> None:
-        self.encoder = Encoder(configuration.snapshot.encoder, configuration.snapshot.quality)
+        self.encoder = Encoder.of(configuration.snapshot)
         self.service = Service.open(configuration, self.encoder, on_answered=on_answered)
         self.thread = threading.Thread(target=self.service.run)
 
