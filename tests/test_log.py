@@ -17,9 +17,9 @@ import pytest
 from framesrv import log
 from tests.support.edge import Edge, wait_until, write_config
 from tests.support.http_server import Fault
+from tests.support.ports import free_port
 from tests.support.processes import ROOT, Program, run, wait_for
 from tests.support.processes import write_config as write_host
-from tests.support.redis_server import free_port
 from tests.support.rtsp import die_with_parent
 
 SECRET = "sekret4711"

@@ -7,11 +7,11 @@ once, for the connections there are and for those that come.
 import asyncio
 import socket
 import struct
-import threading
 from collections.abc import Coroutine
 from contextlib import suppress
-from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal
+
+from tests.support.background import Background
 
 Mode = Literal["open", "cut", "stall", "delay"]
 
@@ -87,23 +87,21 @@ def _reset(writer: asyncio.StreamWriter) -> None:
     writer.transport.abort()
 
 
-class Proxy:
+class Proxy(Background):
     """Links, in a thread that ends with the block."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="proxy", daemon=True)
         self._links: dict[str, Link] = {}
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
+    def run(self) -> None:
+        """See `Background.run`."""
+        self._loop.run_forever()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def end(self) -> None:
+        """See `Background.end`."""
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
 
     def link(self, name: str, target: int) -> int:
         """Makes a link to a port of this machine; the port it is reached by."""

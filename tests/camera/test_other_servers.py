@@ -3,7 +3,6 @@
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +16,7 @@ from framesrv.camera.policy import Policy
 from framesrv.camera.sources import SourceFrame, open_source
 from framesrv.settings import Camera
 from tests.support.footage import footage
+from tests.support.ports import free_port
 from tests.support.processes import wait_for
 from tests.support.sink import Counts
 
@@ -51,10 +51,7 @@ gstreamer = pytest.mark.skipif(
 
 @pytest.fixture
 def port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        found: int = one.getsockname()[1]
-    return found
+    return free_port()
 
 
 Serve = Callable[..., subprocess.Popen[bytes]]

@@ -22,6 +22,8 @@ from tests.camera.test_sources import gray, pictures
 from tests.support.footage import footage, read_code
 from tests.support.hls_server import HlsServer
 from tests.support.picture_server import picture as picture_of
+from tests.support.ports import free_port
+from tests.support.rtsp_track import Track
 from tests.support.sender import Sender
 from tests.support.sink import Counts
 
@@ -87,12 +89,6 @@ def test_live_pacing_makes_up_for_long_waits_alone_and_slowly(monkeypatch: pytes
     assert played(100.0) == pytest.approx(100.0, abs=0.1)
 
 
-def free_port(kind: socket.SocketKind) -> int:
-    with socket.socket(socket.AF_INET, kind) as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
-
-
 def lags(given: Iterator[SourceFrame], number: int, sent: Callable[[], dict[int, int]]) -> list[tuple[float, float]]:
     """Seconds from when each picture was sent to when it came, and to when it says that it came."""
     found = []
@@ -108,7 +104,7 @@ def lags(given: Iterator[SourceFrame], number: int, sent: Callable[[], dict[int,
 def test_pictures_by_rtmp_come_when_they_are_sent_and_say_so(codec: Any, tmp_path: Path) -> None:
     """Its first pictures counted as new, and it was played as a recording of no length, a group behind for ever."""
     video = footage(codec=codec, width=320, height=240, frames=250, gop=25, number=4)
-    url = f"rtmp://127.0.0.1:{free_port(socket.SOCK_STREAM)}/live/cam"
+    url = f"rtmp://127.0.0.1:{free_port()}/live/cam"
     with Sender(tmp_path, video, url, "flv", rate=10) as sender:
         given = pictures(url, ffmpeg_options={"rtmp_listen": 1}, timeout=20.0)
         found = lags(given, 60, sender.sent)
@@ -198,6 +194,52 @@ def test_pictures_of_motion_jpeg_come_when_they_are_sent_and_say_so() -> None:
     assert max(claimed for _, claimed in found) < 0.09
     assert statistics.median(lag for lag, _ in found[10:]) < 0.05
     assert statistics.median(claimed for _, claimed in found[10:]) > -0.05
+
+
+def test_description_in_a_file_is_played_as_the_stream_that_it_is(tmp_path: Path) -> None:
+    """It is no recording: it has no end, and is neither paced nor begun anew."""
+    track = Track(footage(width=640, height=360, number=6))
+    port = free_port(socket.SOCK_DGRAM) & ~1  # RTP takes an even one
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        file = tmp_path / "cam.sdp"
+        file.write_text(
+            "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=x\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\n"
+            f"m=video {port} RTP/AVP 96\r\n{track.sdp}"
+        )
+        ended = threading.Event()
+        sent: list[float] = []
+
+        def send() -> None:
+            """Twice as fast as the time stamps say."""
+            number = ticks = 0
+            while not ended.is_set():
+                for unit in track.units:
+                    ticks += track.step
+                    sent.append(time.monotonic())
+                    for payload, marker in unit.payloads:
+                        head = bytes([0x80, 96 | marker << 7]) + (number & 0xFFFF).to_bytes(2, "big")
+                        stamp = ticks.to_bytes(4, "big")
+                        with contextlib.suppress(ConnectionRefusedError):
+                            sender.sendto(head + stamp + b"\0\0\0\1" + payload, ("127.0.0.1", port))
+                        number += 1
+                    if ended.wait(track.interval / 2):
+                        return
+
+        sending = threading.Thread(target=send)
+        sending.start()
+        try:
+            ages: list[float] = []
+            first = None
+            for number, picture in enumerate(islice(pictures(str(file), timeout=3.0), 300)):
+                first = read_code(gray(picture)) if first is None else first
+                assert first is not None
+                ages.append(time.monotonic() - sent[first[1] + number])
+                if number > 100 and ages[-1] < 1:
+                    break
+            assert min(ages[100:]) < 1
+        finally:
+            ended.set()
+            sending.join()
 
 
 def test_srt_is_refused_with_the_way_to_have_it() -> None:

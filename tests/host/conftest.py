@@ -6,7 +6,8 @@ import pytest
 
 from tests.support.cos import CosServer
 from tests.support.footage import footage
-from tests.support.redis_server import RedisServer, free_port
+from tests.support.ports import free_port
+from tests.support.redis_server import RedisServer
 from tests.support.rtsp import RtspServer
 from tests.support.site import ALL, CAMERAS, SPARE, Site
 from tests.support.systemd import Host, build_wheel

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from framesrv.settings import load
-from tests.camera.test_sessions import answering
 from tests.support.footage import footage
 from tests.support.odd_camera import OddCamera
+from tests.support.odd_clients import answering
 from tests.support.processes import run, write_config
 from tests.support.rtsp import RtspServer
 from tests.support.terminal import Terminal

@@ -12,7 +12,7 @@ import simplejpeg
 from framesrv.host.units.systemd import unit_name
 from framesrv.segment import layout
 from framesrv.segment.owner import service_user
-from tests.support.redis_server import free_port
+from tests.support.ports import free_port
 from tests.support.site import (
     CAMERAS,
     READ,

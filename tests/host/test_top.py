@@ -17,8 +17,8 @@ import pytest
 from framesrv import FrameReader, FrameWriter, camera_status
 from framesrv.host.top.cameras import ORDERS
 from tests.support.footage import footage
+from tests.support.ports import free_port
 from tests.support.processes import ROOT, Program, run, wait_for, write_config
-from tests.support.redis_server import free_port
 from tests.support.rtsp import RtspServer
 from tests.support.terminal import Terminal
 

@@ -13,8 +13,8 @@ import pytest
 from framesrv import camera_status, segment_path
 from framesrv.process.notify import Notifier, Progress
 from tests.support.footage import footage
+from tests.support.ports import free_port
 from tests.support.processes import Program, alive, wait_for, write_config
-from tests.support.redis_server import free_port
 from tests.support.rtsp import RtspServer
 from tests.support.service_manager import Manager, abstract
 

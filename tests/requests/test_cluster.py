@@ -19,10 +19,11 @@ from snapd.requests.url import ClusterUrl
 from tests.requests.pending import DEAD, assert_letter_is_made_once_and_put_back
 from tests.support.cos import CosServer
 from tests.support.edge import GROUP, STREAM, Edge, Fields, Running, wait_until, write_config
+from tests.support.ports import free_port
 from tests.support.processes import run
 from tests.support.redis_cluster import RedisCluster
 from tests.support.redis_proxy import RedisProxy, Verdict
-from tests.support.redis_server import RedisServer, free_port
+from tests.support.redis_server import RedisServer
 from tests.support.wvp import WvpServer
 from tests.test_snapd_cli import snapd
 

@@ -15,9 +15,10 @@ import redis
 from snapd.requests.url import SentinelUrl
 from tests.support.cos import CosServer
 from tests.support.edge import STREAM, Edge, Running, wait_until, write_config
+from tests.support.ports import free_port
 from tests.support.processes import run
 from tests.support.redis_proxy import RedisProxy, Verdict
-from tests.support.redis_server import RedisServer, binary, free_port
+from tests.support.redis_server import RedisServer, binary
 from tests.support.wvp import WvpServer
 from tests.test_snapd_cli import snapd
 

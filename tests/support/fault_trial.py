@@ -24,8 +24,9 @@ from tests.support import faults_of_hosts  # noqa: F401  registers its kinds
 from tests.support.cos import CosServer
 from tests.support.faults import SEED, Case, Draft, World, cases
 from tests.support.footage import footage
+from tests.support.ports import free_port
 from tests.support.processes import write_config
-from tests.support.redis_server import RedisServer, free_port
+from tests.support.redis_server import RedisServer
 from tests.support.rtsp import RtspServer
 from tests.support.rtsp_answers import Answering, in_plain_words, refusing, sound_alone
 from tests.support.site import CAMERAS, Site

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.support.redis_server import free_port
+from tests.support.ports import free_port
 from tests.support.site import CAMERAS, Site
 
 SEED = 12

@@ -7,7 +7,7 @@ import orjson
 
 from snapd.requests.presence import PREFIX, Host
 from tests.support.faults import Draft, World, kind
-from tests.support.redis_server import free_port
+from tests.support.ports import free_port
 from tests.support.site import SNAPD, Site
 
 STATE = "/var/lib/framesrv"

@@ -8,12 +8,10 @@ import asyncio
 import io
 import socket
 import ssl
-import threading
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
+from tests.support.background import Background
 from tests.support.rtsp import Mode
 from tests.support.rtsp_server import Camera, Client, Playback, RtspRequest, RtspResponse, Server
 from tests.support.rtsp_track import Track
@@ -39,7 +37,7 @@ class OddClient(Client):
         return super()._response(request)
 
 
-class OddCamera:
+class OddCamera(Background):
     """The camera, while a block lasts.
 
     Args:
@@ -61,6 +59,7 @@ class OddCamera:
         host: str = "127.0.0.1",
         context: ssl.SSLContext | None = None,
     ) -> None:
+        super().__init__()
         self.asked: list[RtspRequest] = []
         self.connections = 0
         self._host = host
@@ -72,7 +71,6 @@ class OddCamera:
         self.port: int = self._listener.getsockname()[1]
         self._loop = asyncio.new_event_loop()
         self._stop = asyncio.Event()
-        self._thread = threading.Thread(target=self._loop.run_until_complete, args=(self._serve(),), daemon=True)
 
     def url(self, user: str = "", path: str = f"/{NAME}", scheme: str = "rtsp") -> str:
         """Its address, with what stands before the host, as ``user:password@``."""
@@ -105,13 +103,11 @@ class OddCamera:
         with suppress(asyncio.CancelledError):  # the block's end
             await self._kind(self._server, reader, writer, self.connections).serve()
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
+    def run(self) -> None:
+        """See `Background.run`."""
+        with closing(self._loop):
+            self._loop.run_until_complete(self._serve())
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def end(self) -> None:
+        """See `Background.end`."""
         self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(5)
-        self._loop.close()

@@ -3,10 +3,9 @@
 import re
 import select
 import socket
-import threading
 from collections.abc import Callable
-from types import TracebackType
-from typing import Self
+
+from tests.support.background import Background
 
 GROUP, PORT = "239.255.255.250", 3702
 
@@ -28,7 +27,7 @@ def answer(asked: str, host: str = "127.0.0.1", scopes: str = "", services: str 
     ).encode()
 
 
-class Responder:
+class Responder(Background):
     """Answers each question, while a block lasts.
 
     Args:
@@ -40,6 +39,7 @@ class Responder:
     """
 
     def __init__(self, answers: dict[str, Callable[[str], bytes]], kind: str = "dn:NetworkVideoTransmitter") -> None:
+        super().__init__()
         self._answers, self._kind = answers, kind
         self.asked: list[str] = []
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -48,19 +48,15 @@ class Responder:
         member = socket.inet_aton(GROUP) + socket.inet_aton("127.0.0.1")
         self._socket.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, member)
         self._stop = socket.socketpair()
-        self._thread = threading.Thread(target=self._serve, daemon=True)
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def end(self) -> None:
+        """See `Background.end`."""
         self._stop[0].send(b"x")
-        self._thread.join()
-        for one in (self._socket, *self._stop):
-            one.close()
+
+    def run(self) -> None:
+        """See `Background.run`."""
+        with self._socket, self._stop[0], self._stop[1]:
+            self._serve()
 
     def _serve(self) -> None:
         while self._stop[1] not in select.select([self._socket, self._stop[1]], [], [])[0]:

@@ -11,7 +11,8 @@ import redis
 from redis.cluster import ClusterNode
 from redis.crc import key_slot
 
-from tests.support.redis_server import RedisServer, free_port
+from tests.support.ports import free_port
+from tests.support.redis_server import RedisServer
 
 SLOTS = 16384
 NODE_TIMEOUT = 1500  # ms after which a node counts as dead

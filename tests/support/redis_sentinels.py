@@ -10,7 +10,8 @@ from typing import Any, Self
 
 import redis
 
-from tests.support.redis_server import RedisServer, binary, free_port
+from tests.support.ports import free_port
+from tests.support.redis_server import RedisServer, binary
 from tests.support.rtsp import die_with_parent
 
 SERVICE = "cameras"

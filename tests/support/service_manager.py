@@ -2,14 +2,12 @@
 
 import os
 import socket
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
+from tests.support.background import Background
 from tests.support.processes import wait_for
 
 
@@ -21,10 +19,11 @@ class Message:
     fields: dict[str, str] = field(default_factory=dict)
 
 
-class Manager:
+class Manager(Background):
     """Listens as systemd does; `environment` is for the process that is to notify it."""
 
     def __init__(self, address: str | Path, watchdog: float | None = None) -> None:
+        super().__init__()
         self._address = str(address)
         self.messages: list[Message] = []
         self._looked_at = 0
@@ -33,18 +32,15 @@ class Manager:
             self.environment["WATCHDOG_USEC"] = str(int(watchdog * 1e6))
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.bind("\0" + self._address[1:] if self._address.startswith("@") else self._address)
-        self._thread = threading.Thread(target=self._listen, daemon=True)
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
+    def run(self) -> None:
+        """See `Background.run`."""
+        with self._socket:
+            self._listen()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def end(self) -> None:
+        """See `Background.end`."""
         self._socket.shutdown(socket.SHUT_RDWR)
-        self._thread.join(5)
-        self._socket.close()
 
     def _listen(self) -> None:
         while datagram := self._socket.recv(65536):

@@ -2,18 +2,17 @@
 
 import re
 import shutil
-import threading
 import uuid
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from framesrv.errors import SegmentOwnerError
 from framesrv.host.units.systemd import unit_name
 from framesrv.segment import layout
+from tests.support.background import Background
 from tests.support.cos import CosServer
 from tests.support.processes import write_config
 from tests.support.redis_server import RedisServer
@@ -118,24 +117,13 @@ def assert_without_a_gap(before: Seen, after: Seen) -> None:
     assert abs(sent - published) <= 10, "what is under way at either moment, and no more"
 
 
-class Load:
+class Load(Background):
     """Requests for all the usual cameras in turn, 20 a second, as long as it is open; then all are answered once."""
 
     def __init__(self, site: Site) -> None:
+        super().__init__()
         self._site = site
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._send)
         self.asked: dict[str, str] = {}
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._ended.set()
-        self._thread.join()
 
     def answers(self) -> dict[str, str]:
         """The status of the answer to each request, once every one has come; each has come once."""
@@ -150,10 +138,11 @@ class Load:
         assert wvp.bad == []
         return {one.request_id: one.status for one in results}
 
-    def _send(self) -> None:
+    def run(self) -> None:
+        """See `Background.run`."""
         client = self._site.redis.client()
         number = 0
-        while not self._ended.wait(0.05):
+        while not self.stopped.wait(0.05):
             code, request = CAMERAS[number % len(CAMERAS)], uuid.uuid4().hex
             number += 1
             self.asked[request] = code

@@ -3,22 +3,21 @@
 import socket
 import threading
 from contextlib import suppress
-from types import TracebackType
-from typing import Self
+
+from tests.support.background import Background
 
 
-class TcpServer:
+class TcpServer(Background):
     """On 127.0.0.1, at a port that the system chooses, while a block lasts.
 
     Attributes:
         port: its port.
         connections: how many came.
-        stopped: set at the end of the block.
     """
 
     def __init__(self) -> None:
+        super().__init__()
         self.connections = 0
-        self.stopped = threading.Event()
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
 
@@ -26,16 +25,14 @@ class TcpServer:
         """Answers one connection; that it ends under this is no error."""
         raise NotImplementedError
 
-    def __enter__(self) -> Self:
-        threading.Thread(target=self._accept, daemon=True).start()
-        return self
+    def run(self) -> None:
+        """See `Background.run`."""
+        with self._listener:
+            self._accept()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stopped.set()
+    def end(self) -> None:
+        """See `Background.end`."""
         self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
 
     def _accept(self) -> None:
         with suppress(OSError):  # the listener's end

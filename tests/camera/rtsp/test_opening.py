@@ -6,7 +6,6 @@ import hashlib
 import re
 import ssl
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -20,11 +19,11 @@ from framesrv.errors import SourceError
 from framesrv.settings import Camera
 from tests.support.footage import footage
 from tests.support.odd_camera import OddCamera, OddClient
+from tests.support.odd_clients import Change, answering, describing, replaced
 from tests.support.processes import ROOT
 from tests.support.rtsp_server import Camera as Played
 from tests.support.rtsp_server import RtspRequest, RtspResponse
 
-Change = Callable[[str], str]
 STRANGER = ROOT / "tests/support/certificate.pem"  # of nobody
 OWN = ROOT / "tests/support/loopback.pem"  # of 127.0.0.1
 SOUND = "m=audio 0 RTP/AVP 8\r\na=control:sound\r\n"
@@ -60,27 +59,6 @@ def failure(camera: Camera, experience: Experience | None = None) -> SourceError
     return caught.value
 
 
-def describing(change: Change, **headers: str | None) -> type[OddClient]:
-    """A camera whose description is changed so; a header of None is left out."""
-
-    class Describing(OddClient):
-        def _describe(self, request: RtspRequest, camera: Played) -> RtspResponse:
-            usual = super()._describe(request, camera)
-            said = {name.replace("_", "-"): value for name, value in headers.items()}
-            kept = {name: value for name, value in (usual.headers | said).items() if value is not None}
-            return replace(usual, body=change(usual.body), headers=kept)
-
-    return Describing
-
-
-def replaced(old: str, new: str) -> Change:
-    def change(description: str) -> str:
-        assert old in description
-        return description.replace(old, new)
-
-    return change
-
-
 def before_video(media: str) -> Change:
     return replaced("m=video", f"{media}m=video")
 
@@ -90,6 +68,11 @@ def before_video(media: str) -> Change:
     [
         pytest.param(describing(lambda text: re.sub(r"a=fmtp.*\r\n", "", text)), "track0", id="no-parameter-sets"),
         pytest.param(describing(replaced("c=IN IP4 0.0.0.0", "c=IN IP4 ")), "track0", id="empty-c"),
+        pytest.param(describing(replaced("0.0.0.0", "camera.invalid")), "track0", id="c-of-a-name"),
+        pytest.param(describing(replaced("IP4 0.0.0.0", "IP6 ::garbage")), "track0", id="broken-c"),
+        pytest.param(describing(before_video(SOUND)), "track0", id="sound-first"),
+        pytest.param(describing(before_video(METADATA)), "track0", id="metadata-first"),
+        pytest.param(describing(before_video(UNKNOWN)), "track0", id="unknown-video-first"),
         pytest.param(describing(before_video(SOUND + METADATA + UNKNOWN)), "track0", id="video-last"),
         pytest.param(describing(replaced("control:", "control:rtsp://192.0.2.1/x/")), "192.0.2.1/x/track0", id="far"),
         pytest.param(describing(replaced("control:track0", "control:*")), "subtype=0/", id="control-of-all"),
@@ -139,6 +122,9 @@ def test_of_two_video_tracks_the_one_with_packets_is_found(video: Path) -> None:
         assert plays(camera, experience)
         set_up = [one.url[-6:] for one in odd.asked if one.method == "SETUP"]
     assert set_up == ["track0", "track1", "track1"]
+    with OddCamera(video, type("First", (OfTwoTracks,), {"gives": "track0"})) as odd:
+        assert plays(camera_of(odd.url()))
+        assert [one.url[-6:] for one in odd.asked if one.method == "SETUP"] == ["track0"]
 
 
 def test_track_that_is_configured_is_the_one_that_is_played(video: Path) -> None:
@@ -198,11 +184,6 @@ def test_redirect_does_not_lead_out_of_tls(video: Path) -> None:
         assert not there.connections
 
 
-def test_scheme_may_stand_in_capitals(video: Path) -> None:
-    with OddCamera(video) as odd:
-        assert plays(camera_of(odd.url(scheme="RTSP")))
-
-
 def tls(certificate: Path) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
@@ -212,7 +193,8 @@ def tls(certificate: Path) -> ssl.SSLContext:
 def test_certificate_of_a_camera_is_verified_where_it_is_to_be(
     video: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with OddCamera(video, context=tls(OWN)) as odd:
+    dense = footage(width=640, height=360, gop=25, number=5, noisy=True)
+    with OddCamera(dense, context=tls(OWN)) as odd:
         url = odd.url(scheme="rtsps")
         assert plays(camera_of(url, tls_ca=str(OWN)), number=300)
         assert not caplog.records
@@ -310,13 +292,13 @@ def test_camera_that_answers_late_is_given_more_time(video: Path) -> None:
     class Slow(OddClient):
         async def _handle(self, request: RtspRequest) -> bool:
             if request.method == "DESCRIBE":
-                await asyncio.sleep(3)
+                await asyncio.sleep(1.5)
             return await super()._handle(request)
 
     with OddCamera(video, Slow) as odd:
-        camera = camera_of(odd.url(), timeout=1.0)
+        camera = camera_of(odd.url(), timeout=0.5)
         experience = Experience(camera)
-        for words in ("no answer for 1 s", "no answer for 2 s"):
+        for words in ("no answer for 0.5 s", "no answer for 1 s"):
             assert words in str(failure(camera, experience))
         assert plays(camera, experience)
 
@@ -349,11 +331,7 @@ def test_camera_that_answers_no_options_is_played(video: Path) -> None:
     ],
 )
 def test_what_a_camera_answers_is_said(status: str, method: str, words: str, cause: str, video: Path) -> None:
-    class Refusing(OddClient):
-        def _response(self, request: RtspRequest) -> RtspResponse:
-            return RtspResponse(status) if request.method == method else super()._response(request)
-
-    with OddCamera(video, Refusing) as odd:
+    with OddCamera(video, answering(status, method)) as odd:
         error = failure(camera_of(odd.url()))
     assert words in str(error)
     assert error.cause == cause

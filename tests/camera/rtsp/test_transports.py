@@ -1,6 +1,5 @@
 """The ways by which packets come, and which of them is taken."""
 
-import asyncio
 import socket
 import struct
 from collections.abc import Iterator
@@ -17,7 +16,8 @@ from framesrv.errors import SourceError
 from framesrv.settings import Camera
 from tests.support.footage import footage
 from tests.support.odd_camera import OddCamera, OddClient
-from tests.support.rtsp_server import RtspRequest, RtspResponse, UdpCarrier
+from tests.support.odd_clients import NothingOverTcp, answering, asked_for
+from tests.support.rtsp_server import UdpCarrier
 from tests.support.rtsp_track import Track
 from tests.support.rtsp_tunnel import RtspTunnel
 
@@ -27,6 +27,12 @@ GROUP = "239.255.77.1"
 @pytest.fixture(scope="module")
 def video() -> Path:
     return footage(width=640, height=360, gop=25, number=5)
+
+
+@pytest.fixture(scope="module")
+def dense() -> Path:
+    """Of as many packets as another of four times its length."""
+    return footage(width=640, height=360, gop=25, number=5, noisy=True)
 
 
 def camera_of(url: str, **keys: Any) -> Camera:
@@ -48,25 +54,6 @@ def missing(session: Session, count: int = 100) -> int:
     return sum(after != before + 1 & 0xFFFF for before, after in pairwise(numbers(session, count)))
 
 
-def asked_for(camera: OddCamera) -> list[str]:
-    """The transport of each SETUP so far."""
-    transports = [one.headers["transport"] for one in camera.asked if one.method == "SETUP"]
-    return ["tcp" if "interleaved" in one else "udp" for one in transports]
-
-
-def refusing(status: str, ways: tuple[str, ...] = ("tcp", "udp")) -> type[OddClient]:
-    """A camera that answers SETUP so, asked for one of these transports."""
-
-    class Refusing(OddClient):
-        def _response(self, request: RtspRequest) -> RtspResponse:
-            way = "tcp" if "interleaved" in request.headers.get("transport", "") else "udp"
-            if request.method == "SETUP" and way in ways:
-                return RtspResponse(status)
-            return super()._response(request)
-
-    return Refusing
-
-
 class OverUdpWhateverIsAsked(OddClient):
     """Answers a request for TCP with UDP."""
 
@@ -75,19 +62,10 @@ class OverUdpWhateverIsAsked(OddClient):
         return answer if "interleaved" in transport else super()._set_up(transport)
 
 
-class NothingOverTcp(OddClient):
-    """Takes a session over TCP, and sends nothing."""
-
-    async def _handle(self, request: RtspRequest) -> bool:
-        if request.method == "PLAY" and asked_for(self.odd)[-1] == "tcp":
-            self._task = asyncio.create_task(asyncio.sleep(60))
-        return await super()._handle(request)
-
-
 @pytest.mark.parametrize("transport", ["tcp", "udp"])
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
-def test_packets_come_in_order_by_each_way(host: str, transport: str, video: Path) -> None:
-    with OddCamera(video, host=host) as camera, Session(camera_of(camera.url(), transport=transport)) as session:
+def test_packets_come_in_order_by_each_way(host: str, transport: str, dense: Path) -> None:
+    with OddCamera(dense, host=host) as camera, Session(camera_of(camera.url(), transport=transport)) as session:
         assert session.transport == transport
         assert missing(session) == 0
     assert camera.methods()[-1] == "TEARDOWN"
@@ -97,7 +75,7 @@ def test_packets_come_in_order_by_each_way(host: str, transport: str, video: Pat
     "kind",
     [
         *(
-            refusing(status, ("tcp",))
+            answering(status, ways=("tcp",))
             for status in ("461 Unsupported Transport", "406 Not Acceptable", "400 Bad Request", "500 Error")
         ),
         OverUdpWhateverIsAsked,
@@ -112,6 +90,7 @@ def test_camera_that_refuses_tcp_is_played_over_udp_and_that_is_remembered(
         experience = Experience(camera)
         for _ in range(2):
             with Session(camera, experience) as session:
+                assert session.transport == "udp"
                 assert missing(session, 20) == 0
         assert asked_for(odd) == ["tcp", "udp", "udp"]
 
@@ -119,7 +98,7 @@ def test_camera_that_refuses_tcp_is_played_over_udp_and_that_is_remembered(
 def test_camera_that_refuses_every_transport_says_what_it_answers(video: Path) -> None:
     words = "over TCP it answers 461 Unsupported Transport to SETUP; over UDP it answers 461"
     with (
-        OddCamera(video, refusing("461 Unsupported Transport")) as odd,
+        OddCamera(video, answering("461 Unsupported Transport")) as odd,
         pytest.raises(SourceError, match=words) as caught,
         Session(camera_of(odd.url())),
     ):
@@ -130,7 +109,7 @@ def test_camera_that_refuses_every_transport_says_what_it_answers(video: Path) -
 
 def test_transport_that_is_configured_is_the_only_one(video: Path) -> None:
     with (
-        OddCamera(video, refusing("461 Unsupported Transport", ("tcp",))) as odd,
+        OddCamera(video, answering("461 Unsupported Transport", ways=("tcp",))) as odd,
         pytest.raises(SourceError, match="over TCP it answers 461"),
         Session(camera_of(odd.url(), transport="tcp")),
     ):
@@ -149,7 +128,7 @@ def test_camera_that_sends_nothing_over_tcp_is_tried_over_udp(video: Path) -> No
         assert asked_for(odd) == ["tcp", "udp"]
 
 
-def test_silence_of_a_camera_that_has_sent_does_not_change_the_transport(video: Path) -> None:
+def test_silence_of_a_camera_that_has_sent_over_tcp_does_not_change_the_transport(video: Path) -> None:
     with OddCamera(video) as odd:
         camera = camera_of(odd.url(), timeout=1.0)
         experience = Experience(camera)
@@ -158,11 +137,14 @@ def test_silence_of_a_camera_that_has_sent_does_not_change_the_transport(video: 
         odd.mode("stall")
         with Session(camera, experience) as session, pytest.raises(SourceError, match=r"no packet for 1 s\Z"):
             list(numbers(session))
-        assert experience.transport == "tcp"
+        odd.mode("run")
+        with Session(camera, experience) as session:
+            assert missing(session, 10) == 0
+        assert asked_for(odd) == ["tcp", "tcp", "tcp"]
 
 
 def test_udp_that_loses_packets_is_given_up_for_tcp_once(video: Path) -> None:
-    with OddCamera(video, refusing("461 Unsupported Transport", ("tcp",))) as odd:
+    with OddCamera(video, answering("461 Unsupported Transport", ways=("tcp",))) as odd:
         camera = camera_of(odd.url())
         experience = Experience(camera)
         with Session(camera, experience) as session:
@@ -269,8 +251,8 @@ def test_group_that_nobody_names_is_said_to_be_missing(video: Path) -> None:
         pass
 
 
-def test_camera_behind_http_is_played_through_it(video: Path) -> None:
-    with OddCamera(video) as odd, RtspTunnel(odd.port) as tunnel:
+def test_camera_behind_http_is_played_through_it(dense: Path) -> None:
+    with OddCamera(dense) as odd, RtspTunnel(odd.port) as tunnel:
         camera = camera_of(f"rtsp://127.0.0.1:{tunnel.port}/cam?x=1", transport="http")
         with Session(camera) as session:
             assert session.transport == "http"

@@ -20,6 +20,7 @@ from framesrv.segment.status import camera_status
 from framesrv.settings import Camera
 from tests.camera.test_sources import gray
 from tests.support.footage import footage, read_code
+from tests.support.ports import free_port
 from tests.support.rtsp import RtspServer
 from tests.support.sink import Counts
 
@@ -204,9 +205,7 @@ def send(data: bytes, port: int, ended: threading.Event) -> None:
 
 def test_stream_through_ffmpeg_that_shows_nothing_says_so_and_is_opened_anew() -> None:
     video = footage(width=640, height=360, frames=50, gop=25, number=8, noisy=True)
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
-        one.bind(("127.0.0.1", 0))
-        port = one.getsockname()[1]
+    port = free_port(socket.SOCK_DGRAM)
     ended = threading.Event()
     sender = threading.Thread(target=send, args=(transport_stream(video), port, ended))
     sender.start()
