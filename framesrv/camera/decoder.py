@@ -14,8 +14,9 @@ from collections import deque
 from framesrv.camera.attempts import ANSWER, LONG, UNFORESEEN, Attempts
 from framesrv.camera.frozen import Frozen
 from framesrv.camera.policy import Policy
-from framesrv.camera.shape import Shape, ShapedSink
+from framesrv.camera.shaped_sink import ShapedSink
 from framesrv.camera.sources import Source, SourceFrame, open_source
+from framesrv.codec.shape import Shape
 from framesrv.errors import FramesrvError, SegmentBusyError, SegmentOwnerError, SourceError, SourceLimitError
 from framesrv.log import mask
 from framesrv.process.hang import Hang
@@ -101,7 +102,7 @@ class Decoder:
         self._looked_at = 0.0  # monotonic time, for the segment's name
         self._changes: deque[float] = deque(maxlen=CHANGES)  # monotonic times at which the size changed
         self._attempts = Attempts()
-        self._shape = Shape(camera)
+        self._shape = Shape(camera.presentation)
         self._said = Repeats()
         self._frozen = Frozen()
         self._going_on = threading.Event()  # whoever waits for the next attempt does not any longer

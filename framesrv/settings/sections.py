@@ -5,12 +5,14 @@ The defaults are the values in force. Validation is msgspec's; pydantic would co
 
 import ipaddress
 import re
+from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 from msgspec.structs import replace
 
+from framesrv.codec.presentation import Presentation
 from framesrv.errors import ConfigError
 from framesrv.masking import password_of
 from framesrv.segment.layout import CODE, CODE_RULE, MAX_SIDE, MAX_SLOTS, PREFIX, PREFIX_RULE
@@ -254,6 +256,16 @@ class Camera(CameraDefaults, frozen=True, kw_only=True):
             return (self,)
         second = {"code": self.code + SUB, "source": self.substream, "decode": self.substream_decode}
         return replace(self, substream=""), replace(self, substream="", **second)
+
+    @property
+    def presentation(self) -> Presentation:
+        """How its pictures are to be given."""
+        return Presentation(
+            self.pixel_format,
+            self.deinterlace == "auto",
+            None if self.aspect == "auto" else Fraction(*map(int, self.aspect.split(":"))),
+            None if self.rotate == "auto" else self.rotate,
+        )
 
     @property
     def hidden(self) -> "Camera":

@@ -233,7 +233,7 @@ def test_what_was_kept_is_decoded_up_to_the_newest_frame(codec: Any, bframes: in
 
 
 def test_what_is_kept_is_bounded_also_where_key_frames_are_rare(monkeypatch: pytest.MonkeyPatch) -> None:
-    from framesrv.camera.sources.codec import gop as backlog
+    from framesrv.camera.sources import gop as backlog
 
     monkeypatch.setattr(backlog, "LIMIT", 20_000)
     video = footage(width=320, height=240, frames=100, gop=100, number=6)

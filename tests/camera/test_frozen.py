@@ -17,9 +17,10 @@ from framesrv import FrameReader, FrameWriter, Stamp, camera_status, settings
 from framesrv.camera.decoder import Decoder
 from framesrv.camera.frozen import Frozen
 from framesrv.camera.sources import Facts, Sink, SourceFrame
-from framesrv.camera.sources.codec.arrival import Arrival
-from framesrv.camera.sources.codec.conversion import Conversion
 from framesrv.cli import main
+from framesrv.codec.arrival import Arrival
+from framesrv.codec.conversion import Conversion
+from framesrv.codec.presentation import Presentation
 from framesrv.process.notify import Notifier
 from framesrv.process.signals import Signals
 from tests.support.processes import write_config
@@ -51,7 +52,7 @@ def recording(path: Path, pictures: int, *, noise: float, gop: int = 5, fps: int
 
 def decoded(path: Path, start: int = SECOND) -> Iterator[SourceFrame]:
     """Its pictures, one a second, as of a camera."""
-    conversion = Conversion(settings.Camera(code="cam", source=str(path)))
+    conversion = Conversion(Presentation())
     with av.open(str(path)) as container:
         for index, frame in enumerate(container.decode(container.streams.video[0])):
             yield conversion.source_frame(frame, Arrival(start + index * SECOND, 0))

@@ -15,11 +15,11 @@ import pytest
 import simplejpeg
 
 from framesrv import Frame, FrameReader, camera_status
-from framesrv.camera.shape import Shape
 from framesrv.camera.sources import SourceFrame
-from framesrv.camera.sources.codec.conversion import Conversion
+from framesrv.codec.conversion import Conversion
+from framesrv.codec.presentation import Presentation
+from framesrv.codec.shape import Shape
 from framesrv.segment.frame import Stamp
-from framesrv.settings import Camera
 from snapd.pictures.encoder import Encoder
 from snapd.wire.form import Form
 from tests.camera.test_decoder import decoder, wait_live
@@ -155,7 +155,7 @@ def test_turn_that_is_told_with_key_frames_holds_for_those_after_them(tmp_path: 
 
 
 def test_turn_that_key_frames_tell_of_no_more_ends() -> None:
-    conversion = Conversion(Camera(code="cam", source="x"))
+    conversion = Conversion(Presentation())
     found = []
     for rotation, key in [(0, True), (90, True), (0, False), (0, True), (0, True), (0, False), (0, True), (0, False)]:
         # PyAV gives no way to make such a frame
@@ -203,7 +203,7 @@ def test_odd_sizes_are_turned_with_their_colours(rotate: Any, size: tuple[int, i
     rows, columns = -(-height // 2), -(-width // 2)
     chroma = np.arange(rows * columns, dtype=np.uint8).reshape(rows, columns)
     frame = SourceFrame((luma, chroma, chroma), width, height, "yuv420p", Stamp.now(height))
-    turned = Shape(Camera(code="cam", source="x", rotate=rotate)).applied(frame)
+    turned = Shape(Presentation(rotate=rotate)).applied(frame)
     assert turned.planes[0].shape == (turned.height, turned.width)
     assert turned.planes[1].shape == (-(-turned.height // 2), -(-turned.width // 2))
     assert np.array_equal(turned.planes[1], np.rot90(chroma, -rotate // 90))

@@ -18,9 +18,9 @@ from av.codec.hwaccel import HWAccel
 from framesrv import FrameReader, FrameWriter, SourceError
 from framesrv.camera.policy import Policy
 from framesrv.camera.sources import SourceFrame, open_source
-from framesrv.camera.sources.codec.arrival import Arrival
-from framesrv.camera.sources.codec.damage import Damage
-from framesrv.camera.sources.codec.decoding import Decoding
+from framesrv.camera.sources.decoding import Decoding
+from framesrv.codec.arrival import Arrival
+from framesrv.codec.damage import Damage
 from framesrv.errors import SourceUsageError
 from framesrv.settings import Camera
 from tests.support.footage import draw_code, footage, read_code

@@ -9,28 +9,12 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from framesrv.camera.policy import Policy
+from framesrv.codec.picture import SourceFrame
 from framesrv.errors import Cause, SourceError, SourceUsageError
-from framesrv.segment.frame import Stamp
-from framesrv.segment.layout import PixelFormat, Pixels
+from framesrv.segment.layout import PixelFormat
 from framesrv.settings import Camera
 
 __all__ = ["Facts", "Sink", "Source", "SourceError", "SourceFrame", "SourceUsageError", "open_source"]
-
-
-@dataclass(frozen=True, slots=True)
-class SourceFrame:
-    """A decoded frame, in the source's own memory, valid until the next one is asked for.
-
-    Attributes:
-        turn: degrees clockwise by which it is to be turned to stand upright, as the stream says; 0, 90, 180 or 270.
-    """
-
-    planes: tuple[Pixels, ...]
-    width: int
-    height: int
-    pixel_format: PixelFormat
-    stamp: Stamp
-    turn: int = 0
 
 
 @dataclass(frozen=True, slots=True)

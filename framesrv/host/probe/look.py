@@ -10,8 +10,8 @@ from itertools import pairwise
 from statistics import median
 
 from framesrv.camera.policy import Policy
-from framesrv.camera.shape import Shape
 from framesrv.camera.sources import Facts, Source, SourceFrame, open_source
+from framesrv.codec.shape import Shape
 from framesrv.errors import Cause, SourceError
 from framesrv.segment.frame import SQUARE
 from framesrv.segment.layout import PixelFormat
@@ -132,7 +132,7 @@ def look(camera: Camera, seconds: float, tell: Tell) -> Seen:
         SourceError: it does not work. Of these, HangError: a thread of this process still plays it.
     """
     source = open_source(camera, Policy("all"))
-    work = _Work(source, Shape(camera), seconds)
+    work = _Work(source, Shape(camera.presentation), seconds)
     limit = seconds + TRIES * (RESOLVING + 6 * camera.timeout)
     # in a thread of its own: a library may hang in a call that no signal ends
     thread = threading.Thread(target=work.run, name="probe", daemon=True)

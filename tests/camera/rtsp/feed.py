@@ -12,12 +12,14 @@ import av
 import numpy as np
 
 from framesrv.camera.policy import Policy
-from framesrv.camera.sources.codec.damage import Damage
-from framesrv.camera.sources.codec.decoding import Decoding
-from framesrv.camera.sources.codec.trial import Trial
+from framesrv.camera.sources.decoding import Decoding
 from framesrv.camera.sources.rtsp.rtp import parse
 from framesrv.camera.sources.rtsp.stream import Stream
 from framesrv.camera.sources.rtsp.unit import AccessUnit, Assembly, Payload
+from framesrv.codec.arrival import Packet
+from framesrv.codec.damage import Damage
+from framesrv.codec.questions import Questions
+from framesrv.codec.trial import Trial
 from framesrv.segment import colour
 from framesrv.segment.layout import Pixels
 from tests.support.rtsp_track import split_nals
@@ -108,6 +110,17 @@ def units(payload: Payload, sent: Iterable[bytes]) -> list[AccessUnit]:
     return found
 
 
+class Counting(Questions):
+    """Questions that count how many they are."""
+
+    count = 0
+
+    def asked(self, packet: Packet, damage: Damage) -> tuple[Packet, int, bool]:
+        found = super().asked(packet, damage)
+        self.count += found[1]
+        return found
+
+
 class Play:
     """What becomes of a stream.
 
@@ -123,14 +136,14 @@ class Play:
         self.counts = Counts()
         self.shown: dict[int, Pixels] = {}
         self.complaints: list[str] = []
-        self._stream = Stream(Track(codec, **track), keeps_order=True, asks=asks)  # type: ignore[arg-type]
+        self._stream = Stream(Track(codec, **track), keeps_order=True)  # type: ignore[arg-type]
         self._codec: Any = av.CodecContext.create(codec, "r")
         self._policy = policy
-        self._trial = Trial({}) if tries else None
+        self.questions = Counting(Trial({}) if tries else None) if codec == "hevc" and asks else None
 
     def feed(self, sent: Iterable[bytes]) -> "Play":
         with Damage() as damage:
-            decoding = Decoding(self._codec, "yuv420p", Policy(self._policy), damage, self.counts, self._trial)
+            decoding = Decoding(self._codec, "yuv420p", Policy(self._policy), damage, self.counts, self.questions)
             for data in sent:
                 for packet, arrival in self._stream.take(memoryview(data), time.monotonic_ns(), is_rtcp=False):
                     for frame, _ in decoding.frames(packet, arrival):

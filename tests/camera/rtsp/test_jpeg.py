@@ -12,7 +12,7 @@ import pytest
 import simplejpeg
 
 from framesrv import SourceError
-from framesrv.camera.sources.codec import jpeg_check
+from framesrv.codec import jpeg_check
 from framesrv.segment.layout import Pixels
 from tests.camera.rtsp.feed import Play
 from tests.support import rtp_jpeg

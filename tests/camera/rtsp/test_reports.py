@@ -23,7 +23,7 @@ def kinds(message: bytes) -> list[int]:
 
 
 def playing(*, feedback: bool) -> Stream:
-    one = Stream(Track("h264", feedback=feedback), keeps_order=True, asks=False)  # type: ignore[arg-type]
+    one = Stream(Track("h264", feedback=feedback), keeps_order=True)  # type: ignore[arg-type]
     assert one.reports(wants_key=True) == b""  # nobody is there yet
     first, _, third = packets([[b"\x65\x88\x80"]] * 3)
     for data in (first, third):  # one is missing

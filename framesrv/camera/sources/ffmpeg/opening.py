@@ -12,13 +12,13 @@ import av
 from av.container import InputContainer
 
 from framesrv.camera.sources import reasons
-from framesrv.camera.sources.codec.damage import Damage
-from framesrv.camera.sources.codec.hardware import Hardware
 from framesrv.camera.sources.experience import Experience
 from framesrv.camera.sources.ffmpeg import cause
 from framesrv.camera.sources.ffmpeg.address import address_of
 from framesrv.camera.sources.ffmpeg.cost import Cost
 from framesrv.camera.sources.ffmpeg.protocols import whitelist
+from framesrv.codec.damage import Damage
+from framesrv.codec.hardware import Hardware
 from framesrv.errors import SourceError
 from framesrv.settings import Camera
 from framesrv.settings.ffmpeg_options import as_texts

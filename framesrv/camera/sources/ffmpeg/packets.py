@@ -10,11 +10,11 @@ import av
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
-from framesrv.camera.sources.codec.arrival import Arrival, Packet
-from framesrv.camera.sources.codec.damage import Damage
 from framesrv.camera.sources.ffmpeg.cause import sentence
 from framesrv.camera.sources.ffmpeg.cost import Cost
 from framesrv.camera.sources.ffmpeg.pacing import LivePacing, Pacing
+from framesrv.codec.arrival import Arrival, Packet
+from framesrv.codec.damage import Damage
 from framesrv.errors import SourceError
 from framesrv.segment.status import CLOCK_OFF
 

@@ -16,11 +16,7 @@ from av.video.codeccontext import VideoCodecContext
 
 from framesrv.camera.policy import Policy
 from framesrv.camera.sources import Facts, Sink, Source, SourceFrame, reasons
-from framesrv.camera.sources.codec.arrival import Arrival, Packet
-from framesrv.camera.sources.codec.conversion import Conversion
-from framesrv.camera.sources.codec.damage import Damage
-from framesrv.camera.sources.codec.decoding import Decoding
-from framesrv.camera.sources.codec.hardware import Hardware
+from framesrv.camera.sources.decoding import Decoding
 from framesrv.camera.sources.experience import Experience
 from framesrv.camera.sources.ffmpeg.cost import Cost
 from framesrv.camera.sources.ffmpeg.opening import Opening
@@ -29,6 +25,10 @@ from framesrv.camera.sources.ffmpeg.packets import Moment, Packets
 from framesrv.camera.sources.ffmpeg.tracks import choose
 from framesrv.camera.sources.patience import Patience
 from framesrv.camera.sources.still.image import NoImageError
+from framesrv.codec.arrival import Arrival, Packet
+from framesrv.codec.conversion import Conversion
+from framesrv.codec.damage import Damage
+from framesrv.codec.hardware import Hardware
 from framesrv.errors import SourceError, SourceLimitError
 from framesrv.masking import user_info
 from framesrv.settings import Camera
@@ -46,7 +46,7 @@ class FFmpeg:
     def __init__(self, camera: Camera, policy: Policy, experience: Experience | None = None) -> None:
         self._camera = camera
         self._policy = policy
-        self._conversion = Conversion(camera)
+        self._conversion = Conversion(camera.presentation)
         self._hardware = Hardware(camera.hwaccel)
         self._cost = Cost(camera.max_pixels, camera.timeout, driver=bool(camera.hwaccel))
         self._patience = Patience(camera.timeout)

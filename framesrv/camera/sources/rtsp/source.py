@@ -14,19 +14,19 @@ from av.video.codeccontext import VideoCodecContext
 from framesrv.camera.policy import Policy
 from framesrv.camera.sources import Facts, Sink, Source, SourceFrame
 from framesrv.camera.sources.address import address_of
-from framesrv.camera.sources.codec.conversion import Conversion
-from framesrv.camera.sources.codec.damage import Damage
-from framesrv.camera.sources.codec.decoding import Decoding
-from framesrv.camera.sources.codec.hardware import Hardware
+from framesrv.camera.sources.decoding import Decoding
 from framesrv.camera.sources.experience import Experience
 from framesrv.camera.sources.patience import Patience
 from framesrv.camera.sources.rtsp.session import Session
 from framesrv.camera.sources.rtsp.stream import CODECS, Stream
+from framesrv.codec.conversion import Conversion
+from framesrv.codec.damage import Damage
+from framesrv.codec.hardware import Hardware
 from framesrv.errors import SourceLimitError
 from framesrv.settings import Camera
 
 if TYPE_CHECKING:
-    from framesrv.camera.sources.codec.trial import Trial
+    from framesrv.codec.questions import Questions
 
 ORDERED = ("tcp", "http")  # transports in which packets come as they were sent
 TURN = 1_000_000_000  # ns after which whoever follows has his turn, although no picture has come
@@ -38,12 +38,12 @@ class Rtsp:
     def __init__(self, camera: Camera, policy: Policy) -> None:
         self._camera = camera
         self._policy = policy
-        self._conversion = Conversion(camera)
+        self._conversion = Conversion(camera.presentation)
         self._hardware = Hardware(camera.hwaccel)
         self._patience = Patience(camera.timeout)
         address_of(camera.source)  # raises SourceUsageError for what is none
         self._experience = Experience(camera)
-        self._trial: Trial | None = None
+        self._questions: Questions | None = None
         self._playing: tuple[Session, Stream, VideoCodecContext] | None = None
         self._options = {"max_pixels": str(camera.max_pixels)}  # of the codec
         self._ahead: float | None = None  # its clock, as it was told
@@ -80,12 +80,15 @@ class Rtsp:
     def _play(self, session: Session, damage: Damage, sink: Sink) -> Iterator[SourceFrame | None]:
         sink.via(session.transport)
         codec = self._codec(session.track.codec)
-        if codec.name == "hevc" and self._trial is None:
-            from framesrv.camera.sources.codec.trial import Trial  # which the other codecs do not need
+        asks = codec.name == "hevc" and not codec.is_hwaccel  # a device's cannot be asked
+        if asks and self._questions is None:
+            from framesrv.codec.questions import Questions  # which the other codecs do not need
+            from framesrv.codec.trial import Trial
 
-            self._trial = Trial(self._options)
-        decoding = Decoding(codec, self._camera.pixel_format, self._policy, damage, sink, self._trial)
-        stream = Stream(session.track, keeps_order=session.transport in ORDERED, asks=not codec.is_hwaccel)
+            self._questions = Questions(Trial(self._options))
+        questions = self._questions if asks else None
+        decoding = Decoding(codec, self._camera.pixel_format, self._policy, damage, sink, questions)
+        stream = Stream(session.track, keeps_order=session.transport in ORDERED)
         self._playing = session, stream, codec
         self._patience.begin()
         self._ahead = None

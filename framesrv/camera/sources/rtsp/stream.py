@@ -9,11 +9,11 @@ from typing import cast
 
 import av
 
-from framesrv.camera.sources.codec.arrival import Arrival, Packet
 from framesrv.camera.sources.rtsp import rtcp, rtp
 from framesrv.camera.sources.rtsp.clock import CameraClock
 from framesrv.camera.sources.rtsp.description import Track
 from framesrv.camera.sources.rtsp.unit import AccessUnit, Assembly, Payload
+from framesrv.codec.arrival import Arrival, Packet
 from framesrv.errors import SourceError
 
 REPORT_EVERY = 5.0  # s (RFC 3550, 6.2)
@@ -28,16 +28,15 @@ class Stream:
     Args:
         track: what the session description says of it.
         keeps_order: packets come in the order they were sent.
-        asks: the decoder can be asked whether pictures are complete.
 
     Attributes:
         clock: the camera's.
     """
 
-    def __init__(self, track: Track, *, keeps_order: bool, asks: bool) -> None:
+    def __init__(self, track: Track, *, keeps_order: bool) -> None:
         self._track = track
         self._order = rtp.Order(keeps=keeps_order)
-        self._payload = _payload(track, asks=asks)
+        self._payload = _payload(track)
         self._assembly = Assembly(self._payload)
         self._base = Fraction(1, track.clock_rate)
         self._missing = self._without = 0
@@ -124,10 +123,10 @@ class Stream:
         packet.is_keyframe = unit.key
         unix = time.time_ns() - (time.monotonic_ns() - unit.arrived)
         captured = self.clock.captured(unit.timestamp)
-        return packet, Arrival(unit.arrived, unix, captured, unit.whole, unit.lost, unit.asks, unit.trial)
+        return packet, Arrival(unit.arrived, unix, captured, unit.whole, unit.lost)
 
 
-def _payload(track: Track, *, asks: bool) -> Payload:
+def _payload(track: Track) -> Payload:
     """Takes the track's codec apart; each is imported where there is such a camera."""
     parameters = track.parameters
     if track.codec == "h264":
@@ -142,7 +141,7 @@ def _payload(track: Track, *, asks: bool) -> Payload:
 
     sets = ",".join(parameters.get(f"sprop-{name}", "") for name in ("vps", "sps", "pps"))
     numbered = parameters.get("sprop-max-don-diff", "0").strip() not in ("", "0")
-    return H265(_decoded(sets), numbered=numbered, asks=asks)
+    return H265(_decoded(sets), numbered=numbered)
 
 
 def _decoded(text: str) -> list[bytes]:

@@ -7,12 +7,9 @@ begins by the codec's own bits, there is another.
 """
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from framesrv.camera.sources.rtsp.rtp import RtpPacket, Ticks
-
-if TYPE_CHECKING:
-    from framesrv.camera.sources.codec.trial import KeyPicture
 
 LIMIT = 32 * 2**20  # bytes of one access unit; a key frame of 8192x4352 has fewer
 
@@ -30,8 +27,6 @@ class AccessUnit:
         picture: there is a coded picture in it, or a piece of one.
         whole: nothing of it is missing, as far as its packets tell.
         lost: packets before it are missing, so that what it refers to may be.
-        asks: how often it asks the decoder whether the picture is complete.
-        trial: a key picture that can be tried, see `codec.trial`.
     """
 
     ticks: int
@@ -42,8 +37,6 @@ class AccessUnit:
     picture: bool = False
     whole: bool = True
     lost: bool = False
-    asks: int = 0
-    trial: "KeyPicture | None" = None
 
 
 class Payload(Protocol):

@@ -15,12 +15,12 @@ from av.video.codeccontext import VideoCodecContext
 
 from framesrv.camera.policy import Policy
 from framesrv.camera.sources import Facts, Sink, SourceFrame
-from framesrv.camera.sources.codec.arrival import Arrival, Packet
-from framesrv.camera.sources.codec.conversion import Conversion
-from framesrv.camera.sources.codec.damage import Damage
-from framesrv.camera.sources.codec.decoding import Decoding
+from framesrv.camera.sources.decoding import Decoding
 from framesrv.camera.sources.still.file import File
 from framesrv.camera.sources.still.image import Image, Origin
+from framesrv.codec.arrival import Arrival, Packet
+from framesrv.codec.conversion import Conversion
+from framesrv.codec.damage import Damage
 from framesrv.errors import SourceError, SourceLimitError
 from framesrv.settings import Camera
 
@@ -34,7 +34,7 @@ class Still:
     def __init__(self, camera: Camera, policy: Policy) -> None:
         self._camera = camera
         self._policy = policy
-        self._conversion = Conversion(camera)
+        self._conversion = Conversion(camera.presentation)
         self._codec = ""
         self._told: set[str] = set()
 

@@ -3,11 +3,11 @@
 The interleaved mode (packetization-mode=2) is not taken apart; no camera is known to use it.
 """
 
-from framesrv.camera.sources.codec.bits import LONGEST, Bits
-from framesrv.camera.sources.codec.h264 import IDR, PPS, SEI, SLICE, SPS, FrameNumbers
 from framesrv.camera.sources.rtsp.payloads.nal import START, NalUnits, ParameterSets, pieces
 from framesrv.camera.sources.rtsp.rtp import RtpPacket
 from framesrv.camera.sources.rtsp.unit import AccessUnit
+from framesrv.codec.bits import LONGEST, Bits
+from framesrv.codec.h264 import IDR, PPS, SEI, SLICE, SPS, FrameNumbers
 
 LAST_TYPE = 23
 STAP_A, FU_A = 24, 28

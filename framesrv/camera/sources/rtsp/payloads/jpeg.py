@@ -6,10 +6,10 @@ these numbers do not describe comes out wrong wherever they are believed. So the
 headers, goes before them; then what the session description says of the size; and what comes of it is checked.
 """
 
-from framesrv.camera.sources.codec import jpeg
-from framesrv.camera.sources.codec.jpeg_check import ADVICE, JpegCheck
 from framesrv.camera.sources.rtsp.rtp import RtpPacket
 from framesrv.camera.sources.rtsp.unit import AccessUnit
+from framesrv.codec import jpeg
+from framesrv.codec.jpeg_check import ADVICE, JpegCheck
 from framesrv.errors import SourceError
 
 HEADER, RESTART_HEADER, TABLES_HEADER = 8, 4, 4  # bytes

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
-from framesrv.camera.sources.codec.bits import LONGEST
 from framesrv.camera.sources.rtsp.unit import AccessUnit
+from framesrv.codec.bits import LONGEST
 
 START = b"\0\0\0\1"
 MANY = 2048  # NAL units of one access unit; the largest picture has 600 slices

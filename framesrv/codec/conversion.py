@@ -5,13 +5,13 @@ from fractions import Fraction
 import av
 from av.video.reformatter import ColorRange
 
-from framesrv.camera.sources import SourceFrame
-from framesrv.camera.sources.codec.arrival import Arrival
-from framesrv.camera.sources.codec.deinterlacing import Deinterlacer
+from framesrv.codec.arrival import Arrival
+from framesrv.codec.deinterlacing import Deinterlacer
+from framesrv.codec.picture import SourceFrame
+from framesrv.codec.presentation import Presentation
 from framesrv.segment import colour
 from framesrv.segment.frame import SQUARE, Stamp, usual_matrix
 from framesrv.segment.layout import Matrix, PixelFormat
-from framesrv.settings import Camera
 
 # ITU-T H.273 matrix coefficients; what is not here is unspecified or rare
 MATRICES: dict[int, Matrix] = {1: "bt709", 5: "bt601", 6: "bt601", 9: "bt2020"}
@@ -24,12 +24,12 @@ class Conversion:
     """Makes frames of ours from those of one codec.
 
     Args:
-        camera: which says the pixel format that is wanted, and whether pictures are deinterlaced.
+        wanted: whose `pixel_format` and `deinterlace` count here.
     """
 
-    def __init__(self, camera: Camera) -> None:
-        self._wanted: PixelFormat = camera.pixel_format
-        self._deinterlacer = Deinterlacer() if camera.deinterlace == "auto" else None
+    def __init__(self, wanted: Presentation) -> None:
+        self._wanted: PixelFormat = wanted.pixel_format
+        self._deinterlacer = Deinterlacer() if wanted.deinterlace else None
         self._turn = self._untold = 0  # told with some pictures, and meant for those after them
 
     def source_frame(

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import av
 
-from framesrv.camera.sources.codec import h265
-from framesrv.camera.sources.codec.damage import Damage
+from framesrv.codec import h265
+from framesrv.codec.damage import Damage
 
 BLOCKS = 4  # coding tree blocks, as large as they are on average, that are left out of a picture at first
 WIDER, WIDEST = 4, 0.25  # times as much after `HABIT`; and the share of the data that is left out at most

@@ -9,8 +9,8 @@ import time
 
 import av
 
-from framesrv.camera.sources.codec.damage import Damage
-from framesrv.camera.sources.codec.jpeg import shape_of
+from framesrv.codec.damage import Damage
+from framesrv.codec.jpeg import shape_of
 from framesrv.errors import SourceError
 
 AGAIN = 10.0  # s after which it is looked at anew: the camera's settings may have been changed

@@ -1,13 +1,10 @@
 """A packet, and how it came."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 import av
 from av.video.stream import VideoStream
-
-if TYPE_CHECKING:
-    from framesrv.camera.sources.codec.trial import KeyPicture
 
 Packet: TypeAlias = "av.Packet[VideoStream]"
 
@@ -22,8 +19,6 @@ class Arrival:
         captured: Unix nanoseconds by the camera's clock, None where it does not tell.
         whole: nothing of it is missing, as far as is known.
         lost: what it may refer to is missing, as far as is known.
-        asked: how often it asks the decoder whether the picture is complete, see `codec.h265`.
-        trial: a key picture that can be tried, see `codec.trial`.
     """
 
     monotonic: int
@@ -31,5 +26,3 @@ class Arrival:
     captured: int | None = None
     whole: bool = True
     lost: bool = False
-    asked: int = 0
-    trial: "KeyPicture | None" = None

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from framesrv.camera.sources.codec.bits import Bits
+from framesrv.codec.bits import Bits
 
 VPS, SPS, PPS = 32, 33, 34
 LAST_SLICE = 31

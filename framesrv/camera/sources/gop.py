@@ -1,6 +1,6 @@
 """Packets that are kept instead of decoded: those since the last key frame, which is all that a decoder needs."""
 
-from framesrv.camera.sources.codec.arrival import Arrival, Packet
+from framesrv.codec.arrival import Arrival, Packet
 
 LIMIT = 8_000_000  # bytes; four seconds of a 16 Mb/s camera
 PACKETS = 300  # twelve seconds; they take about a second to decode, and a snapshot waits for two

@@ -5,7 +5,7 @@ FFmpeg conceals a reference picture that never came and says nothing of it, so `
 
 from dataclasses import dataclass
 
-from framesrv.camera.sources.codec.bits import Bits
+from framesrv.codec.bits import Bits
 
 SLICE, IDR, SEI, SPS, PPS = 1, 5, 6, 7, 8
 INTRA = (2, 4, 7, 9)  # slice types

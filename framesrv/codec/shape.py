@@ -9,11 +9,9 @@ from fractions import Fraction
 
 import numpy as np
 
-from framesrv.camera.sources import Sink, SourceFrame
-from framesrv.errors import Cause
+from framesrv.codec.picture import SourceFrame
+from framesrv.codec.presentation import Presentation
 from framesrv.segment.frame import SQUARE
-from framesrv.segment.layout import PixelFormat
-from framesrv.settings import Camera
 
 NARROWEST = Fraction(1, 5)  # pixel, or its inverse the widest, that anybody can mean
 
@@ -22,12 +20,12 @@ class Shape:
     """The shape of one camera's pictures.
 
     Args:
-        camera: whose ``aspect`` and ``rotate`` go before what the stream says.
+        wanted: whose `aspect` and `rotate` go before what the stream says.
     """
 
-    def __init__(self, camera: Camera) -> None:
-        self._aspect = None if camera.aspect == "auto" else Fraction(*map(int, camera.aspect.split(":")))
-        self._turn: int | None = None if camera.rotate == "auto" else camera.rotate
+    def __init__(self, wanted: Presentation) -> None:
+        self._aspect = wanted.aspect
+        self._turn = wanted.rotate
         self._turned: int = self._turn or 0  # the newest picture
 
     def applied(self, frame: SourceFrame) -> SourceFrame:
@@ -56,28 +54,3 @@ class Shape:
     def size(self, width: int, height: int) -> tuple[int, int]:
         """The size in the segment of a picture of that size."""
         return (height, width) if self._turned % 180 else (width, height)
-
-
-class ShapedSink:
-    """A sink that is told of sizes as they are in the segment; see `Sink`."""
-
-    def __init__(self, sink: Sink, shape: Shape) -> None:
-        self._sink = sink
-        self._shape = shape
-        self.count = sink.count
-        self.active = sink.active
-        self.via = sink.via
-        self.clock = sink.clock
-
-    def idle(self, width: int, height: int, pixel_format: PixelFormat) -> None:
-        """See `Sink.idle`."""
-        self._sink.idle(*self._shape.size(width, height), pixel_format)
-
-    def describe(self, *, error: str, cause: Cause) -> None:
-        """See `Sink.describe`."""
-        self._sink.describe(error=error, cause=cause)
-
-    @property
-    def demanded(self) -> bool:
-        """See `Sink.demanded`."""
-        return self._sink.demanded

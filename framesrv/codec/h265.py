@@ -11,8 +11,8 @@ slice takes them for the end, or for an error; one that has not lost its way nev
 import re
 from dataclasses import dataclass
 
-from framesrv.camera.sources.codec.bits import Bits, number_code
-from framesrv.camera.sources.codec.h265_sets import (
+from framesrv.codec.bits import Bits, number_code
+from framesrv.codec.h265_sets import (
     FIRST_KEY,
     LAST_KEY,
     PictureSet,

@@ -1,0 +1,105 @@
+"""From packets to frames: what the policy wants, and nothing that is damaged or refers to what is."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, TypeAlias
+
+import av
+from av.video.codeccontext import VideoCodecContext
+
+from framesrv.camera.policy import Demand, Policy
+from framesrv.camera.sources import Sink
+from framesrv.camera.sources.gop import GopCache
+from framesrv.codec.arrival import Arrival, Packet
+from framesrv.codec.damage import Damage
+from framesrv.codec.intact import IntactDecoder
+from framesrv.segment.layout import PixelFormat
+
+if TYPE_CHECKING:
+    from framesrv.codec.questions import Questions
+
+REORDERED = 4  # packets before the newest that are decoded whole, so that the newest frame comes out
+
+Frames: TypeAlias = Sequence[tuple[av.VideoFrame, Arrival]]
+
+
+class Decoding:
+    """A codec and what it is fed.
+
+    Attributes:
+        began: whether a frame has come out, or none was asked for.
+        size: width and height of the pictures as they were announced; as the codec has them while it is None.
+    """
+
+    def __init__(
+        self,
+        codec: VideoCodecContext,
+        pixel_format: PixelFormat,
+        policy: Policy,
+        damage: Damage,
+        sink: Sink,
+        questions: "Questions | None" = None,
+    ) -> None:
+        self._codec = codec
+        self._decoder = IntactDecoder(codec, damage, sink.count, questions)
+        self._pixel_format: PixelFormat = pixel_format
+        self._policy = policy
+        self._sink = sink
+        self._demand = Demand(sink)
+        self._gop = GopCache()
+        self._idle = policy.demand
+        self.size: tuple[int, int] | None = None
+        self.began = policy.demand
+
+    def frames(self, packet: Packet, arrival: Arrival) -> Frames:
+        """The frames that are wanted now that this packet has come; an empty packet is the end of the stream."""
+        policy = self._policy
+        if packet.size:
+            self._sink.active()
+            self._sink.count("bytes", packet.size)
+        if policy.demand:
+            return self._on_demand(packet, arrival) if packet.size else ()
+        if policy.keyframes:
+            return self._decode(packet, arrival, alone=True) if packet.is_keyframe else ()
+        if policy.limited:
+            self._decoder.spare(not policy.is_due(arrival.monotonic))
+        return [(frame, its) for frame, its in self._decode(packet, arrival) if policy.wants(its.monotonic)]
+
+    @property
+    def intact(self) -> bool:
+        """Whether the newest packet is whole, with all that it refers to; a backlog is not looked into."""
+        if self._idle:
+            return self._gop.whole or not self._decoder.flagged
+        return self._decoder.intact
+
+    def restart(self) -> None:
+        """The next packet is the first of the stream again."""
+        self._decoder.restart()
+        self._gop.take()
+
+    def _on_demand(self, packet: Packet, arrival: Arrival) -> Frames:
+        self._gop.add(packet, arrival)
+        self._idle = not self._demand.stands()
+        if not self._idle:
+            return self._catch_up()
+        if self._gop.full:
+            self._catch_up()
+        width, height = self.size or (self._codec.width, self._codec.height)
+        if width:
+            self._sink.idle(width, height, self._pixel_format)
+        return ()
+
+    def _catch_up(self) -> Frames:
+        """Decodes all that was kept, for the newest frame."""
+        if self._gop.broken:
+            self._decoder.intact = False
+        newest: Frames = ()
+        kept = self._gop.take()
+        for left, (packet, arrival) in zip(range(len(kept), 0, -1), kept, strict=True):
+            self._decoder.spare(left > REORDERED)
+            newest = self._decode(packet, arrival)[-1:] or newest
+        return newest
+
+    def _decode(self, packet: Packet, arrival: Arrival, *, alone: bool = False) -> Frames:
+        frames = self._decoder.decode(packet, arrival, alone=alone)
+        self.began = self.began or bool(frames)
+        return frames

@@ -1,0 +1,119 @@
+"""A codec that gives no damaged frame, nor one that refers to such: none from a loss to the next whole key frame."""
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeAlias
+
+import av
+from av.video.codeccontext import VideoCodecContext
+
+from framesrv.codec.arrival import Arrival, Packet
+from framesrv.codec.damage import Damage
+
+if TYPE_CHECKING:
+    from framesrv.codec.questions import Questions
+
+FLAGGED = ("h264", "hevc")  # whose key frames are known to be flagged; of another codec it shows with the first one
+
+Decoded: TypeAlias = list[tuple[av.VideoFrame, Arrival]]
+
+
+class IntactDecoder:
+    """A codec, and what is known of the packets that it was fed.
+
+    Args:
+        codec: fresh.
+        damage: that listens.
+        count: adds to ``corrupt`` or ``decode`` (nanoseconds).
+        questions: that the codec can be asked of each picture; None where it cannot.
+
+    Attributes:
+        intact: the newest packet is whole, with all that it refers to.
+        flagged: key frames are known as such.
+    """
+
+    def __init__(
+        self,
+        codec: VideoCodecContext,
+        damage: Damage,
+        count: Callable[[str, int], object],
+        questions: "Questions | None" = None,
+    ) -> None:
+        self._codec = codec
+        self._codec.thread_count = 1  # threads hold frames back
+        self._codec.copy_opaque = True
+        self._damage = damage
+        self._count = count
+        self._questions = questions
+        self.intact = False
+        self.flagged = codec.name in FLAGGED
+        self._clean = False  # no frame has come out corrupt since the codec began anew
+        self._beginning = False  # no frame has come out at all since then
+        self._sparing = False
+
+    def restart(self) -> None:
+        """The next packet is the first of a stream again."""
+        self._codec.flush_buffers()
+        self.intact = False
+
+    def spare(self, yes: bool) -> None:
+        """Has the codec leave out frames that no other refers to."""
+        if yes != self._sparing:
+            self._codec.skip_frame = "NONREF" if yes else "DEFAULT"
+            self._sparing = yes
+
+    def decode(self, packet: Packet, arrival: Arrival, *, alone: bool = False) -> Decoded:
+        """The intact frames that this packet completes; `alone`: its own, for which no other is waited.
+
+        An empty packet is the end of the stream.
+        """
+        if arrival.lost:
+            self.intact = False
+        self.flagged = self.flagged or packet.is_keyframe
+        if packet.is_keyframe and not self.intact:
+            # Anew, so that pictures which lead the key frame, and refer to what is not there, are left out by the
+            # codec. It also gives nothing before it has recovered, where "key frame" means the beginning of an
+            # intra refresh, whose frames are all no key frames.
+            self._codec.flush_buffers()
+            self.intact = self._clean = self._beginning = True
+        complete = arrival.whole
+        self.intact = arrival.whole = self.intact and complete
+        asked = 0
+        if self.intact and self._questions and packet.size:
+            packet, asked, sound = self._questions.asked(packet, self._damage)
+            self.intact = arrival.whole = sound
+        if packet.size and not self.intact and self.flagged:
+            self._count("corrupt", 1)
+            return []
+        packet.opaque = arrival
+        began = time.perf_counter_ns()
+        try:
+            frames = self._codec.decode(packet if packet.size else None)
+            if alone:
+                frames += self._codec.decode(None)
+        except (av.error.FFmpegError, OSError, ValueError):
+            self.intact = arrival.whole = False
+            self._count("corrupt", 1)
+            frames = []
+        if alone:
+            self._codec.flush_buffers()
+        if self._damage.noticed(self._codec.name, asked=asked, beginning=self._beginning):
+            self.intact = arrival.whole = False
+        elif complete and not self.flagged and any(frame.key_frame and not frame.is_corrupt for frame in frames):
+            self.intact = self._clean = arrival.whole = True
+        self._count("decode", time.perf_counter_ns() - began)
+        self._beginning = self._beginning and not frames
+        return [(frame, its) for frame in frames if self._is_intact(frame, its := _arrival_of(frame, arrival))]
+
+    def _is_intact(self, frame: av.VideoFrame, arrival: Arrival) -> bool:
+        if frame.is_corrupt:
+            self.intact = self._clean = False
+        if arrival.whole and self._clean:
+            return True
+        self._count("corrupt", 1)
+        return False
+
+
+def _arrival_of(frame: av.VideoFrame, otherwise: Arrival) -> Arrival:
+    """That of the frame's own packet, which need not be the one that completed it."""
+    return frame.opaque if isinstance(frame.opaque, Arrival) else otherwise
