@@ -7,6 +7,7 @@
 
 from framesrv.errors import (
     ConfigError,
+    FrameReleasedError,
     FramesrvError,
     FrameUnavailableError,
     SegmentBusyError,
@@ -28,6 +29,7 @@ __all__ = [
     "ConfigError",
     "Frame",
     "FrameReader",
+    "FrameReleasedError",
     "FrameUnavailableError",
     "FrameWriter",
     "FramesrvError",

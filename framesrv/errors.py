@@ -58,6 +58,10 @@ class SegmentFormatError(SegmentError):
     """The file is no segment, or one of another layout version, or damaged."""
 
 
+class FrameReleasedError(FramesrvError):
+    """A frame is used after its release, or in another process than pinned it."""
+
+
 class SourceError(FramesrvError):
     """A camera's source cannot be opened or has been lost; trying again may help.
 

@@ -1,9 +1,8 @@
 """`Attachment`: a segment as one reader has it, with its pins and its wish for fresher frames."""
 
 import threading
-from functools import partial
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from framesrv.errors import SegmentFormatError
 from framesrv.segment import forking, layout, locks, pace, record
@@ -11,11 +10,39 @@ from framesrv.segment.frame import Frame
 from framesrv.segment.mapping import Segment, State
 
 
+class Pin:
+    """A pinned slot, given back when nothing refers to it any more: no frame, and no array of its memory."""
+
+    __slots__ = ("_attachment", "_slot")
+
+    def __init__(self, attachment: "Attachment", slot: int) -> None:
+        self._attachment = attachment
+        self._slot = slot
+
+    def __del__(self) -> None:
+        self._attachment.unpin(self._slot)
+
+    @property
+    def __array_interface__(self) -> dict[str, Any]:
+        segment = self._attachment.segment
+        size = segment.geometry.slot_size
+        address = segment.address + layout.PAGE + self._slot * size
+        return {"version": 3, "typestr": "|u1", "shape": (size,), "data": (address, True)}  # True: read-only
+
+    @property
+    def is_parents(self) -> bool:
+        """Whether it is another process's, which has forked this one."""
+        return self._attachment.is_parents
+
+
 class Attachment:
     """One segment as this reader has it, with the pins it holds there.
 
     Locks belong to the open file, which all threads of this reader share, so pins are counted here: the first one
     takes the lock of its slot, the last gives it back. In a child of fork(2) it is closed, its pins the parent's.
+
+    Attributes:
+        is_parents: whether this is such a child.
     """
 
     def __init__(self, segment: Segment, path: str) -> None:
@@ -25,7 +52,7 @@ class Attachment:
         self._asking = 0
         self._mutex = threading.RLock()  # a frame may be finalised, and unpinned, at any point
         self._closing = False
-        self._is_parents = False
+        self.is_parents = False
         forking.tell(self)
 
     @property
@@ -55,21 +82,15 @@ class Attachment:
             if segment.newest == slot and not segment.retired:
                 break
             self.unpin(slot)
-        try:
-            frame = self._frame(slot)
-        except BaseException:
-            self.unpin(slot)
-            raise
+        frame = self._frame(Pin(self, slot), slot)
         if segment.cut:  # and what the header said may have been zeros
-            if frame is not None:
-                frame.release()
             raise SegmentFormatError(f"{self._path}: damaged: it was cut short while it was read")
         return frame
 
     def unpin(self, slot: int) -> None:
         """Gives one pin back."""
         with self._mutex:
-            if self._is_parents:
+            if self.is_parents:
                 return
             self._pins[slot] -= 1
             if not self._pins[slot]:
@@ -108,7 +129,7 @@ class Attachment:
         """Leaves pins and wishes to the parent, in a child of fork(2)."""
         self._mutex = threading.RLock()
         self._pins = [0] * len(self._pins)
-        self._closing = self._is_parents = True
+        self._closing = self.is_parents = True
 
     @property
     def _closed(self) -> bool:
@@ -123,26 +144,13 @@ class Attachment:
             self._pins[slot] += 1
             return True
 
-    def _frame(self, slot: int) -> Frame | None:
+    def _frame(self, pin: Pin, slot: int) -> Frame | None:
+        segment = self.segment
         try:
-            found = record.read(self.segment.memory, slot)
+            found = record.read(segment.memory, slot)
         except SegmentFormatError as error:
             raise SegmentFormatError(f"{self._path}: damaged: {error}") from None
-        if found is None:
-            self.unpin(slot)
-            return None
-        seq, stamp = found
-        geometry = self.segment.geometry
-        return Frame(
-            self.segment.planes[slot],
-            geometry.width,
-            geometry.height,
-            geometry.pixel_format,
-            seq,
-            stamp,
-            partial(self.unpin, slot),
-            partial(getattr, self.segment, "cut"),
-        )
+        return None if found is None else Frame(pin, segment.geometry, *found, segment.guard)
 
 
 class DemandLock:

@@ -1,13 +1,16 @@
 """A frame as a reader sees it: views of shared memory that stay as they are while the frame is pinned."""
 
 import time
-from collections.abc import Callable
 from fractions import Fraction
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, NoReturn, Protocol, Self
 
-from framesrv.errors import SegmentFormatError
-from framesrv.segment.layout import MAX_SIDE, Clock, Matrix, PixelFormat, Pixels
+import numpy as np
+
+from framesrv.errors import FrameReleasedError, SegmentFormatError
+from framesrv.segment.layout import MAX_SIDE, Clock, Geometry, Matrix, PixelFormat, Pixels
+from framesrv.segment.planes import views
+from framesrv.segment.truncation import Guard
 
 SQUARE = Fraction(1)  # the sample aspect ratio of most video
 HD = 720  # lines from which video is BT.709 where it does not say
@@ -52,16 +55,26 @@ class Stamp(NamedTuple):
         return cls(None, time.time_ns(), time.monotonic_ns(), matrix, full_range, key_frame, "arrival")
 
 
+class Memory(Protocol):
+    """The memory of a slot, which stays as it is as long as anything refers to this: a frame, or an array of it."""
+
+    @property
+    def __array_interface__(self) -> dict[str, Any]: ...
+
+    @property
+    def is_parents(self) -> bool:
+        """Whether this is a child of fork(2), and the one that pinned the slot its parent."""
+
+
 class Frame:
     """A pinned frame. Use it as a context manager, or call `release`, so that the writer gets its slot back.
 
     Leaving the ``with`` raises as `check` does.
 
-    Views taken from `planes` stay readable after the release but may then change under your eyes.
+    After the release `planes`, `bgr` and the like raise FrameReleasedError. Arrays that were taken from `planes`
+    before, and tensors made of them, stay as they are: the slot is the writer's again when the last of them is gone.
 
     Attributes:
-        planes: read-only uint8 views of shared memory. ``yuv420p``: Y (H x W), U and V (each H/2 x W/2, rounded
-            up); ``bgr24``: one array, H x W x 3.
         width: pixels.
         height: pixels.
         pixel_format: ``yuv420p`` or ``bgr24``.
@@ -69,27 +82,29 @@ class Frame:
         stamp: times and colours, see `Stamp`.
     """
 
-    __slots__ = ("__weakref__", "_cut", "_unpin", "height", "pixel_format", "planes", "seq", "stamp", "width")
+    __slots__ = (
+        "__weakref__",
+        "_geometry",
+        "_guard",
+        "_memory",
+        "_planes",
+        "height",
+        "pixel_format",
+        "seq",
+        "stamp",
+        "width",
+    )
 
-    def __init__(
-        self,
-        planes: tuple[Pixels, ...],
-        width: int,
-        height: int,
-        pixel_format: PixelFormat,
-        seq: int,
-        stamp: Stamp,
-        unpin: Callable[[], object],
-        cut: Callable[[], bool] = bool,
-    ) -> None:
-        self.planes = planes
-        self.width = width
-        self.height = height
-        self.pixel_format = pixel_format
+    def __init__(self, memory: Memory, geometry: Geometry, seq: int, stamp: Stamp, guard: Guard) -> None:
+        self._memory: Memory | None = memory
+        self._geometry = geometry
+        self._planes: tuple[Pixels, ...] | None = None
+        self._guard = guard
+        self.width = geometry.width
+        self.height = geometry.height
+        self.pixel_format: PixelFormat = geometry.pixel_format
         self.seq = seq
         self.stamp = stamp
-        self._unpin: Callable[[], object] | None = unpin
-        self._cut = cut
 
     def __enter__(self) -> Self:
         return self
@@ -101,25 +116,43 @@ class Frame:
         if kind is None:
             self.check()
 
-    def __del__(self) -> None:
-        if getattr(self, "_unpin", None) is not None:
-            self.release()
-
     def __repr__(self) -> str:
         return f"<Frame {self.seq} {self.width}x{self.height} {self.pixel_format} {self.age:.3f} s old>"
 
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a frame is pinned by this process, and not sent to another: send a copy, as by bgr()")
+
+    @property
+    def planes(self) -> tuple[Pixels, ...]:
+        """Read-only uint8 views of shared memory.
+
+        ``yuv420p``: Y (H x W), U and V (each H/2 x W/2, rounded up); ``bgr24``: one array, H x W x 3. Any of them may
+        be handed on without a copy, as by ``torch.from_dlpack`` (NumPy from 2.1 on).
+
+        Raises:
+            FrameReleasedError: the frame was released, or is that of the process that forked this one.
+        """
+        memory = self._memory
+        if memory is None:
+            raise FrameReleasedError(
+                f"frame {self.seq} was released: use it within its with, or keep views of its planes"
+            )
+        if memory.is_parents:
+            raise FrameReleasedError(f"frame {self.seq} is pinned by the parent process: take one in the child")
+        if self._planes is None:
+            self._planes = views(np.asarray(memory), self._geometry)
+        return self._planes
+
     def release(self) -> None:
-        """Gives the pin back; further calls do nothing."""
-        unpin, self._unpin = self._unpin, None
-        if unpin is not None:
-            unpin()
+        """Gives the pin back, as soon as no array of the frame is left; further calls do nothing."""
+        self._memory = self._planes = None
 
     def check(self) -> None:
         """Raises SegmentFormatError if the segment was cut short, so that zeros may have been read for pixels.
 
         Leaving a ``with`` does this too, and `bgr`.
         """
-        if self._cut():
+        if self._guard.cut:
             raise SegmentFormatError(f"frame {self.seq} is gone: its segment was cut short while it was pinned")
 
     @property

@@ -48,6 +48,8 @@ class Segment:
         fd: its open file, which owns this side's locks; -1 once it is closed.
         header: an array of one `layout.HEADER` over the header page.
         geometry: of its frames; constant for the segment's life.
+        address: of the header page in this process.
+        guard: what is known of the mapping's end.
         planes: of each slot, the views of its planes; read-only for a reader.
     """
 
@@ -64,8 +66,8 @@ class Segment:
         self.longs = page.cast("Q")
         everything = np.frombuffer(self.memory, np.uint8)
         self.header = everything[:PAGE].view(HEADER)
-        self._address = everything.ctypes.data
-        self._guard = truncation.guard(self.memory, self._address, writable=writable)
+        self.address = everything.ctypes.data
+        self.guard = truncation.guard(self.memory, self.address, writable=writable)
         self.planes = [
             views(everything[PAGE + slot * geometry.slot_size :], geometry) for slot in range(geometry.slots)
         ]
@@ -252,7 +254,7 @@ class Segment:
     @property
     def cut(self) -> bool:
         """Whether the file was cut short under its mapping, so that what was read may be zeros."""
-        return self._guard.cut
+        return self.guard.cut
 
     @property
     def has_writer(self) -> bool:
@@ -305,14 +307,14 @@ class Segment:
     def announce(self) -> None:
         """Wakes all who wait: something is new."""
         self.words[_SEQUENCE] = (self.words[_SEQUENCE] + 1) & 0xFFFFFFFF
-        futex.wake(self._address + _SEQUENCE * 4)
+        futex.wake(self.address + _SEQUENCE * 4)
 
     def wait(self, sequence: int, timeout: float) -> bool:
         """Sleeps until something is new since `sequence`; False if `timeout` seconds passed."""
         if self.retired:  # perhaps before `sequence` was read: nobody would be woken any more
             return True
         try:
-            return futex.wait(self._address + _SEQUENCE * 4, sequence, timeout)
+            return futex.wait(self.address + _SEQUENCE * 4, sequence, timeout)
         except OSError as error:
             if error.errno != errno.EFAULT:
                 raise

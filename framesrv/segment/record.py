@@ -2,6 +2,7 @@
 
 import mmap
 from fractions import Fraction
+from functools import lru_cache
 
 from framesrv.errors import SegmentFormatError
 from framesrv.segment import layout
@@ -47,9 +48,14 @@ def read(memory: mmap.mmap, slot: int) -> tuple[int, Stamp] | None:
         colour_range == 2,
         key_frame != 0,
         layout.CLOCKS[clock],
-        Fraction(aspect_width, aspect_height) if aspect_width and aspect_height else SQUARE,
+        SQUARE if aspect_width == aspect_height or not aspect_height else _ratio(aspect_width, aspect_height),
         rotated,
     )
+
+
+@lru_cache(maxsize=64)  # making one costs as much as all else of a record
+def _ratio(width: int, height: int) -> Fraction:
+    return Fraction(width, height) if width else SQUARE
 
 
 def _aspect(ratio: Fraction) -> tuple[int, int]:

@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from framesrv import FrameReader, FrameWriter, camera_status
+from framesrv import Frame, FrameReader, FrameWriter, camera_status
 from framesrv.segment import locks
+from framesrv.segment.attachment import Attachment
 from framesrv.segment.layout import DEMAND_BYTE
 from tests.segment.observing import newest, numbers, wait_until
 from tests.support.segment_programs import HEIGHT, WIDTH, pinned, put
@@ -79,9 +80,11 @@ def test_reader_works_in_another_process_and_shares_no_pin_with_it(
     wait_until(lambda: pinned(prefix, "cam") == [])
 
 
-def ask_and_wait(pipe: Connection, camera: FrameReader, frames: Iterator[Any], frame: Any) -> None:
-    del frames, frame
-    gc.collect()
+def let_go(pipe: Connection, camera: FrameReader, attachment: Attachment, frames: Any, frame: Frame) -> None:
+    frame.release()
+    frames.close()
+    attachment.unask()
+    attachment.close()
     camera.close()
     pipe.send("closed")
     pipe.recv()
@@ -94,8 +97,10 @@ def test_child_that_lets_go_of_what_it_inherited_takes_no_pin_and_no_demand_from
     frames = camera.frames(timeout=0.01)
     put(writer, 2)
     with next(frames) as held, camera.latest(max_age=None) as frame:
-        camera._attachment.ask()  # type: ignore[union-attr]
-        with started("fork", ask_and_wait, camera, frames, frame) as (_, pipe):
+        attachment = camera._attachment
+        assert attachment is not None
+        attachment.ask()
+        with started("fork", let_go, camera, attachment, frames, frame) as (_, pipe):
             assert heard(pipe) == "closed"
             assert writer.demanded
             assert pinned(prefix, "cam") == [1]
