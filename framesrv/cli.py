@@ -34,9 +34,10 @@ def main() -> None:
 @main.command()
 @click.argument("code")
 @click.option("--alone", is_flag=True, help="Of a camera with a substream: CODE's stream without the other one.")
+@click.option("--kept", is_flag=True, help="End where the source hangs, as the parent process starts this one again.")
 @config_option
 @log_format_option
-def decode(code: str, alone: bool, config: Path | None, log_format: log.Format) -> None:
+def decode(code: str, alone: bool, kept: bool, config: Path | None, log_format: log.Format) -> None:
     """Run one camera's decoder in the foreground, until SIGTERM or Ctrl-C.
 
     CODE is that of a [[camera]] in the configuration. The newest frame is then in /dev/shm/framesrv.CODE. A camera
@@ -57,7 +58,8 @@ def decode(code: str, alone: bool, config: Path | None, log_format: log.Format) 
     if os.geteuid() == 0:
         from framesrv.host.by_hand import hand_over
 
-        hand_over(camera, loaded, ["decode", "--log-format", log_format, *(["--alone"] if alone else [])])
+        flags = [name for name, given in (("--alone", alone), ("--kept", kept)) if given]
+        hand_over(camera, loaded, ["decode", "--log-format", log_format, *flags])
     if camera.substream and not alone:
         from framesrv.camera import streams
 
@@ -68,7 +70,7 @@ def decode(code: str, alone: bool, config: Path | None, log_format: log.Format) 
     from framesrv.camera.decoder import run
 
     try:
-        run(camera.streams[0], loaded, kept=alone)
+        run(camera.streams[0], loaded, kept=kept)
     except SourceUsageError as error:
         raise ConfigError([f"camera {code}: {error}"]) from error
     except SegmentOwnerError as error:

@@ -42,7 +42,7 @@ async def _run(camera: Camera, prefix: str, options: Sequence[str], files: Colle
     stopped = asyncio.create_task(children.stop_signal())
     kept = []
     for code in codes:
-        command = children.module("framesrv", "decode", "--alone", *options, "--", code)
+        command = children.module("framesrv", "decode", "--alone", "--kept", *options, "--", code)
         kept.append(asyncio.create_task(children.keep(code, command, grace=GRACE, final=final, files=files)))
     telling = asyncio.create_task(_tell(notifier, prefix, codes))
     try:

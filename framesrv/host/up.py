@@ -22,10 +22,10 @@ def run(settings: Settings, log_format: Format) -> None:
 
 async def _run(settings: Settings, log_format: Format) -> None:
     options = ["--log-format", log_format, *(["--config", str(settings.file)] if settings.file else [])]
-    commands = {
-        camera.code: children.module("framesrv", "decode", *options, "--", camera.code) for camera in settings.cameras
-    }
-    tasks = [asyncio.create_task(children.keep(name, command)) for name, command in commands.items()]
+    tasks = []
+    for camera in settings.cameras:
+        command = children.module("framesrv", "decode", "--kept", *options, "--", camera.code)
+        tasks.append(asyncio.create_task(children.keep(camera.code, command)))
     snapd = children.keep("snapd", children.module("snapd", "run", *options), grace=DRAIN)
     tasks.append(asyncio.create_task(snapd))
     logger.info("started cameras=%d", len(settings.cameras))

@@ -16,6 +16,7 @@ import pytest
 
 from framesrv import CameraStatus, FrameReader, FrameUnavailableError, camera_status, cli
 from tests.conftest import SHM
+from tests.process.test_notify import transport_stream
 from tests.support.footage import footage, read_code
 from tests.support.processes import Program, alive, descendants, run, wait_for, write_config
 from tests.support.redis_server import RedisServer
@@ -293,6 +294,28 @@ def test_up_starts_a_child_again_that_died_and_leaves_the_others_alone(tmp_path:
         assert [camera_status(prefix, code).pid for code in (CODES[0], CODES[2])] == [pids[0], pids[2]]
         assert f"child died child={CODES[1]} status=-9" in program.output
         program.stop()
+
+
+def test_up_starts_a_decoder_again_that_hangs_in_its_source(tmp_path: Path, prefix: str) -> None:
+    """A named pipe whose writer is silent holds its decoding thread, whatever the time-outs. It hung for ever."""
+    pipe = tmp_path / "camera.ts"
+    os.mkfifo(pipe)
+    with RedisServer(tmp_path / "redis") as redis:
+        hung: dict[str, Any] = {"code": "hung", "source": str(pipe), "timeout": 0.5}
+        cameras = [hung, {"code": "other", "source": PICTURE}]
+        config = configure(tmp_path, prefix, cameras, redis={"url": redis.url})
+        with (
+            Program("framesrv", "up", "--config", config, log=tmp_path / "up.log") as program,
+            pipe.open("wb") as camera_end,
+        ):
+            camera_end.write(transport_stream(footage(width=320, height=240, frames=100)))
+            camera_end.flush()
+            wait_live(prefix, "hung")
+            other = wait_live(prefix, "other")
+            wait_for(lambda: camera_status(prefix, "hung").restarts, "it hangs, ends and is started again")
+            assert "child died child=hung status=1" in program.output
+            assert camera_status(prefix, "other").pid == other.pid
+            program.stop()
 
 
 def test_up_that_is_killed_leaves_no_process(tmp_path: Path, prefix: str) -> None:

@@ -1,8 +1,10 @@
 """Streams that FFmpeg plays, other than RTSP: when their pictures come, by the clock of who sends them."""
 
 import contextlib
+import errno
 import http.server
 import itertools
+import os
 import socket
 import statistics
 import threading
@@ -16,6 +18,7 @@ import pytest
 
 from framesrv import SourceError
 from framesrv.camera.sources import SourceFrame
+from framesrv.camera.sources.ffmpeg.cause import explain
 from framesrv.camera.sources.ffmpeg.pacing import BEHIND, LivePacing
 from tests.camera.test_damage import FLOOR, luma, psnr
 from tests.camera.test_sources import gray, pictures
@@ -26,6 +29,7 @@ from tests.support.ports import free_port
 from tests.support.rtsp_track import Track
 from tests.support.sender import Sender
 from tests.support.sink import Counts
+from tests.support.users import ALICE, as_user, needs_root
 
 
 def test_live_stream_in_segments_is_given_at_its_own_pace() -> None:
@@ -248,7 +252,37 @@ def test_srt_is_refused_with_the_way_to_have_it() -> None:
 
 
 def test_device_of_this_host_that_is_none_is_said(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match="cannot be opened: No such file or directory"):
-        next(pictures(f"v4l2:{tmp_path}/video0"))
-    with pytest.raises(SourceError, match="cannot be opened: Inappropriate ioctl for device"):
+    with pytest.raises(SourceError, match=f"cannot be opened: there is no device {tmp_path}/video0: see whether"):
+        next(pictures(f"V4L2:{tmp_path}/video0"))
+    with pytest.raises(SourceError, match="cannot be opened: /dev/null is no capture device: a camera often"):
         next(pictures("v4l2:/dev/null"))
+
+
+@needs_root
+def test_device_that_another_user_may_not_open_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    device = tmp_path / "video0"
+    device.touch(0)
+
+    def opened() -> str:
+        try:
+            next(pictures(f"v4l2:{device.name}"))
+        except SourceError as error:
+            return f"{error.cause}: {error}"
+        return ""
+
+    tmp_path.chmod(0o755)
+    monkeypatch.chdir(tmp_path)  # which others cannot reach from the root
+    assert as_user(ALICE, opened).startswith("unauthorized: cannot be opened: this user may not open video0: see its")
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (errno.EBUSY, "another program uses /dev/video0: fuser /dev/video0 says which"),
+        (errno.ENODEV, "/dev/video0 is no capture device"),
+        (errno.EINVAL, "/dev/video0 does not know that form or size"),
+    ],
+)
+def test_device_that_is_in_use_or_no_camera_is_said(number: int, words: str) -> None:
+    """As FFmpeg tells of it; there is no such device where this is tested."""
+    assert words in str(explain(OSError(number, os.strerror(number)), [], "v4l2:/dev/video0"))

@@ -127,13 +127,27 @@ def test_camera_that_is_away_impairs_a_host_and_all_of_them_bring_it_down(looked
     assert {one["name"] for one in told["findings"] if one["status"] == 2} == {"camera cam-1", "camera cam-2"}
 
 
+def test_camera_that_is_frozen_impairs_a_host_and_counts_as_live(looked: Looked) -> None:
+    """Its pictures are served, and show what was there minutes ago."""
+    now = time.monotonic_ns()
+    for writer in looked.writers:
+        with writer.next():
+            pass
+        writer.frozen(now - 300 * 10**9)
+    done = looked.health()
+    assert done.returncode == 1
+    first, *others = done.stdout.splitlines()
+    assert first == "impaired: camera cam-1: live: frozen: the same picture for 5 min (and 1 more)"
+    assert "2 of 2 live" in "\n".join(others)
+
+
 def test_many_cameras_that_are_away_still_fit_on_a_screen(looked: Looked) -> None:
     codes = [f"gone{number}" for number in range(60)]
     cameras = [{"code": code, "source": "rtsp://192.0.2.1/x"} for code in codes]
     write_config(looked.config, {"shm": {"prefix": looked.prefix}}, cameras)
     lines = looked.health().stdout.splitlines()
     assert len(lines) <= 24
-    assert "50 more are not live: framesrv ls" in "\n".join(lines)
+    assert "50 more are not well: framesrv ls" in "\n".join(lines)
 
 
 def test_configuration_that_is_wrong_is_told_by_key_and_line(looked: Looked) -> None:

@@ -72,7 +72,7 @@ class Examination:
         left_out = cameras[CAMERAS_SHOWN:]
         rows = [row for row in rows if row not in left_out]
         if left_out:
-            rows.append(("", "cameras", f"{len(left_out)} more are not live: framesrv ls", ""))
+            rows.append(("", "cameras", f"{len(left_out)} more are not well: framesrv ls", ""))
         rows += [("unseen", one.name, mask(one.reason), "") for one in self.unseen]
         width = max((len(shown(name)) for _, name, _, _ in rows), default=0)
         for state, name, message, colour in rows:

@@ -155,7 +155,7 @@ def snapd(knows: Known) -> Seen:
 
 
 def cameras(knows: Known) -> Seen:
-    """Each camera that is not live, and how many are."""
+    """Each camera that is not live or is frozen, and how many are live."""
     settings = knows.settings or Settings()
     prefix, owner = settings.shm.prefix, settings.shm.owner
     if knows.codes:
@@ -173,11 +173,13 @@ def cameras(knows: Known) -> Seen:
     )
     if not seen:
         return Seen(unseen=unseen)
+    frozen = [one for one in seen if one not in wrong and one.frozen_s is not None]
     status = DOWN if len(wrong) == len(found) else IMPAIRED
     lives = f"{len(seen) - len(wrong)} of {len(found)} live"
     return Seen(
         [
             *(Finding(f"{CAMERA}{one.code}", status, _camera_in_words(one)) for one in wrong),
+            *(Finding(f"{CAMERA}{one.code}", IMPAIRED, _camera_in_words(one)) for one in frozen),
             Finding("cameras", WELL, lives),
         ],
         unseen,

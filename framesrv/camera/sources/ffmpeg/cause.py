@@ -31,6 +31,28 @@ _INSTEAD = {
     "srt": "; GStreamer does: opencv:srtsrc uri=srt://HOST:PORT ! decodebin ! videoconvert ! appsink, with an OpenCV "
     "that has it, as Debian's python3-opencv and not pip's"
 }
+_UNIT = "under systemd what framesrv@.service says of devices"
+_NO_DEVICE: Reason = (
+    "not_found",
+    f"there is no device {{device}}: see whether it is plugged in, ls /dev/video*, and {_UNIT}",
+)
+_NO_CAPTURE: Reason = (
+    "format",
+    "{device} is no capture device: a camera often has several, try the others of ls /dev/video*",
+)
+_DEVICES: dict[int | None, Reason] = {  # v4l2.c: errors of open(2), VIDIOC_QUERYCAP and VIDIOC_S_FMT
+    errno.ENOENT: _NO_DEVICE,
+    errno.ENXIO: _NO_DEVICE,
+    errno.ENODEV: _NO_CAPTURE,
+    errno.ENOTTY: _NO_CAPTURE,
+    errno.ENOSYS: _NO_CAPTURE,
+    errno.EBUSY: ("refused", "another program uses {device}: fuser {device} says which"),
+    errno.EACCES: (
+        "unauthorized",
+        f"this user may not open {{device}}: see its group, and {_UNIT}",
+    ),
+    errno.EINVAL: ("format", "{device} does not know that form or size: see input_format and video_size"),
+}
 
 
 def explain(error: Exception, said: Sequence[str], source: str) -> SourceError:
@@ -41,6 +63,10 @@ def explain(error: Exception, said: Sequence[str], source: str) -> SourceError:
         said: what FFmpeg has logged meanwhile.
         source: what was opened.
     """
+    number, device = getattr(error, "errno", None), source.removeprefix("v4l2:")
+    if device != source and number in _DEVICES:
+        kind, words = _DEVICES[number]
+        return reasons.cannot((kind, words.format(device=device)))
     return reasons.cannot(_known(error, said, source))
 
 

@@ -49,6 +49,7 @@ class Opening:
         device = _DEVICE.match(camera.source)
         self._format = "v4l2" if device else None
         self._address = camera.source[device.end() :] if device else address_of(camera.source)
+        self._said_of = f"v4l2:{self._address}" if device else self._address
         self._said = False
         self._experience = experience
 
@@ -128,4 +129,4 @@ class Opening:
                     raise self._cost.much_processor("its answer") from error
                 if late:  # FFmpeg has other words for it
                     raise reasons.no_answer(camera.timeout) from error
-                raise cause.explain(error, damage.said, self._address) from error
+                raise cause.explain(error, damage.said, self._said_of) from error
