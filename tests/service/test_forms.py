@@ -81,13 +81,13 @@ def test_object_and_picture_say_when_and_by_which_camera(edge: Edge, running: Ru
     assert asked(edge, cos_path="a.jpg")["status"] == "ok"
     stored = edge.cos.objects["a.jpg"]
     with FrameReader("cam01", prefix=edge.prefix) as camera, camera.latest(max_age=None) as frame:
-        captured_at = frame.captured_at
-    assert stored.about == {"captured-at": f"{captured_at:.6f}", "camera": "cam01"}
+        captured_ns = frame.stamp.captured_ns
+    assert stored.about == {"captured-at": f"{captured_ns / 1e9:.6f}", "camera": "cam01"}
     with Image.open(io.BytesIO(stored.body)) as picture:
         exif = picture.getexif()
     assert exif[ExifTags.Base.ImageDescription] == "cam01"
     taken = exif.get_ifd(ExifTags.IFD.Exif)
-    assert taken[ExifTags.Base.SubsecTimeOriginal] == f"{int(captured_at * 1e6) % 1_000_000:06}"
+    assert taken[ExifTags.Base.SubsecTimeOriginal] == f"{captured_ns // 1000 % 1_000_000:06}"
 
 
 def test_picture_says_nothing_of_itself_where_that_is_not_wanted(edge: Edge) -> None:

@@ -358,7 +358,7 @@ def test_service_stops_at_once_while_redis_is_away(edge: Edge) -> None:
 def test_error_that_nobody_thought_of_is_one_traceback_however_often_it_comes(
     edge: Edge, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def put(*_: Any) -> str:
+    def put(*_: Any, **__: Any) -> str:
         raise LookupError("of all things")
 
     edge.camera("cam01")
