@@ -98,11 +98,11 @@ def layout_version(path: str) -> int | None:
     return int(header["version"][0]) if header["magic"][0] == MAGIC else None
 
 
-def reserve(fd: int, nbytes: int, name: str, directory: str) -> None:
+def reserve(fd: int, nbytes: int, name: str, directory: str, saving: str) -> None:
     """Reserves the space of a segment, so that no write to it meets a full file system (SIGBUS).
 
     Raises:
-        SegmentSpaceError: there is not so much.
+        SegmentSpaceError: there is not so much; `saving` says how to need less.
     """
     try:
         os.posix_fallocate(fd, 0, nbytes)
@@ -112,7 +112,7 @@ def reserve(fd: int, nbytes: int, name: str, directory: str) -> None:
         free = shutil.disk_usage(directory).free
         raise SegmentSpaceError(
             f"{name} needs {nbytes} bytes of shared memory, {directory} has {free} bytes free: "
-            "enlarge it (mount -o remount,size=..., or --shm-size for a container) or use fewer slots"
+            f"enlarge it (mount -o remount,size=..., or --shm-size for a container) or {saving}"
         ) from error
 
 

@@ -26,7 +26,7 @@ def test_old_segment_has_its_name_until_the_new_one_is_whole(
         seen.append(newest(camera))
         reserve(*arguments)
 
-    monkeypatch.setattr("framesrv.segment.mapping.reserve", look)
+    monkeypatch.setattr("framesrv.segment.shared_file.reserve", look)
     assert writer.resize(WIDTH * 2, HEIGHT, "yuv420p")
     assert seen == [(1, 1)]
 
@@ -35,13 +35,13 @@ def no_room(monkeypatch: pytest.MonkeyPatch, *sizes: int) -> None:
     """Segments of these slots cannot be reserved: the first time, or each time for -1."""
     reserve, left = file.reserve, list(sizes)
 
-    def fail(fd: int, nbytes: int, name: str, directory: str) -> None:
+    def fail(fd: int, nbytes: int, name: str, directory: str, saving: str) -> None:
         if nbytes > 4096 and left and left[0]:
             left[0] -= 1
             raise SegmentSpaceError(f"{name} needs {nbytes} bytes of shared memory, {directory} has 1 bytes free")
-        reserve(fd, nbytes, name, directory)
+        reserve(fd, nbytes, name, directory, saving)
 
-    monkeypatch.setattr("framesrv.segment.mapping.reserve", fail)
+    monkeypatch.setattr("framesrv.segment.shared_file.reserve", fail)
 
 
 def test_new_size_for_which_there_is_room_only_without_the_old_one_replaces_it(
