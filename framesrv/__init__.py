@@ -19,6 +19,7 @@ from framesrv.errors import (
 )
 from framesrv.segment.file import SHM_DIRECTORY, segment_path
 from framesrv.segment.frame import Frame, Stamp
+from framesrv.segment.letterbox import Letterbox
 from framesrv.segment.reader import FrameReader
 from framesrv.segment.status import CameraStatus, camera_status, camera_statuses
 from framesrv.segment.writer import FrameWriter, Slot
@@ -33,6 +34,7 @@ __all__ = [
     "FrameUnavailableError",
     "FrameWriter",
     "FramesrvError",
+    "Letterbox",
     "SegmentBusyError",
     "SegmentError",
     "SegmentFormatError",

@@ -5,6 +5,7 @@ Video is mostly limited range and, from 720 lines up, BT.709; BGR is full range.
 
 import threading
 from collections.abc import Sequence
+from typing import Literal, NamedTuple
 
 import av
 import numpy as np
@@ -12,98 +13,118 @@ from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 
 from framesrv.segment.layout import MAX_SIDE, Matrix, PixelFormat, Pixels, Rectangle
 
+Order = Literal["rgb", "bgr"]
+
 COLORSPACES: dict[Matrix, Colorspace] = {
     "bt709": Colorspace.ITU709,
     "bt601": Colorspace.ITU601,
     "bt2020": Colorspace.BT2020,
 }
 
+# libswscale's way from 4:2:0 to planes of the same size takes so many columns at a time, and those left over wrong
+WHOLE = 16
+
 _local = threading.local()
 
 
-def to_bgr(
-    planes: Sequence[Pixels],
-    pixel_format: PixelFormat,
-    matrix: Matrix,
-    *,
-    full_range: bool,
-    width: int | None = None,
-    height: int | None = None,
-    crop: Rectangle | None = None,
-) -> Pixels:
-    """The picture as a C-contiguous H x W x 3 array of blue, green, red; see `Frame.bgr`.
+class Picture(NamedTuple):
+    """What of a frame its conversion needs.
 
-    Args:
+    Attributes:
         planes: shaped as those of `Frame`.
         pixel_format: of the planes.
         matrix: of YUV planes.
         full_range: whether YUV planes go from 0 to 255.
-        width: pixels; the picture's own, or what keeps its proportions, where None.
-        height: pixels; likewise.
-        crop: the part that is meant by the picture; all of it where None.
-
-    Raises:
-        ValueError: a size below 1 or above `MAX_SIDE`, or a part that does not lie within the picture.
     """
-    own_height, own_width = planes[0].shape[:2]
-    if crop:
-        return _part_to_bgr(planes, pixel_format, matrix, crop, full_range=full_range, width=width, height=height)
-    width, height = scaled(own_width, own_height, width, height)
-    if (pixel_format, own_width, own_height) == ("bgr24", width, height):
-        return planes[0].copy()  # PyAV would hand shared memory itself back
-    return np.ascontiguousarray(
-        _bgr(video_frame(planes, pixel_format), matrix, full_range=full_range, width=width, height=height)
-    )
+
+    planes: Sequence[Pixels]
+    pixel_format: PixelFormat
+    matrix: Matrix
+    full_range: bool
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height in pixels."""
+        height, width = self.planes[0].shape[:2]
+        return width, height
+
+    def size_of(self, crop: Rectangle | None) -> tuple[int, int]:
+        """Width and height of a part of it; of all where None.
+
+        Raises:
+            ValueError: it does not lie within the picture.
+        """
+        width, height = self.size
+        if crop is None:
+            return width, height
+        left, top, part_width, part_height = crop
+        if not (0 <= left < left + part_width <= width and 0 <= top < top + part_height <= height):
+            raise ValueError(f"part {crop}: expected it to lie within {width}x{height} pixels")
+        return part_width, part_height
 
 
-def _part_to_bgr(
-    planes: Sequence[Pixels],
-    pixel_format: PixelFormat,
-    matrix: Matrix,
-    crop: Rectangle,
-    *,
-    full_range: bool,
-    width: int | None,
-    height: int | None,
-) -> Pixels:
-    """A part of the picture: that, and no more of it than the colour samples at its edges need, is converted."""
-    own_height, own_width = planes[0].shape[:2]
+def to_packed(picture: Picture, order: Order, width: int, height: int, crop: Rectangle | None = None) -> Pixels:
+    """A picture, or a part of it, as a C-contiguous height x width x 3 array of colours in that order."""
+    left, top, *size = crop or (0, 0, *picture.size)
+    if (picture.pixel_format, order, size) == ("bgr24", "bgr", [width, height]):
+        return picture.planes[0][top : top + height, left : left + width].copy()  # PyAV would hand shared memory back
+    return np.ascontiguousarray(_converted(picture, f"{order}24", width, height, crop)[0])
+
+
+def to_planes(
+    picture: Picture, width: int, height: int, crop: Rectangle | None = None
+) -> tuple[Pixels, Pixels, Pixels]:
+    """A picture, or a part of it, as a height x width array each of red, green and blue."""
+    green, blue, red = _converted(picture, "gbrp", width, height, crop)
+    return red, green, blue
+
+
+def _converted(
+    picture: Picture, pixel_format: str, width: int, height: int, crop: Rectangle | None
+) -> tuple[Pixels, ...]:
+    """A picture in another pixel format; a part: that, and no more of it than colour samples at its edges need."""
+    if crop is None:
+        source = video_frame(picture.planes, picture.pixel_format)
+        return planes_of(_reformatted(source, picture, pixel_format, width, height))
     left, top, part_width, part_height = crop
     right, bottom = left + part_width, top + part_height
-    if not (0 <= left < right <= own_width and 0 <= top < bottom <= own_height):
-        raise ValueError(f"part {crop}: expected it to lie within {own_width}x{own_height} pixels")
-    width, height = scaled(part_width, part_height, width, height)
-    if pixel_format == "bgr24":
-        part = planes[0][top:bottom, left:right]
-        return to_bgr((part,), pixel_format, matrix, full_range=full_range, width=width, height=height)
+    if picture.pixel_format == "bgr24":
+        part = picture._replace(planes=[picture.planes[0][top:bottom, left:right]])
+        return _converted(part, pixel_format, width, height, None)
     # A chroma sample is for two pixels each way: begin at an even one, end at one or with the picture.
+    own_width, own_height = picture.size
     x, y = left & ~1, top & ~1
     right, bottom = min(right + (right & 1), own_width), min(bottom + (bottom & 1), own_height)
+    luma, *chroma = picture.planes
     halves = (slice(y // 2, (bottom + 1) // 2), slice(x // 2, (right + 1) // 2))
     row, column = round((top - y) * height / part_height), round((left - x) * width / part_width)
-    whole = _bgr(
-        _copied((planes[0][y:bottom, x:right], planes[1][halves], planes[2][halves])),
-        matrix,
-        full_range=full_range,
-        width=max(round((right - x) * width / part_width), column + width),
-        height=max(round((bottom - y) * height / part_height), row + height),
+    whole = _reformatted(
+        _copied((luma[y:bottom, x:right], *(plane[halves] for plane in chroma))),
+        picture,
+        pixel_format,
+        max(round((right - x) * width / part_width), column + width),
+        max(round((bottom - y) * height / part_height), row + height),
     )
-    return np.ascontiguousarray(whole[row : row + height, column : column + width])
+    return tuple(plane[row : row + height, column : column + width] for plane in planes_of(whole))
 
 
-def _bgr(source: av.VideoFrame, matrix: Matrix, *, full_range: bool, width: int, height: int) -> Pixels:
-    converted = reformatter().reformat(
+def _reformatted(
+    source: av.VideoFrame, picture: Picture, pixel_format: str, width: int, height: int
+) -> av.VideoFrame:
+    if pixel_format == "gbrp" and (source.width, source.height) == (width, height) and width % WHOLE:
+        packed = _reformatted(source, picture, "rgb24", width, height)
+        return reformatter().reformat(packed, format="gbrp", threads=1)
+    return reformatter().reformat(
         source,
         width,
         height,
-        "bgr24",
-        src_colorspace=COLORSPACES[matrix],
-        src_color_range=ColorRange.JPEG if full_range else ColorRange.MPEG,
+        pixel_format,
+        src_colorspace=COLORSPACES[picture.matrix],
+        src_color_range=ColorRange.JPEG if picture.full_range else ColorRange.MPEG,
         dst_color_range=ColorRange.JPEG,
         interpolation="AREA" if width < source.width else "BICUBIC",
         threads=1,
     )
-    return planes_of(converted)[0]
 
 
 def convert(source: av.VideoFrame, pixel_format: PixelFormat, matrix: Matrix, *, full_range: bool) -> av.VideoFrame:
@@ -133,8 +154,8 @@ def convert(source: av.VideoFrame, pixel_format: PixelFormat, matrix: Matrix, *,
 
 
 def planes_of(source: av.VideoFrame) -> tuple[Pixels, ...]:
-    """The planes of a yuv420p or bgr24 frame of PyAV's as arrays over its memory, shaped as those of `Frame`."""
-    channels = 3 if source.format.name == "bgr24" else 1
+    """The planes of a frame of PyAV's, of 8 bits, as arrays over its memory, shaped as those of `Frame`."""
+    channels = 3 if source.format.name in ("bgr24", "rgb24") else 1
     views = []
     for plane in source.planes:
         rows = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)

@@ -1,16 +1,22 @@
 """A frame as a reader sees it: views of shared memory that stay as they are while the frame is pinned."""
 
 import time
+from collections.abc import Sequence
 from fractions import Fraction
 from types import TracebackType
-from typing import Any, NamedTuple, NoReturn, Protocol, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Protocol, Self
 
 import numpy as np
 
 from framesrv.errors import FrameReleasedError, SegmentFormatError
-from framesrv.segment.layout import MAX_SIDE, Clock, Geometry, Matrix, PixelFormat, Pixels
+from framesrv.segment.layout import MAX_SIDE, Clock, Geometry, Matrix, PixelFormat, Pixels, Rectangle
 from framesrv.segment.planes import views
 from framesrv.segment.truncation import Guard
+
+if TYPE_CHECKING:
+    from framesrv.segment.colour import Order, Picture
+    from framesrv.segment.letterbox import Letterbox
+    from framesrv.segment.tensor import Floats, Layout
 
 SQUARE = Fraction(1)  # the sample aspect ratio of most video
 HD = 720  # lines from which video is BT.709 where it does not say
@@ -193,33 +199,119 @@ class Frame:
         return (width, height) if max(width, height) <= MAX_SIDE else (self.width, self.height)
 
     def bgr(
-        self, width: int | None = None, height: int | None = None, *, crop: tuple[int, int, int, int] | None = None
+        self,
+        width: int | None = None,
+        height: int | None = None,
+        *,
+        crop: Rectangle | None = None,
+        within: "Letterbox | None" = None,
+        out: Pixels | None = None,
     ) -> Pixels:
-        """A copy as BGR, full range, converted by the frame's own colour matrix and scaled in the same pass.
+        """A copy as blue, green, red, as OpenCV has it; else as `rgb`."""
+        return self._packed("bgr", width, height, crop, within, out)
+
+    def rgb(
+        self,
+        width: int | None = None,
+        height: int | None = None,
+        *,
+        crop: Rectangle | None = None,
+        within: "Letterbox | None" = None,
+        out: Pixels | None = None,
+    ) -> Pixels:
+        """A copy as RGB, full range, converted by the frame's own colour matrix and scaled in the same pass.
 
         Args:
             width: pixels; the frame's own, or what keeps its proportions, where None.
             height: pixels; likewise. For a picture as it is to be shown, give both, by `display_size`.
             crop: left, top, width and height of the part that is wanted, in pixels of the frame; of `width` and
                 `height` it is the frame then. Nothing else is converted.
+            within: in place of these: where the picture is to lie in another, from `letterbox`.
+            out: where it is to be written; an array of its own where None.
 
         Returns:
-            A C-contiguous uint8 array, H x W x 3.
+            A uint8 array, H x W x 3; `out`, or else C-contiguous.
 
         Raises:
-            ValueError: a size below 1 or above 16384, or a part that does not lie within the frame.
+            ValueError: a size below 1 or above 16384, or a part that does not lie within the frame; `out` of another
+                shape or type, or read-only; a letterbox of frames of another size.
+            FrameReleasedError: as `planes`.
             SegmentFormatError: as `check`.
         """
-        from framesrv.segment import colour  #  PyAV, which only this needs
+        return self._packed("rgb", width, height, crop, within, out)
 
-        copy = colour.to_bgr(
-            self.planes,
-            self.pixel_format,
-            self.stamp.matrix,
-            full_range=self.stamp.full_range,
-            width=width,
-            height=height,
-            crop=crop,
-        )
+    def tensor(
+        self,
+        width: int | None = None,
+        height: int | None = None,
+        *,
+        crop: Rectangle | None = None,
+        within: "Letterbox | None" = None,
+        order: "Order" = "rgb",
+        layout: "Layout" = "NCHW",
+        mean: float | Sequence[float] = 0.0,
+        scale: float | Sequence[float] = 1 / 255,
+        out: "Floats | None" = None,
+    ) -> "Floats":
+        """The picture as float32 numbers ``(level - mean) * scale``, as neural networks take it.
+
+        Args:
+            width: as of `rgb`.
+            height: as of `rgb`.
+            crop: as of `rgb`.
+            within: as of `rgb`; what is around the picture is scaled as the picture is.
+            order: of the channels, ``rgb`` or ``bgr``.
+            layout: ``NCHW`` or ``NHWC``, in which N is 1, or ``CHW`` or ``HWC``.
+            mean: to be subtracted from levels of 0 to 255; one number, or one for each channel in its order.
+            scale: to be multiplied by then; likewise. For a mean m and a deviation s of levels of 0 to 1, as is usual
+                with PyTorch, that is ``mean=255 * m, scale=1 / (255 * s)``.
+            out: where it is to be written, as ``batch[i]`` by ``CHW``; an array of its own where None.
+
+        Raises:
+            ValueError: as `rgb`; or a layout, mean or scale that is none.
+            FrameReleasedError: as `planes`.
+            SegmentFormatError: as `check`.
+        """
+        from framesrv.segment import tensor
+
+        wanted = tensor.Wanted(order, width, height, crop, within)
+        copy = tensor.tensor(self._picture(), wanted, layout, mean, scale, out)
         self.check()
         return copy
+
+    def letterbox(self, width: int, height: int, fill: int = 114) -> "Letterbox":
+        """Where the picture, as it is to be shown, lies in one of another shape, and the way back to the frame.
+
+        It is good for all frames of this size and aspect.
+
+        Args:
+            width: of the other, pixels.
+            height: likewise.
+            fill: level of what is around the picture, 0 to 255.
+
+        Raises:
+            ValueError: a size below 1 or above 16384, or a level that is none.
+        """
+        from framesrv.segment.letterbox import Letterbox
+
+        return Letterbox.of((self.width, self.height), self.display_size, width, height, fill)
+
+    def _packed(
+        self,
+        order: "Order",
+        width: int | None,
+        height: int | None,
+        crop: Rectangle | None,
+        within: "Letterbox | None",
+        out: Pixels | None,
+    ) -> Pixels:
+        from framesrv.segment import tensor
+
+        copy = tensor.packed(self._picture(), tensor.Wanted(order, width, height, crop, within), out)
+        self.check()
+        return copy
+
+    def _picture(self) -> "Picture":
+        from framesrv.segment.colour import Picture  # PyAV, which only copies need
+
+        return Picture(self.planes, self.pixel_format, self.stamp.matrix, self.stamp.full_range)

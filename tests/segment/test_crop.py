@@ -46,14 +46,14 @@ def test_part_has_the_pixels_that_it_has_in_the_whole(prefix: str, size: tuple[i
 @pytest.mark.parametrize("pixel_format", ["yuv420p", "bgr24"])
 def test_part_is_scaled_in_the_same_pass(prefix: str, pixel_format: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     passes: list[tuple[int, int]] = []
-    convert = colour._bgr
+    convert = colour._reformatted
 
     def counted(source: Any, *arguments: Any, **size: Any) -> Any:
         passes.append((source.width, source.height))
         return convert(source, *arguments, **size)
 
     with noise(prefix, 320, 240, pixel_format) as frame:
-        monkeypatch.setattr(colour, "_bgr", counted)
+        monkeypatch.setattr(colour, "_reformatted", counted)
         for width, height in ((50, 20), (33, 71), (400, 160)):
             assert frame.bgr(width, height, crop=(100, 51, 100, 40)).shape == (height, width, 3)
         assert frame.bgr(50, crop=(100, 50, 100, 40)).shape == (20, 50, 3)
