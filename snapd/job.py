@@ -1,5 +1,7 @@
 """An entry in hand: what is known of it, and how far it has come."""
 
+import time
+from collections.abc import Generator
 from dataclasses import dataclass, field
 
 from snapd.configured import Configured
@@ -9,6 +11,10 @@ from snapd.requests.once import Decision
 from snapd.telemetry.trace import Stopwatch
 from snapd.wire.request import Request
 from snapd.wire.result import Result
+
+Steps = Generator[
+    float, None, tuple[Result, bool]
+]  # monotonic times at which to go on; the answer, see `find_answer`
 
 LATITUDE = 15.0  # s beyond what a request can take, on a busy host
 
@@ -22,6 +28,7 @@ class Job:
         capture: None if no picture will be taken for it.
         is_readable: False if reading it failed in a way nobody thought of.
         is_late: whether it was past its deadline when its turn came.
+        steps: what is left to do for the answer, once that was begun.
         result: the answer, once there is one.
     """
 
@@ -32,10 +39,17 @@ class Job:
     capture: Capture | None = None
     is_readable: bool = True
     is_late: bool = False
+    steps: Steps | None = None
     result: Result | None = None
+    taken_at: float = field(default_factory=time.monotonic)
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
+
+    @property
+    def age(self) -> float:
+        """Seconds since it was taken."""
+        return time.monotonic() - self.taken_at
 
 
 def longest(job: Job) -> float:
     """Seconds after which a worker that still has this job counts as hung."""
-    return job.configured.limit + LATITUDE
+    return job.configured.limit + job.request.seconds + LATITUDE

@@ -1,6 +1,7 @@
 """Threads that each do one piece of work at a time, for which a place is claimed before it is given.
 
 Claiming is what bounds the work in hand: who finds no place waits, and what he would have taken stays where it is.
+Work that was in hand before, and has waited for its time elsewhere, needs none: it goes on when a thread is free.
 """
 
 import logging
@@ -33,7 +34,7 @@ class Pool(Generic[Work]):
         self._limit = limit
         self._until: dict[int, float] = {}  # the monotonic time at which each thread that works is to have done
         self._places = threading.Semaphore(size)
-        self._work: queue.SimpleQueue[Work | None] = queue.SimpleQueue()
+        self._work: queue.SimpleQueue[tuple[Work, bool] | None] = queue.SimpleQueue()  # and whether it has a place
         self._threads: list[threading.Thread] = []
 
     def man(self) -> None:
@@ -72,7 +73,11 @@ class Pool(Generic[Work]):
 
     def give(self, work: Work) -> None:
         """Work for a claimed place."""
-        self._work.put(work)
+        self._work.put((work, True))
+
+    def resume(self, work: Work) -> None:
+        """Work that was in hand before."""
+        self._work.put((work, False))
 
     def end(self) -> None:
         """Lets every thread end when the work that was given is done."""
@@ -89,11 +94,13 @@ class Pool(Generic[Work]):
 
     def _run(self) -> None:
         thread = threading.get_ident()
-        while (work := self._work.get()) is not None:
+        while (given := self._work.get()) is not None:
+            work, has_place = given
             self._until[thread] = time.monotonic() + self._limit(work)
             try:
                 self._do(work)
             finally:
                 del self._until[thread]
-                self._places.release()
-            work = None  # while it waits for the next, which may be long, it keeps nothing of this one
+                if has_place:
+                    self._places.release()
+            del given, work  # while it waits for the next, which may be long, it keeps nothing of this one

@@ -1,7 +1,8 @@
 """The service: one thread reads the stream, `workers` threads answer requests, as many hand the answers over.
 
 So a platform that is slow to hear an answer holds no picture up. An entry is taken only when a worker is free for
-it; what cannot be worked on stays in Redis. It is acknowledged only when its result has been handed over or it is
+it; what cannot be worked on stays in Redis. A request that waits for a later moment leaves its worker to others
+meanwhile. It is acknowledged only when its result has been handed over or it is
 a dead letter. Nothing that goes wrong with one request ends a thread. A new configuration holds for the requests
 that are taken from then on.
 """
@@ -13,8 +14,6 @@ import time
 from collections.abc import Callable
 from typing import Self
 
-import redis
-
 from framesrv.log import about
 from framesrv.process.notify import Progress
 from framesrv.process.report import Report
@@ -22,30 +21,29 @@ from framesrv.process.unforeseen import Unforeseen
 from framesrv.settings import Settings
 from snapd.account import Account
 from snapd.answer import find_answer
-from snapd.answers.handover import Via
 from snapd.configured import Configured, settle
-from snapd.errors import DeadLetterError
+from snapd.ending import Endings
 from snapd.job import Job, longest
 from snapd.pictures.encoder import Encoder
 from snapd.pool import Pool
-from snapd.requests.cause import explain
 from snapd.requests.cluster import RedisClient
 from snapd.requests.dead_letters import DeadLetters
 from snapd.requests.entry import Entry
-from snapd.requests.once import Decision, IdempotencyKeys, Turn
+from snapd.requests.once import IdempotencyKeys, Turn
 from snapd.requests.presence import Presence
 from snapd.requests.redis import open_client, open_once
 from snapd.requests.stream import RequestStream
-from snapd.requests.trouble import Refusals, is_passing, is_refusal
+from snapd.requests.trouble import Refusals
 from snapd.telemetry.counters import Counters
-from snapd.telemetry.trace import Listener, Trace, keep
-from snapd.wire.messages import INTERNAL
+from snapd.telemetry.trace import Listener
+from snapd.waiting import WaitingRoom
 from snapd.wire.request import Request, parse
-from snapd.wire.result import Result
 
 logger = logging.getLogger(__name__)
 
 ROUND = 90.0  # s that the reading thread takes at most to come round: 30 of them are for name servers
+WAITING = 64  # requests that wait for a later moment without a worker; others keep theirs
+RENEWED = 10.0  # s that a request has been in hand when others are told that it still is
 AGAIN = 1.0  # s after which the reading thread goes on when something nobody thought of happened to it
 
 
@@ -63,7 +61,6 @@ class Service:
         settings = configured.settings
         self._counters = counters or Counters()
         self._refusals = Refusals()
-        self._on_answered = on_answered
         self._configured = configured
         self._client = client
         self._presence = Presence(client, settings.stream, lambda: self._configured.cameras, self._refusals)
@@ -84,13 +81,17 @@ class Service:
         )
         once = open_once(settings.redis.url)
         client.refusals = once.refusals = self._refusals
-        self._dead = DeadLetters(settings.stream, client, once, self._refusals, self._stream.clock.now)
+        dead = DeadLetters(settings.stream, client, once, self._refusals, self._stream.clock.now)
         self._progress = Progress()
         self._stopped = threading.Event()
         self._unforeseen = Unforeseen(logger)
+        self._endings = Endings(
+            self._stream, self._answered, dead, client, self._refusals, on_answered, self._unforeseen
+        )
         workers = settings.snapshot.workers
         self._answering = Pool("worker", workers, lambda job: self._guard(job, self._answer), longest)
-        self._handing = Pool("handover", workers, lambda job: self._guard(job, self._hand_over), longest)
+        self._waiting: WaitingRoom[Job] = WaitingRoom(WAITING, self._answering.resume)
+        self._handing = Pool("handover", workers, lambda job: self._guard(job, self._endings.hand_over), longest)
 
     @classmethod
     def open(
@@ -253,7 +254,13 @@ class Service:
 
     def _job(self, entry: Entry, configured: Configured) -> Job:
         try:
-            request = parse(entry.id, entry.fields, key_prefix=configured.settings.store.key_prefix)
+            settings = configured.settings
+            request = parse(
+                entry.id,
+                entry.fields,
+                key_prefix=settings.store.key_prefix,
+                longest=settings.snapshot.deadline,
+            )
             return Job(entry, request, configured)
         except Exception as error:  # noqa: BLE001  it is told
             self._unforeseen.tell(f"Entry cannot be read entry={entry.id}", error)
@@ -270,6 +277,8 @@ class Service:
     def _drain(self) -> None:
         self._progress.expect(math.inf)
         deadline = time.monotonic() + self._configured.limit
+        for job in self._waiting.close(self._configured.limit):
+            self._stream.give_back(job.entry.id, counts=False)
         left = 0
         for pool in (self._answering, self._handing):  # in this order: the one gives the other work
             pool.end()
@@ -296,8 +305,13 @@ class Service:
     def _answer(self, job: Job) -> None:
         """Gets the answer and passes it on; or ends the entry, if no answer is due."""
         entry, request = job.entry, job.request
+        if job.steps is not None:
+            if job.age > RENEWED:
+                self._stream.renew(entry.id)
+            self._go_on(job)
+            return
         if not job.is_readable:
-            self._bury(job, "cannot be read")
+            self._endings.bury(job, "cannot be read")
             return
         if job.begun is None:
             if not request.request_id:
@@ -314,86 +328,31 @@ class Service:
         job.stopwatch.add("queued", self._stream.clock.now() - request.sent_at)
         job.stopwatch.restart()
         if entry.deliveries > job.configured.settings.stream.max_deliveries:
-            self._bury(job, f"delivered {entry.deliveries - 1} times without an answer{self._stream.cause(entry.id)}")
+            words = f"delivered {entry.deliveries - 1} times without an answer{self._stream.cause(entry.id)}"
+            self._endings.bury(job, words)
             return
         job.is_late = self._is_expired(job)
-        job.result = job.begun.result or self._result(job, job.begun)
+        job.result = job.begun.result
+        if job.result is None:
+            job.steps = find_answer(job, self._counters, self._unforeseen)
+        self._go_on(job)
+
+    def _go_on(self, job: Job) -> None:
+        """Takes the next steps to the answer, and passes it on when it is there."""
+        while job.steps is not None:
+            try:
+                due = next(job.steps)
+            except StopIteration as end:
+                job.steps = None
+                job.result, took_work = end.value
+                if took_work and job.begun:  # it is remembered
+                    self._answered.keep(job.request, job.result, job.begun)
+                    job.stopwatch.end("keep")
+                break
+            if self._waiting.put(job, due):
+                return
+            if self._stopped.wait(max(0.0, due - time.monotonic())):
+                self._stream.give_back(job.entry.id, counts=False)
+                return
         self._handing.claim()
         self._handing.give(job)
-
-    def _hand_over(self, job: Job) -> None:
-        entry, request, result = job.entry, job.request, job.result
-        if result is None:
-            raise ValueError("there is no result to hand over")
-        job.stopwatch.end("place")
-        via = self._deliver(job, result, late=job.is_late)
-        if isinstance(via, redis.RedisError):
-            self._stream.give_back(entry.id, counts=not is_passing(via), why=explain(via))
-            return
-        done = self._answered.done(request, result, job.begun, via) if job.begun else None
-        self._stream.acknowledge(entry.id, done)
-        logger.log(
-            logging.DEBUG if result.status == "ok" else logging.INFO,
-            "Answered status=%s message=%r via=%s %s",
-            result.status,
-            result.message,
-            via,
-            job.stopwatch,
-        )
-        self._tell(job, result)
-
-    def _tell(self, job: Job, result: Result) -> None:
-        """Tells whoever listens that a request was answered. What goes wrong with that is nobody else's affair."""
-        try:
-            trace = Trace.of(job.request, result, job.stopwatch)
-            self._on_answered(trace)
-            if job.request.wants_trace:
-                keep(self._client, trace)
-        except redis.RedisError as error:
-            logger.warning("The sender cannot see where the time went reason=%r", explain(error))
-        except Exception as error:  # noqa: BLE001  it is told
-            self._unforeseen.tell("Nobody was told of the answer, going on", error)
-
-    def _bury(self, job: Job, reason: str) -> None:
-        """Makes a dead letter of an entry, and tells the sender."""
-        entry, request, begun = job.entry, job.request, job.begun
-        given = begun.result if begun else None
-        result = given or Result.error(request.request_id, request.camera_code, INTERNAL)
-        try:
-            self._dead.bury(entry, reason)
-        except (redis.RedisError, DeadLetterError) as error:
-            level = logging.DEBUG if is_refusal(error) else logging.ERROR  # that is told once, for all
-            logger.log(level, "No dead letter made, entry stays pending reason=%r", explain(error))
-            self._stream.give_back(entry.id)
-            return
-        self._stream.acknowledge(
-            entry.id, self._answered.done(request, result, begun, "dead letter") if begun else None
-        )
-        via: Via | redis.RedisError | None = None
-        if begun:
-            job.stopwatch.end("place")
-            via = self._deliver(job, result, late=True)
-            if not isinstance(via, redis.RedisError):
-                self._tell(job, result)
-        logger.error("Dead letter reason=%r answered_via=%s", reason, None if isinstance(via, Exception) else via)
-
-    def _deliver(self, job: Job, result: Result, *, late: bool) -> Via | redis.RedisError:
-        """Hands a result over, and says how, or why not."""
-        try:
-            return job.configured.handover.deliver(job.request, result, late=late)
-        except redis.RedisError as error:
-            if is_refusal(error):
-                self._refusals.tell("SET", error)
-            else:
-                logger.warning("Result could not be handed over reason=%r", explain(error))
-            return error
-        finally:
-            job.stopwatch.end("deliver")
-
-    def _result(self, job: Job, begun: Decision) -> Result:
-        """The answer, remembered if it took work to get."""
-        result, took_work = find_answer(job, self._counters, self._unforeseen)
-        if took_work:
-            self._answered.keep(job.request, result, begun)
-            job.stopwatch.end("keep")
-        return result

@@ -35,6 +35,11 @@ def leave(client: redis.Redis, settings: StreamSettings, kept: Callable[[], set[
         logger.info("Left pending entries to others count=%d", len(left))
 
 
+def renew(client: redis.Redis, settings: StreamSettings, entry_id: str) -> None:
+    """Makes a pending entry count as heard of just now, which is no delivery. Raises RedisError."""
+    client.xclaim(settings.name, settings.group, settings.consumer, 0, [entry_id], justid=True)
+
+
 def claim(
     client: redis.Redis,
     settings: StreamSettings,

@@ -32,7 +32,7 @@ from snapd.requests.cause import explain
 from snapd.requests.entry import Also, Entry
 from snapd.requests.group import make_group
 from snapd.requests.memory import Memory
-from snapd.requests.pending import claim, leave
+from snapd.requests.pending import claim, leave, renew
 from snapd.requests.presence import Presence
 from snapd.requests.redis import ServerClock, check_version, interrupt, open_reader
 from snapd.requests.returned import Returned
@@ -166,6 +166,13 @@ class RequestStream:
             self._returned.put(entry, counts=counts)
         self._in_hand.pop(entry_id, None)
         self._look_again()
+
+    def renew(self, entry_id: str) -> None:
+        """The entry is still in hand: others are not to take it for left behind."""
+        try:
+            renew(self._client, self._settings, entry_id)
+        except redis.RedisError as error:
+            logger.warning("An entry may be answered twice entry=%s reason=%r", entry_id, explain(error, self._url))
 
     def cause(self, entry_id: str) -> str:
         """``, at last: why`` of an entry that was given back here; empty if nobody has said why."""

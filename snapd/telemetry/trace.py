@@ -40,8 +40,8 @@ class Stopwatch:
         self._last = time.perf_counter()
 
     def add(self, name: str, seconds: float) -> None:
-        """A stage that was measured elsewhere."""
-        self._parts[name] = max(0.0, seconds)
+        """A stage that was measured elsewhere, or a part of it."""
+        self._parts[name] = self._parts.get(name, 0.0) + max(0.0, seconds)
 
     def restart(self) -> None:
         """The next stage begins now."""

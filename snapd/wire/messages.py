@@ -15,7 +15,7 @@ NO_OVERLAY = "overlay 不可用"
 INTERNAL = "内部错误"
 EXPIRED = "请求已超时"
 
-CHECKED = ("width", "quality", "crop", "overlay")  # the fields that `BAD_FIELD` can name
+CHECKED = ("width", "quality", "crop", "overlay", "count", "interval")  # the fields that `BAD_FIELD` can name
 
 _REASONS = {
     INCOMPLETE: "incomplete",

@@ -3,12 +3,14 @@
 `parse` never fails: what is wrong with a request is part of it, because its sender wants to be told.
 """
 
+import math
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from snapd.errors import FieldError
+from snapd.wire.burst import NUMBER, Burst
 from snapd.wire.form import AS_IT_IS, Form
 from snapd.wire.messages import BAD_ENCODING, BAD_FIELD, BAD_ID, BAD_PATH, CHECKED, INCOMPLETE
 
@@ -37,6 +39,7 @@ class Request:
         wants_trace: whether the sender wants to know where the time went.
         traceparent: W3C trace context of the sender, unchecked; empty if there is none.
         form: how the picture is wanted.
+        burst: how many pictures are; None: one.
         problem: the message that answers a request which cannot be served; empty if there is no problem.
     """
 
@@ -49,6 +52,12 @@ class Request:
     wants_trace: bool = False
     traceparent: str = ""
     form: Form = AS_IT_IS
+    burst: Burst | None = None
+
+    @property
+    def seconds(self) -> float:
+        """For which it waits for later moments."""
+        return self.burst.seconds if self.burst else 0.0
 
     @property
     def sent_at(self) -> float:
@@ -56,13 +65,16 @@ class Request:
         return int(self.entry_id.partition("-")[0]) / 1000
 
 
-def parse(entry_id: str, fields: Mapping[bytes, bytes], *, key_prefix: str = "") -> Request:
+def parse(
+    entry_id: str, fields: Mapping[bytes, bytes], *, key_prefix: str = "", longest: float = math.inf
+) -> Request:
     """The request of one entry.
 
     Args:
         entry_id: the entry's id.
         fields: as Redis gave them.
         key_prefix: the folder that every `cos_path` must lie in.
+        longest: seconds for which it may wait for later moments.
     """
     raw = [fields.get(name.encode(), b"") for name in FIELDS]
     text = [value.decode(errors="replace") for value in raw]
@@ -77,17 +89,20 @@ def parse(entry_id: str, fields: Mapping[bytes, bytes], *, key_prefix: str = "")
     path = path.removeprefix("/")
     if not problem and not (is_path(path) and path.startswith(folder(key_prefix))):
         problem = BAD_PATH
-    form = AS_IT_IS
+    form, burst = AS_IT_IS, None
     try:
-        form = Form.parse(_texts(fields, CHECKED))
+        checked = _texts(fields, CHECKED)
+        form, burst = Form.parse(checked), Burst.parse(checked, longest)
     except FieldError as error:
         problem = problem or BAD_FIELD.format(name=error.name)
+    if not problem and burst and burst.count > 1 and NUMBER not in path:
+        problem = BAD_PATH
     # An id that is not as it must be is no key to put a result under.
     known_id = request_id if request_id.encode() == raw[0] and is_id(request_id) else ""
     known_code = code if len(code) <= MAX_CODE else f"{code[:MAX_CODE]}…"
     wants_trace = fields.get(b"trace") == b"1"
     traceparent = fields.get(b"traceparent", b"")[:MAX_TRACEPARENT].decode("ascii", "replace")
-    return Request(entry_id, known_id, known_code, path, callback_url, problem, wants_trace, traceparent, form)
+    return Request(entry_id, known_id, known_code, path, callback_url, problem, wants_trace, traceparent, form, burst)
 
 
 def _texts(fields: Mapping[bytes, bytes], names: Iterable[str]) -> dict[str, str]:
