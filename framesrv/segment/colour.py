@@ -11,7 +11,7 @@ import av
 import numpy as np
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 
-from framesrv.segment.layout import MAX_SIDE, Matrix, PixelFormat, Pixels, Rectangle
+from framesrv.segment.layout import MAX_SIDE, PAGE, Matrix, PixelFormat, Pixels, Rectangle
 
 Order = Literal["rgb", "bgr"]
 
@@ -23,6 +23,8 @@ COLORSPACES: dict[Matrix, Colorspace] = {
 
 # libswscale's way from 4:2:0 to planes of the same size takes so many columns at a time, and those left over wrong
 WHOLE = 16
+
+BEYOND = 64  # bytes after the last pixel of a BGR picture that libswscale may read: so many does its widest step take
 
 _local = threading.local()
 
@@ -194,7 +196,7 @@ def video_frame(planes: Sequence[Pixels], pixel_format: PixelFormat) -> av.Video
     PyAV takes 4:2:0 planes as one array whose height is a multiple of four; others are copied.
     """
     if pixel_format == "bgr24":
-        return av.VideoFrame.from_numpy_buffer(planes[0], "bgr24")
+        return av.VideoFrame.from_numpy_buffer(_with_room(planes[0]), "bgr24")
     luma = planes[0]
     height, width = luma.shape
     if height % 4 == 0:
@@ -202,6 +204,17 @@ def video_frame(planes: Sequence[Pixels], pixel_format: PixelFormat) -> av.Video
         whole = np.lib.stride_tricks.as_strided(luma, (rows, luma.strides[0]), (luma.strides[0], 1), writeable=False)
         return av.VideoFrame.from_numpy_buffer(whole, "yuv420p", width)
     return _copied(planes)
+
+
+def _with_room(pixels: Pixels) -> Pixels:
+    """The picture, as a copy where no memory may follow it: libswscale reads a few pixels more than there are."""
+    last = pixels[-1]
+    end = last.ctypes.data + last.shape[0] * last.strides[0]
+    if -end % PAGE >= BEYOND:
+        return pixels
+    room = np.empty((pixels.shape[0] + 1, *pixels.shape[1:]), np.uint8)
+    room[:-1] = pixels
+    return room[:-1]
 
 
 def _copied(planes: Sequence[Pixels]) -> av.VideoFrame:

@@ -1,5 +1,7 @@
 """Pictures as BGR: right colours for every matrix, range and size, beside the formulas of ITU-T H.273."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -181,3 +183,27 @@ def test_impossible_size_is_refused(prefix: str, camera: FrameReader, asked: dic
         writer.write([np.zeros(one, np.uint8) for one in ((240, 320), (120, 160), (120, 160))])
         with camera.latest(max_age=None) as frame, pytest.raises(ValueError, match="expected 1 to 16384"):
             frame.bgr(**asked)
+
+
+AT_THE_END = """
+import ctypes, mmap, sys
+import numpy as np
+from framesrv.segment.colour import Picture, to_packed
+from framesrv.segment.layout import PAGE, Geometry
+from framesrv.segment.planes import views
+for width in (340, 356, 360, 1000):
+    form = Geometry(width, 512, "bgr24", 2)
+    room = mmap.mmap(-1, form.slot_size + PAGE)
+    memory = np.frombuffer(room, np.uint8)
+    assert ctypes.CDLL(None).mprotect(ctypes.c_void_p(memory.ctypes.data + form.slot_size), PAGE, 0) == 0
+    memory[:form.slot_size] = 77
+    for height in (512, 300):
+        picture = Picture(views(memory[:form.slot_size], form), "bgr24", "bt709", True)
+        assert (to_packed(picture, "rgb", width, height) == 77).all()
+"""
+
+
+def test_no_memory_is_read_behind_a_picture_that_ends_with_its_segment() -> None:
+    """A process that read such a frame, as one of 360x640, died of it where nothing was mapped behind the segment."""
+    done = subprocess.run([sys.executable, "-c", AT_THE_END], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
