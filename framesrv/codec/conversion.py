@@ -7,6 +7,7 @@ from av.video.reformatter import ColorRange
 
 from framesrv.codec.arrival import Arrival
 from framesrv.codec.deinterlacing import Deinterlacer
+from framesrv.codec.orientation import AS_IT_IS, orientation_of
 from framesrv.codec.picture import SourceFrame
 from framesrv.codec.presentation import Presentation
 from framesrv.segment import colour
@@ -17,7 +18,7 @@ from framesrv.segment.layout import Matrix, PixelFormat
 MATRICES: dict[int, Matrix] = {1: "bt709", 5: "bt601", 6: "bt601", 9: "bt2020"}
 PLANAR = ("yuv420p", "yuvj420p")
 
-UNTOLD = 3  # key frames in a row that tell of no turn, after which there is none
+UNTOLD = 3  # key frames in a row that tell of no orientation, after which there is none
 
 
 class Conversion:
@@ -30,7 +31,7 @@ class Conversion:
     def __init__(self, wanted: Presentation) -> None:
         self._wanted: PixelFormat = wanted.pixel_format
         self._deinterlacer = Deinterlacer() if wanted.deinterlace else None
-        self._turn = self._untold = 0  # told with some pictures, and meant for those after them
+        self._orientation, self._untold = AS_IT_IS, 0  # told with some pictures, and meant for those after them
 
     def source_frame(
         self, frame: av.VideoFrame, arrival: Arrival, sample_aspect_ratio: Fraction | None = None
@@ -55,18 +56,19 @@ class Conversion:
             clock="camera" if arrival.captured else "arrival",
             sample_aspect_ratio=sample_aspect_ratio or SQUARE,
         )
-        self._hear_turn(frame)
+        self._hear_orientation(frame)
         picture = self._deinterlacer.applied(frame) if self._deinterlacer else frame
         if self._wanted != "yuv420p" or picture.format.name not in PLANAR:
             picture = colour.convert(picture, self._wanted, matrix, full_range=full_range)
-        return SourceFrame(colour.planes_of(picture), picture.width, picture.height, self._wanted, stamp, self._turn)
+        planes = colour.planes_of(picture)
+        return SourceFrame(planes, picture.width, picture.height, self._wanted, stamp, self._orientation)
 
-    def _hear_turn(self, frame: av.VideoFrame) -> None:
+    def _hear_orientation(self, frame: av.VideoFrame) -> None:
         """Takes note of how pictures are to be turned, which the codec tells with few of them."""
-        turn = round(-frame.rotation / 90) * 90 % 360  # which counts the other way
-        if turn:
-            self._turn, self._untold = turn, 0
+        told = orientation_of(frame)
+        if told != AS_IT_IS:
+            self._orientation, self._untold = told, 0
         elif frame.key_frame:
             self._untold += 1
             if self._untold == UNTOLD:
-                self._turn = 0
+                self._orientation = AS_IT_IS

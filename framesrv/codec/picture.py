@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from framesrv.codec.orientation import AS_IT_IS, Orientation
 from framesrv.segment.frame import Stamp
 from framesrv.segment.layout import PixelFormat, Pixels
 
@@ -11,7 +12,7 @@ class SourceFrame:
     """A decoded frame, in the source's own memory, valid until the next one is asked for.
 
     Attributes:
-        turn: degrees clockwise by which it is to be turned to stand upright, as the stream says; 0, 90, 180 or 270.
+        orientation: how it is to be mirrored and turned to stand upright, as the stream says.
     """
 
     planes: tuple[Pixels, ...]
@@ -19,4 +20,4 @@ class SourceFrame:
     height: int
     pixel_format: PixelFormat
     stamp: Stamp
-    turn: int = 0
+    orientation: Orientation = AS_IT_IS

@@ -1,7 +1,7 @@
 """The shape in which a camera's pictures are to be shown: upright, and with the right proportions.
 
-A picture is turned on its way into the segment. It is not stretched there: readers get the camera's own pixels, and
-are told how wide each one is.
+A picture is mirrored and turned on its way into the segment. It is not stretched there: readers get the camera's own
+pixels, and are told how wide each one is.
 """
 
 from dataclasses import replace
@@ -9,6 +9,7 @@ from fractions import Fraction
 
 import numpy as np
 
+from framesrv.codec.orientation import AS_IT_IS, Orientation
 from framesrv.codec.picture import SourceFrame
 from framesrv.codec.presentation import Presentation
 from framesrv.segment.frame import SQUARE
@@ -25,8 +26,8 @@ class Shape:
 
     def __init__(self, wanted: Presentation) -> None:
         self._aspect = wanted.aspect
-        self._turn = wanted.rotate
-        self._turned: int = self._turn or 0  # the newest picture
+        self._orientation = None if wanted.rotate is None else Orientation(turn=wanted.rotate)
+        self._turned: int = wanted.rotate or 0  # the newest picture
 
     def applied(self, frame: SourceFrame) -> SourceFrame:
         """The frame upright, as views of the same memory, with the ratio of its pixels."""
@@ -35,8 +36,9 @@ class Shape:
             ratio = self._aspect * frame.height / frame.width
         if not NARROWEST <= ratio <= 1 / NARROWEST:
             ratio = SQUARE
-        turn = self._turned = frame.turn if self._turn is None else self._turn
-        if not turn and ratio == frame.stamp.sample_aspect_ratio:
+        orientation = frame.orientation if self._orientation is None else self._orientation
+        turn = self._turned = orientation.turn
+        if orientation == AS_IT_IS and ratio == frame.stamp.sample_aspect_ratio:
             return frame
         quarters = turn // 90
         if quarters % 2:
@@ -44,11 +46,13 @@ class Shape:
         width, height = self.size(frame.width, frame.height)
         return replace(
             frame,
-            planes=tuple(np.rot90(plane, -quarters) for plane in frame.planes),
+            planes=tuple(
+                np.rot90(plane[:, ::-1] if orientation.mirrored else plane, -quarters) for plane in frame.planes
+            ),
             width=width,
             height=height,
             stamp=frame.stamp._replace(sample_aspect_ratio=ratio, rotated=turn),
-            turn=0,
+            orientation=AS_IT_IS,
         )
 
     def size(self, width: int, height: int) -> tuple[int, int]:

@@ -17,6 +17,7 @@ import simplejpeg
 from framesrv import Frame, FrameReader, camera_status
 from framesrv.camera.sources import SourceFrame
 from framesrv.codec.conversion import Conversion
+from framesrv.codec.orientation import AS_IT_IS, MATRIX, orientation_of
 from framesrv.codec.presentation import Presentation
 from framesrv.codec.shape import Shape
 from framesrv.segment.frame import Stamp
@@ -120,13 +121,13 @@ def test_picture_is_turned_as_it_is_configured(
         assert names(frame.bgr()) == names(snapshot(frame)) == TURNED[rotate]
 
 
-def turned_in_the_stream(path: Path, anticlockwise: int) -> Path:
-    """The video with messages that it is to be turned by so many degrees (display orientation, H.264 D.1.26)."""
+def turned_in_the_stream(path: Path, how: str) -> Path:
+    """The video with messages of how it is to be shown (display orientation, H.264 D.1.26)."""
     target = path.with_name("turned.ts")
     with av.open(str(path)) as source, av.open(str(target), "w") as container:
         track = source.streams.video[0]
         out = container.add_stream_from_template(track)
-        filters = f"h264_mp4toannexb,h264_metadata=display_orientation=insert:rotate={anticlockwise}"
+        filters = f"h264_mp4toannexb,h264_metadata=display_orientation=insert:{how}"
         bsf = av.BitStreamFilterContext(filters, track)
         for packet in source.demux(track):
             if packet.size:
@@ -136,22 +137,23 @@ def turned_in_the_stream(path: Path, anticlockwise: int) -> Path:
     return target
 
 
-def turned_in_the_file(path: Path) -> Path:
-    """The video in a file whose header says that it is to be turned by a quarter clockwise (tkhd)."""
+def turned_in_the_file(path: Path, *matrix: int) -> Path:
+    """The video in a file whose header says how it is to be shown (tkhd): by a quarter clockwise, or as told."""
+    right, down, left, below = matrix or (0, 1, -1, 0)
     data = bytearray(path.read_bytes())
     at = data.index(b"tkhd") + 4 + 40
-    data[at : at + 36] = struct.pack(">9i", 0, 1 << 16, 0, -1 << 16, 0, 0, 0, 0, 1 << 30)
+    data[at : at + 36] = struct.pack(">9i", right << 16, down << 16, 0, left << 16, below << 16, 0, 0, 0, 1 << 30)
     target = path.with_name("turned.mp4")
     target.write_bytes(data)
     return target
 
 
 def test_turn_that_is_told_with_key_frames_holds_for_those_after_them(tmp_path: Path) -> None:
-    path = turned_in_the_stream(video(tmp_path / "video", "h264", "yuv420p", 640, 360, options={}), 90)
+    path = turned_in_the_stream(video(tmp_path / "video", "h264", "yuv420p", 640, 360, options={}), "rotate=90")
     with camera(path, tmp_path) as url:
         shown = list(islice(pictures(url), 12))
     assert not all(picture.stamp.key_frame for picture in shown)
-    assert {picture.turn for picture in shown} == {270}
+    assert {picture.orientation.turn for picture in shown} == {270}
 
 
 def test_turn_that_key_frames_tell_of_no_more_ends() -> None:
@@ -159,8 +161,9 @@ def test_turn_that_key_frames_tell_of_no_more_ends() -> None:
     found = []
     for rotation, key in [(0, True), (90, True), (0, False), (0, True), (0, True), (0, False), (0, True), (0, False)]:
         # PyAV gives no way to make such a frame
-        conversion._hear_turn(SimpleNamespace(rotation=rotation, key_frame=key))  # type: ignore[arg-type]
-        found.append(conversion._turn)
+        told = {MATRIX: struct.pack("=9i", 0, -65536, 0, 65536, 0, 0, 0, 0, 1 << 30)} if rotation else {}
+        conversion._hear_orientation(SimpleNamespace(side_data=told, key_frame=key))  # type: ignore[arg-type]
+        found.append(conversion._orientation.turn)
     assert found == [0, 270, 270, 270, 270, 270, 0, 0]
 
 
@@ -168,7 +171,7 @@ def test_turn_that_key_frames_tell_of_no_more_ends() -> None:
 def test_picture_is_turned_as_the_stream_says_unless_configured(
     rotate: Any, turn: int, tmp_path: Path, prefix: str
 ) -> None:
-    path = turned_in_the_stream(video(tmp_path / "video", "h264", "yuv420p", 640, 360, options={}), 90)
+    path = turned_in_the_stream(video(tmp_path / "video", "h264", "yuv420p", 640, 360, options={}), "rotate=90")
     with camera(path, tmp_path) as url, newest(url, tmp_path, prefix, rotate=rotate) as frame:
         assert frame.rotated == turn
         assert names(frame.bgr()) == TURNED[turn]
@@ -179,6 +182,39 @@ def test_picture_is_turned_as_the_file_says(tmp_path: Path, prefix: str) -> None
     with newest(path, tmp_path, prefix) as frame:
         assert (frame.width, frame.height, frame.rotated) == (360, 640, 90)
         assert names(frame.bgr()) == TURNED[90]
+
+
+@pytest.mark.parametrize(
+    ("how", "turn", "shown"),
+    [
+        ("flip=horizontal", 0, ["green", "blue", "grey", "red"]),
+        ("flip=vertical", 180, ["red", "grey", "blue", "green"]),
+        ("flip=horizontal:rotate=90", 270, ["blue", "red", "green", "grey"]),
+        ("flip=vertical:rotate=90", 90, ["grey", "green", "red", "blue"]),
+    ],
+)
+def test_picture_is_mirrored_as_the_stream_says(
+    how: str, turn: int, shown: list[str], tmp_path: Path, prefix: str
+) -> None:
+    """It was turned alone: what was to be read from behind, and upside down where the matrix tells of no turn."""
+    path = turned_in_the_stream(video(tmp_path / "video", "h264", "yuv420p", 640, 360, options={}), how)
+    with camera(path, tmp_path) as url, newest(url, tmp_path, prefix) as frame:
+        assert frame.rotated == turn
+        assert names(frame.bgr()) == shown
+
+
+def test_picture_is_mirrored_as_the_file_says_unless_its_turn_is_configured(tmp_path: Path, prefix: str) -> None:
+    path = turned_in_the_file(video(tmp_path / "video", "h264", "yuv420p", 640, 360, options={}), -1, 0, 0, 1)
+    with newest(path, tmp_path, prefix) as frame:
+        assert names(frame.bgr()) == ["green", "blue", "grey", "red"]
+    with newest(path, tmp_path, prefix, rotate=0) as frame:
+        assert names(frame.bgr()) == UPRIGHT
+
+
+@pytest.mark.parametrize("told", [bytes(36), struct.pack("=9i", 1, 0, 0, 0, 1, 0, 0, 0, 1), b"short"])
+def test_matrix_that_shows_nothing_is_passed_over(told: bytes) -> None:
+    frame: Any = SimpleNamespace(side_data={MATRIX: told})
+    assert orientation_of(frame) == AS_IT_IS
 
 
 def test_camera_on_demand_has_its_size_before_and_after_it_is_looked_at(tmp_path: Path, prefix: str) -> None:
