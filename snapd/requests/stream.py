@@ -203,12 +203,7 @@ class RequestStream:
         self._acknowledgements.hurry()
         self._acknowledgements.retry(seconds=LAST)
         try:
-            leave(
-                self._client,
-                self._settings,
-                lambda: set(self._in_hand) | self._acknowledgements.waiting,
-                self._claim_after,
-            )
+            leave(self._client, self._settings, self._held, self._claim_after)
             if self._presence:
                 self._presence.leave()
         except redis.RedisError as error:
@@ -219,6 +214,10 @@ class RequestStream:
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
+
+    def _held(self) -> set[str]:
+        """The entries that are in hand, or answered and not acknowledged yet."""
+        return set(self._in_hand) | self._acknowledgements.waiting
 
     def _connect(self) -> redis.Redis:
         """Connects, makes the group if it does not exist, and plans to take own pending entries first."""
@@ -333,7 +332,7 @@ class RequestStream:
         """
         settings = self._settings
         # Before the look: what is acknowledged while that is under way is then still known to be in hand.
-        in_hand = set(self._in_hand) | self._acknowledgements.waiting
+        in_hand = self._held()
         milliseconds = int(idle * 1000)
         page: Any = connection.xpending_range(
             settings.name, settings.group, start, "+", PAGE, consumer, idle=milliseconds or None
