@@ -6,6 +6,7 @@ from typing import Any, Self
 
 from framesrv.errors import SegmentFormatError
 from framesrv.segment import forking, layout, locks, pace, record
+from framesrv.segment.file import HalfMadeError, same_file
 from framesrv.segment.frame import Frame
 from framesrv.segment.mapping import Segment, State
 
@@ -151,6 +152,73 @@ class Attachment:
         except SegmentFormatError as error:
             raise SegmentFormatError(f"{self._path}: damaged: {error}") from None
         return None if found is None else Frame(pin, segment.geometry, *found, segment.guard)
+
+
+class Attacher:
+    """A reader's way to a camera's segment: it attaches by itself, and again when the segment has been replaced.
+
+    Attributes:
+        code: the camera's.
+        path: of its segment.
+        owner: the user who is trusted with it, see `owner.is_trusted`.
+    """
+
+    def __init__(self, code: str, path: str, owner: int | None) -> None:
+        self.code = code
+        self.path = path
+        self.owner = owner
+        self._mutex = threading.Lock()
+        self._attachment: Attachment | None = None
+        self._closed = False
+        forking.tell(self)
+
+    def attached(self) -> Attachment | None:
+        """The camera's segment; None while there is none.
+
+        Raises:
+            SegmentError: it is damaged, of another version, or not for this user to read.
+            ValueError: this is closed.
+        """
+        with self._mutex:
+            attachment = self._attachment
+            if attachment is not None:
+                segment = attachment.segment
+                if not segment.retired and not segment.cut:
+                    return attachment
+                self._detach()
+            if self._closed:
+                raise ValueError(f"the reader of camera {self.code} is closed")
+            try:
+                segment = Segment.attach(self.path, self.owner)
+            except (FileNotFoundError, HalfMadeError):
+                return None
+            if segment.retired:  # its writer is between marking and unlinking it
+                segment.close()
+                return None
+            self._attachment = Attachment(segment, self.path)
+            return self._attachment
+
+    def look_for_another(self, attachment: Attachment) -> None:
+        """Detaches from a segment that has lost its name without being retired."""
+        with self._mutex:
+            if self._attachment is attachment and not same_file(attachment.segment.fd, self.path):
+                self._detach()
+
+    def close(self) -> None:
+        """Detaches for good. Frames that are still pinned stay valid until they are released."""
+        with self._mutex:
+            self._closed = True
+            self._detach()
+
+    def forked(self) -> None:
+        """Leaves the segment to the parent, in a child of fork(2)."""
+        self._mutex = threading.Lock()
+        self._attachment = None
+
+    def _detach(self) -> None:
+        if self._attachment is not None:
+            self._attachment.close()
+            self._attachment = None
 
 
 class DemandLock:

@@ -74,7 +74,6 @@ class SharedFile(ABC, Generic[F]):
         self.everything = np.frombuffer(self.memory, np.uint8)
         self.address = self.everything.ctypes.data
         self.guard = truncation.guard(self.memory, self.address, writable=writable)
-        forking.tell(self)
 
     @classmethod
     @abstractmethod
@@ -143,6 +142,7 @@ class SharedFile(ABC, Generic[F]):
         except BaseException:
             os.close(fd)
             raise
+        forking.tell(made)
         return made
 
     @classmethod
@@ -197,6 +197,7 @@ class SharedFile(ABC, Generic[F]):
             os.close(fd)
             return None
         if whole and os.fstat(fd).st_uid == os.geteuid() and not found.retired and found.adoptable:
+            forking.tell(found)
             return found
         found.retire(path)
         found.close()
@@ -230,13 +231,15 @@ class SharedFile(ABC, Generic[F]):
             uid, code = os.fstat(fd).st_uid, layout.code_of(path)
             if not owner.is_trusted(uid, code, user):
                 raise SegmentOwnerError(f"{path} is not read: {owner.distrust(uid, code, user)}")
-            return cls(fd, cls.form_of(fd), writable=False)
+            attached = cls(fd, cls.form_of(fd), writable=False)
         except SegmentFormatError as error:
             os.close(fd)
             raise SegmentFormatError(f"{path}: {error}") from None
         except BaseException:
             os.close(fd)
             raise
+        forking.tell(attached)
+        return attached
 
     def admit(self, mode: int, gid: int | None) -> None:
         """Sets who may read the segment.

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from framesrv import FrameWriter, cli
 from framesrv.errors import Reason
-from framesrv.segment import layout, mapping, owner, pace, reader
+from framesrv.segment import layout, mapping, owner, pace, search
 from tests.segment.observing import wait_until
 from tests.segment.test_layout import EVERY_SIZE
 from tests.support import c_programs as c
@@ -40,7 +40,7 @@ CONSTANTS = {
     "FRAMESRV_WRITER_BYTE_": layout.WRITER_BYTE,
     "FRAMESRV_DEMAND_BYTE_": layout.DEMAND_BYTE,
     "FRAMESRV_SLOT_BYTE_": layout.SLOT_BYTE,
-    "FRAMESRV_LIVENESS_": int(reader.LIVENESS * 1e9),
+    "FRAMESRV_LIVENESS_": int(search.LIVENESS * 1e9),
     "FRAMESRV_STALL_": int(mapping.STALL * 1e9),
     "FRAMESRV_SLOW_": pace.SLOW,
     "FRAMESRV_LONGEST_NAME_": owner.LONGEST,

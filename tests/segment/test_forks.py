@@ -97,7 +97,7 @@ def test_child_that_lets_go_of_what_it_inherited_takes_no_pin_and_no_demand_from
     frames = camera.frames(timeout=0.01)
     put(writer, 2)
     with next(frames) as held, camera.latest(max_age=None) as frame:
-        attachment = camera._attachment
+        attachment = camera._attacher._attachment
         assert attachment is not None
         attachment.ask()
         with started("fork", let_go, camera, attachment, frames, frame) as (_, pipe):
@@ -113,7 +113,7 @@ def die_of_a_fork(pipe: Connection, prefix: str) -> None:
     """Pins a frame, asks for more, forks a child that says its number and stays, and is killed."""
     camera = FrameReader("cam", prefix=prefix)
     frame = camera.latest(max_age=None)
-    camera._attachment.ask()  # type: ignore[union-attr]
+    camera._attacher._attachment.ask()  # type: ignore[union-attr]
     child = os.fork()
     if child == 0:
         pipe.send(os.getpid())
@@ -188,13 +188,13 @@ def test_fork_while_threads_hold_the_readers_mutexes_leaves_the_child_free(
 ) -> None:
     put(writer, 1)
     frame = camera.latest(max_age=None)
-    attachment = camera._attachment
+    attachment = camera._attacher._attachment
     assert attachment is not None
     with ExitStack() as stack:
         taken, end = threading.Event(), threading.Event()
 
         def hold() -> None:
-            with camera._mutex, attachment._mutex:
+            with camera._attacher._mutex, attachment._mutex:
                 taken.set()
                 end.wait(60)
 
@@ -211,4 +211,8 @@ def test_fork_while_threads_hold_the_readers_mutexes_leaves_the_child_free(
 def test_pickled_reader_is_one_of_the_same_camera_of_the_same_owner(prefix: str) -> None:
     with FrameReader("cam", prefix=prefix, owner=os.geteuid()) as camera:
         other = pickle.loads(pickle.dumps(camera))  # noqa: S301
-        assert (other.code, other._path, other._owner) == ("cam", camera._path, os.geteuid())
+        assert (other.code, other._attacher.path, other._attacher.owner) == (
+            "cam",
+            camera._attacher.path,
+            os.geteuid(),
+        )

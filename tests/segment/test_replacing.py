@@ -79,7 +79,7 @@ def test_reader_does_not_sleep_on_a_segment_that_ended_between_two_looks(
     """It slept for half a second: the word that it remembered was read after everybody had been woken."""
     put(writer, 1)
     newest(camera)
-    attachment = camera._attachment
+    attachment = camera._attacher._attachment
     assert attachment is not None
     writer.resize(WIDTH * 2, HEIGHT, "yuv420p")
     monkeypatch.setattr("framesrv.segment.futex.wait", lambda *_: pytest.fail("it sleeps"))

@@ -122,7 +122,7 @@ def test_thread_in_latest_survives_another_that_finds_the_segment_gone(prefix: s
     with FrameWriter("cam", WIDTH, HEIGHT, "yuv420p", prefix=prefix) as writer:
         put(writer, 1)
         with camera.latest():
-            attachment = camera._attached()
+            attachment = camera._attacher.attached()
     assert attachment is not None
     attachment.close()
     assert attachment.state == "down"
