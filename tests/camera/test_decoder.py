@@ -153,7 +153,8 @@ def test_decoder_outlives_its_camera_and_comes_back(tmp_path: Path, prefix: str)
                 reader.latest(max_age=0.001, timeout=0.1)
             assert caught.value.reason == "connecting"
             server.start()
-            frame = next(reader.frames(timeout=20))
+            frames = reader.frames(timeout=20)
+            frame = next(frames)
             assert frame.seq > first.seq
             assert read_code(frame.planes[0]) is not None
         assert program.pid == camera_status(prefix, "cam").pid

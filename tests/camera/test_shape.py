@@ -57,7 +57,7 @@ def newest(source: str | Path, tmp_path: Path, prefix: str, **keys: Any) -> Iter
 
 
 def snapshot(frame: Frame, width: int | None = None) -> Any:
-    """A snapshot of it."""
+    """A snapshot of it; the frame is released with that."""
     return simplejpeg.decode_jpeg(Encoder("simplejpeg", 90).jpeg(frame, "cam", Form(width)).content, "BGR")
 
 
@@ -94,12 +94,17 @@ def test_snapshot_has_the_proportions_that_the_stream_or_the_configuration_tells
     path = video(tmp_path / "video", codec, "yuv420p", *size, options=QUIET[codec], aspect=told)
     with (
         camera(path, tmp_path) as url,
-        newest(url, tmp_path, prefix, aspect=aspect, pixel_format=pixel_format) as frame,
+        decoder(tmp_path, prefix, url, aspect=aspect, pixel_format=pixel_format) as program,
+        FrameReader("cam", prefix=prefix) as reader,
     ):
-        assert (frame.width, frame.height) == size  # readers get the camera's own pixels
-        assert frame.display_size == shown
-        assert frame.sample_aspect_ratio == Fraction(shown[0] * size[1], shown[1] * size[0])
-        whole, small = snapshot(frame), snapshot(frame, 320)
+        with reader.latest(max_age=None, timeout=20) as frame:
+            assert (frame.width, frame.height) == size  # readers get the camera's own pixels
+            assert frame.display_size == shown
+            assert frame.sample_aspect_ratio == Fraction(shown[0] * size[1], shown[1] * size[0])
+            whole = snapshot(frame)
+        with reader.latest(max_age=None, timeout=20) as frame:
+            small = snapshot(frame, 320)
+        assert program.stop() == 0
     assert whole.shape == (shown[1], shown[0], 3)
     assert small.shape == (round(320 * shown[1] / shown[0]), 320, 3)
     assert names(whole) == names(small) == UPRIGHT

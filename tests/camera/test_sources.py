@@ -1,9 +1,6 @@
 """Sources against real streams: RTSP over TCP and UDP, HTTP, files, OpenCV, the test picture."""
 
-import contextlib
-import http.server
 import itertools
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +9,6 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-import simplejpeg
 from av.codec.hwaccel import HWAccel
 
 from framesrv import FrameReader, FrameWriter, SourceError
@@ -24,6 +20,7 @@ from framesrv.codec.damage import Damage
 from framesrv.errors import SourceUsageError
 from framesrv.settings import Camera
 from tests.support.footage import draw_code, footage, read_code
+from tests.support.motion_camera import MotionCamera
 from tests.support.rtsp import RtspServer
 from tests.support.sink import Counts
 
@@ -100,33 +97,13 @@ def test_odd_sizes_come_through_shared_memory_unchanged(
             assert read_code(frame.bgr()) == (3, 0)
 
 
-class MjpegCamera(http.server.BaseHTTPRequestHandler):
-    """A camera that serves motion JPEG over HTTP, as many do."""
-
-    def do_GET(self) -> None:
-        self.send_response(200)
-        self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
-        self.end_headers()
-        picture = np.full((360, 640, 3), 128, np.uint8)
-        with contextlib.suppress(ConnectionError):
-            for index in range(1000):
-                draw_code(picture, 5, index)
-                jpeg = simplejpeg.encode_jpeg(picture, 85, "BGR", "420")
-                head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n"
-                self.wfile.write(head.encode() + jpeg + b"\r\n")
-                time.sleep(0.02)
-
-    def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002
-        pass
-
-
 def test_http_stream_is_played() -> None:
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), MjpegCamera) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        taken = list(itertools.islice(pictures(f"http://127.0.0.1:{server.server_port}/video.mjpg"), 10))
-        server.shutdown()
-    assert all(picture.stamp.full_range for picture in taken)
-    assert [read_code(gray(picture)) for picture in taken] == [(5, index) for index in range(10)]
+    with MotionCamera(rate=50) as camera:
+        through_ffmpeg: dict[str, Any] = {"ffmpeg_options": {"user_agent": "x"}}  # which is what has them
+        for keys in ({}, through_ffmpeg):
+            taken = list(itertools.islice(pictures(camera.source, **keys), 10))
+            assert all(picture.stamp.full_range for picture in taken)
+            assert [read_code(gray(picture)) for picture in taken] == [(7, index) for index in range(10)]
 
 
 def test_file_is_looped_at_its_own_pace() -> None:

@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import http.server
 import itertools
 import os
 import socket
@@ -12,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from itertools import islice, pairwise
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 
@@ -24,7 +23,6 @@ from tests.camera.test_damage import FLOOR, luma, psnr
 from tests.camera.test_sources import gray, pictures
 from tests.support.footage import footage, read_code
 from tests.support.hls_server import HlsServer
-from tests.support.picture_server import picture as picture_of
 from tests.support.ports import free_port
 from tests.support.rtsp_track import Track
 from tests.support.sender import Sender
@@ -167,37 +165,6 @@ def test_damage_of_a_transport_stream_is_noticed(codec: Any, tmp_path: Path) -> 
                 bad.append(code is None or psnr(picture.planes[0], sources[code[1]]) < FLOOR)
     assert counts.counters["corrupt"] > 10
     assert sum(bad) == 0
-
-
-class Parts(http.server.BaseHTTPRequestHandler):
-    """Motion JPEG over HTTP, ten pictures a second."""
-
-    sent: ClassVar[dict[int, int]] = {}
-
-    def do_GET(self) -> None:
-        self.send_response(200)
-        self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
-        self.end_headers()
-        with contextlib.suppress(ConnectionError):
-            for index in range(1000):
-                jpeg = picture_of(index)
-                head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n"
-                self.sent[index] = time.monotonic_ns()
-                self.wfile.write(head.encode() + jpeg + b"\r\n")
-                time.sleep(0.1)
-
-    def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002
-        pass
-
-
-def test_pictures_of_motion_jpeg_come_when_they_are_sent_and_say_so() -> None:
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Parts) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        found = lags(pictures(f"http://127.0.0.1:{server.server_port}/video"), 40, lambda: Parts.sent)
-        server.shutdown()
-    assert max(claimed for _, claimed in found) < 0.09
-    assert statistics.median(lag for lag, _ in found[10:]) < 0.05
-    assert statistics.median(claimed for _, claimed in found[10:]) > -0.05
 
 
 def test_description_in_a_file_is_played_as_the_stream_that_it_is(tmp_path: Path) -> None:

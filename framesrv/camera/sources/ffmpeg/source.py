@@ -1,6 +1,6 @@
 """Anything FFmpeg opens, through PyAV: HTTP, files (looped, at their own pace), what RTSP leaves to it.
 
-What turns out to be a single picture is asked for again and again, see `still`.
+What turns out to be a single picture is asked for again and again, see `still`; motion JPEG over HTTP see `motion`.
 
 What of it is decoded, the policy says. A frame that is damaged, or refers to one that is, is not given: after a loss
 the source is silent until the next key frame that has come whole.
@@ -9,6 +9,7 @@ the source is silent until the next key frame that has come whole.
 import time
 from collections.abc import Generator, Iterator
 from contextlib import closing
+from enum import Enum
 
 import av
 from av.container import InputContainer
@@ -33,6 +34,15 @@ from framesrv.errors import SourceError, SourceLimitError
 from framesrv.masking import user_info
 from framesrv.settings import Camera
 
+MOTION_JPEG = "mpjpeg"  # FFmpeg's name of it over HTTP
+
+
+class Kind(Enum):
+    """What another source is for."""
+
+    STILL = "a single picture"
+    MOTION = "motion JPEG over HTTP"
+
 
 class FFmpeg:
     """A stream or file that FFmpeg opens.
@@ -53,25 +63,24 @@ class FFmpeg:
         self._experience = experience
         self._opening = Opening(camera, self._hardware, self._cost, experience)
         self._codec: VideoCodecContext | None = None  # in use
-        self._still: Source | None = None  # once it is known to be that
+        self._other: Source | None = None  # in our place, once it is known what is there
 
     def frames(self, sink: Sink) -> Iterator[SourceFrame | None]:
         """See `Source.frames`."""
         strange = ""
-        if self._still is None:
+        if self._other is None:
+            kind = Kind.STILL
             try:
-                yield from self._played(sink)
+                kind = yield from self._played(sink)
             except SourceError as error:
                 strange = self._strange_login() if error.cause == "unauthorized" else ""
                 if not strange:
                     raise
-            from framesrv.camera.sources.still.source import Still  # which few cameras need
-
-            self._still = Still(self._camera, self._policy)
+            self._other = self._of(kind)
         try:
-            yield from self._still.frames(sink)
+            yield from self._other.frames(sink)
         except NoImageError as error:
-            self._still = None
+            self._other = None
             if not strange:
                 raise
             words = f"the camera offers only {strange}, which FFmpeg does not know: choose Digest MD5 in its settings"
@@ -88,21 +97,34 @@ class FFmpeg:
         known = any(one.scheme == "basic" or one.algorithm in ("", "MD5", "MD5-sess") for one in offers)
         return "" if known else " or ".join(dict.fromkeys(one.name for one in offers))
 
-    def _played(self, sink: Sink) -> Iterator[SourceFrame | None]:
-        """The pictures of a stream or recording; comes to an end where there is but a single one."""
+    def _of(self, kind: "Kind") -> Source:
+        """Each is imported where there is such a camera."""
+        if kind is Kind.MOTION:
+            from framesrv.camera.sources.motion.source import Motion
+
+            return Motion(self._camera, self._policy)
+        from framesrv.camera.sources.still.source import Still
+
+        return Still(self._camera, self._policy)
+
+    def _played(self, sink: Sink) -> Generator[SourceFrame | None, None, "Kind"]:
+        """The pictures of a stream or recording; comes to an end where it is of a kind that another source is for."""
         pacing = Pacing()
         with Damage() as damage:
             while True:  # again only for a recording that cannot be wound back
                 opened = (time.monotonic_ns(), time.time_ns())
                 with self._opening.open(damage) as container:
+                    # whose options are FFmpeg's, it is FFmpeg that plays it
+                    if container.format.name == MOTION_JPEG and not self._camera.ffmpeg_options:
+                        return Kind.MOTION
                     single = yield from self._passes(container, damage, opened, pacing, sink)
                 if single:
-                    return
+                    return Kind.STILL
 
     def facts(self) -> Facts:
         """See `Source.facts`."""
-        if self._still is not None:
-            return self._still.facts()
+        if self._other is not None:
+            return self._other.facts()
         codec = self._codec
         return Facts(codec.name, codec.profile or "", codec.pix_fmt or "") if codec else Facts()
 

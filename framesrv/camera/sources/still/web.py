@@ -1,4 +1,4 @@
-"""A picture over HTTP: one request after the other, by one connection as long as the camera keeps it.
+"""What is answered over HTTP: a picture, by one connection as long as the camera keeps it, or many without an end.
 
 FFmpeg's client opens a connection for each request, knows no Digest but MD5, and does not ask whether the picture has
 changed. This one is bounded in time and bytes; it follows redirects to HTTP alone.
@@ -9,10 +9,11 @@ import io
 import logging
 import socket
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urljoin, urlsplit
 
 from framesrv import __version__
@@ -32,11 +33,14 @@ if TYPE_CHECKING:
 REDIRECTS = 5
 ASKS = 4  # requests to one address: without the password, with it in two ways, with a new nonce
 SKIPPED = 64 * 1024  # bytes of an answer that nobody wants; of a longer one the connection is not kept
+CHUNK = 65_536  # bytes that are read at a time of what has no end
 SCHEME = 16  # characters of one that are shown
 
 _ELSEWHERE = {301, 302, 303, 307, 308}
 _STREAMS = ("multipart", "video", "audio")  # what types of content begin with that have no end
 _REASONS = {401: reasons.UNAUTHORIZED, 403: reasons.FORBIDDEN, 404: reasons.NOT_FOUND}
+
+Taken = TypeVar("Taken")
 
 logger = logging.getLogger(__name__)
 
@@ -61,13 +65,37 @@ class Web:
 
     def get(self) -> Image | None:
         """See `Origin.get`."""
+        return self._fetched(self._image)
+
+    def stream(self) -> Callable[[], bytes]:
+        """Gives what comes of pictures that follow one another without an end; nothing at the end all the same.
+
+        Raises:
+            NoImageError: there are none.
+            SourceError: it cannot be had; where more is asked for, it is lost.
+        """
+        response = self._fetched(self._multipart)
+
+        def more() -> bytes:
+            self._deadline = time.monotonic() + self._camera.timeout
+            try:
+                return response.read1(CHUNK)
+            except TimeoutError as error:
+                raise SourceError(f"lost: no packet for {self._camera.timeout:g} s", "timeout") from error
+            except (OSError, http.client.HTTPException) as error:
+                raise SourceError(f"lost: {getattr(error, 'strerror', None) or error}", "lost") from error
+
+        return more
+
+    def _fetched(self, take: Callable[[http.client.HTTPResponse], Taken]) -> Taken:
+        """What is made of the answer, after all redirects."""
         self._deadline = time.monotonic() + self._camera.timeout
         at = self._address
         try:
             for _ in range(REDIRECTS + 1):
                 response = self._answer(at)
                 if response.status not in _ELSEWHERE:
-                    return self._image(response)
+                    return take(response)
                 at = self._led(at, response)
         except (OSError, http.client.HTTPException) as error:
             self.close()
@@ -141,16 +169,26 @@ class Web:
         if response.status == http.client.NOT_MODIFIED and self._validators:
             self._skip(response)
             return None
-        if response.status != http.client.OK:
-            status = f"{response.status} {response.reason}".strip()
-            raise cannot(_REASONS.get(response.status) or reasons.answers(status, "GET"))
-        kind = response.headers.get_content_type()
+        kind = self._kind(response)
         if kind.startswith(_STREAMS):
             raise NoImageError(f"what is there is no single picture, but {kind}", "format")
         data = self._body(response)
         fields = {"If-None-Match": response.headers["ETag"], "If-Modified-Since": response.headers["Last-Modified"]}
         self._validators = {name: value for name, value in fields.items() if value}
         return Image(data, *now)
+
+    def _multipart(self, response: http.client.HTTPResponse) -> http.client.HTTPResponse:
+        kind = self._kind(response)
+        if not kind.startswith("multipart"):
+            raise NoImageError(f"what is there is no motion JPEG, but {kind}", "format")
+        return response
+
+    def _kind(self, response: http.client.HTTPResponse) -> str:
+        """Of what is answered."""
+        if response.status != http.client.OK:
+            status = f"{response.status} {response.reason}".strip()
+            raise cannot(_REASONS.get(response.status) or reasons.answers(status, "GET"))
+        return response.headers.get_content_type()
 
     def _body(self, response: http.client.HTTPResponse) -> bytes:
         if response.length is not None and response.length > LARGEST:

@@ -1,0 +1,86 @@
+"""Motion JPEG over HTTP, by a client of our own: a picture is given when its last byte has come."""
+
+from collections.abc import Iterator
+from contextlib import closing
+from typing import cast
+
+import av
+from av.video.codeccontext import VideoCodecContext
+
+from framesrv.camera.policy import Policy
+from framesrv.camera.sources import Facts, Sink, SourceFrame
+from framesrv.camera.sources.decoding import Decoding
+from framesrv.camera.sources.motion.parts import pictures
+from framesrv.camera.sources.patience import Patience
+from framesrv.camera.sources.still.web import Web
+from framesrv.codec.arrival import Arrival, Packet
+from framesrv.codec.conversion import Conversion
+from framesrv.codec.damage import Damage
+from framesrv.codec.jpeg import shape_of
+from framesrv.errors import SourceError, SourceLimitError
+from framesrv.settings import Camera
+
+CODEC = "mjpeg"
+
+
+class Motion:
+    """The pictures at a URL, one after the other."""
+
+    def __init__(self, camera: Camera, policy: Policy) -> None:
+        self._camera = camera
+        self._policy = policy
+        self._conversion = Conversion(camera.presentation)
+        self._patience = Patience(camera.timeout)
+        self._told: set[str] = set()
+        self._codec: VideoCodecContext | None = None
+
+    def frames(self, sink: Sink) -> Iterator[SourceFrame | None]:
+        """See `Source.frames`.
+
+        Raises:
+            NoImageError: there are no such pictures, but something else.
+        """
+        self._codec = codec = cast(VideoCodecContext, av.CodecContext.create(CODEC, "r"))
+        codec.options = {"max_pixels": str(self._camera.max_pixels)}
+        with Damage() as damage, closing(Web(self._camera, self._told)) as web:
+            decoding = Decoding(codec, self._camera.pixel_format, self._policy, damage, sink)
+            self._patience.begin()
+            for image in pictures(web.stream()):
+                size = _size_of(image.data)
+                if size != decoding.size:
+                    decoding.size = self._checked(size)
+                packet = cast(Packet, av.Packet(image.data))
+                packet.is_keyframe = True
+                self._patience.came(key=True, whole=True)
+                frames = decoding.frames(packet, Arrival(image.monotonic, image.unix))
+                for frame, its in frames:
+                    yield self._conversion.source_frame(frame, its)
+                if damage.oversized:
+                    raise self._oversized(damage.oversized)
+                self._patience.look(sink, intact=decoding.intact, complaint=damage.complaint)
+                if not frames:
+                    yield None
+        raise SourceError("the camera ended the stream", "ended")
+
+    def facts(self) -> Facts:
+        """See `Source.facts`."""
+        return Facts(CODEC, pixel_format=(self._codec.pix_fmt or "") if self._codec else "")
+
+    def _checked(self, size: tuple[int, int] | None) -> tuple[int, int] | None:
+        if size and size[0] * size[1] > self._camera.max_pixels:
+            raise self._oversized(f"{size[0]}x{size[1]}")
+        return size
+
+    def _oversized(self, size: str) -> SourceLimitError:
+        return SourceLimitError(
+            f"its pictures of {size} are larger than max_pixels = {self._camera.max_pixels} allows"
+        )
+
+
+def _size_of(jpeg: bytes) -> tuple[int, int] | None:
+    """Width and height; None where it does not say, and the decoder will complain."""
+    try:
+        shape = shape_of(jpeg)
+    except ValueError:
+        return None
+    return shape.width, shape.height
