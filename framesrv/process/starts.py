@@ -65,8 +65,12 @@ class Starts:
 
     def end(self) -> None:
         """It ends as it should."""
-        if self._path is not None:
+        if self._path is None:
+            return
+        try:
             self._path.unlink(missing_ok=True)
+        except OSError as error:
+            logger.warning("Starts are not counted path=%s reason=%s", self._path, error.strerror)
 
     def _before(self) -> _Start | None:
         try:

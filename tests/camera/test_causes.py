@@ -20,7 +20,7 @@ from framesrv.process.retry import FREE, pause_after
 from framesrv.process.signals import Signals
 from framesrv.settings import Camera
 from tests.support.processes import ROOT, Program, run, wait_for, write_config
-from tests.support.rtsp_answers import Answer, Answering, in_plain_words, refusing, sound_alone
+from tests.support.rtsp_answers import Answer, Answering, in_plain_words, refusing, saying_nothing, sound_alone
 
 CERTIFICATE = ROOT / "tests/support/certificate.pem"  # with its key; of nobody, for a hundred years
 
@@ -55,9 +55,9 @@ class Nobody:
     def describe(self, *, error: str, cause: str) -> None: ...
 
 
-def failure(source: str) -> SourceError:
+def failure(source: str, timeout: float = 5.0) -> SourceError:
     """What opening the source raises."""
-    frames = open_source(Camera(code="cam", source=source, timeout=5.0), Policy("all")).frames(Nobody())
+    frames = open_source(Camera(code="cam", source=source, timeout=timeout), Policy("all")).frames(Nobody())
     with pytest.raises(SourceError) as caught:
         next(frames)
     return caught.value
@@ -79,6 +79,13 @@ ANSWERS: list[tuple[str, Answer, Cause, str]] = [
     ("rtsps", in_plain_words, "protocol", "does not speak TLS: try rtsp:// in its place"),
     ("https", in_plain_words, "protocol", "does not speak TLS: try http:// in its place"),
 ]
+
+
+def test_server_that_waits_for_the_end_of_a_request_may_speak_no_tls() -> None:
+    with Answering(saying_nothing) as server:
+        error = failure(f"rtsps://127.0.0.1:{server.port}/stream", timeout=0.5)
+    assert "no answer for 0.5 s to TLS: if it speaks none, try rtsp:// in its place" in str(error)
+    assert error.cause == "timeout"
 
 
 @pytest.mark.parametrize(("scheme", "answer", "cause", "words"), ANSWERS, ids=[one[3][:30] for one in ANSWERS])

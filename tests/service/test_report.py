@@ -1,6 +1,7 @@
 """What snapd says of itself to its host: its status for the service manager, its report for everybody."""
 
 import os
+import shutil
 import signal
 import time
 from collections.abc import Iterator
@@ -125,8 +126,8 @@ def test_directory_tells_what_is_left_in_it(snapd: Snapd, tmp_path: Path) -> Non
 
 
 def test_place_that_cannot_be_written_keeps_nobody_from_serving(snapd: Snapd) -> None:
-    snapd.place.unlink()
-    snapd.place.parent.rmdir()
+    shutil.rmtree(snapd.place.parent)
+    snapd.place.parent.write_text("a file")
     snapd.reload()
     assert snapd.edge.ask().status == "ok"
     assert snapd.program.output.count("How snapd does cannot be told") == 1

@@ -6,7 +6,6 @@ broken, what an operator sees first, after how many seconds, and what heals it.
 
 import random
 import re
-import socket
 import statistics
 import sys
 import time
@@ -28,7 +27,7 @@ from tests.support.ports import free_port
 from tests.support.processes import write_config
 from tests.support.redis_server import RedisServer
 from tests.support.rtsp import RtspServer
-from tests.support.rtsp_answers import Answering, in_plain_words, refusing, sound_alone
+from tests.support.rtsp_answers import Answering, in_plain_words, refusing, saying_nothing, sound_alone
 from tests.support.site import CAMERAS, Site
 from tests.support.systemd import Host, build_wheel
 from tests.support.wvp import WvpServer
@@ -87,8 +86,8 @@ def attempt(site: Site, world: World, case: Case) -> Trial:
         for undo in draft.undo:
             undo()
         _write(site, Draft.well(site))
-    began = time.monotonic()
-    site.sync()
+        began = time.monotonic()
+        site.sync()
     _wait_for_line(site, "well: ", WELL_WITHIN)
     well_after = time.monotonic() - began
     for code in others:
@@ -130,12 +129,6 @@ def _wait_for_line(site: Site, pattern: str, timeout: float) -> str:
         raise TimeoutError(f"health said {said}, never {pattern!r}\n{error}") from error
 
 
-def _say_nothing(connection: socket.socket) -> None:
-    """Until the other end gives up."""
-    while connection.recv(4096):
-        pass
-
-
 @contextmanager
 def surroundings() -> Iterator[World]:
     """What answers as it should not."""
@@ -145,7 +138,7 @@ def surroundings() -> Iterator[World]:
             for answer in (
                 refusing("401 Unauthorized"),
                 refusing("403 Forbidden"),
-                _say_nothing,
+                saying_nothing,
                 sound_alone,
                 in_plain_words,
                 lambda connection: connection.recv(1),

@@ -44,6 +44,12 @@ def sound_alone(connection: socket.socket) -> None:
         connection.sendall(f"RTSP/1.0 {status}\r\n{number}\r\n{rest or chr(13) + chr(10)}".encode())
 
 
+def saying_nothing(connection: socket.socket) -> None:
+    """A server that says nothing until the other end gives up."""
+    while connection.recv(4096):
+        pass
+
+
 def in_plain_words(connection: socket.socket) -> None:
     """An RTSP server to which what came is none of its words, as TLS is."""
     connection.recv(4096)

@@ -3,6 +3,7 @@
 Why a host cannot be reached at all says `framesrv.process.reaching`.
 """
 
+from framesrv.camera.sources.sockets import NoHandshakeError
 from framesrv.errors import Cause, SourceError
 from framesrv.process import reaching
 
@@ -38,9 +39,11 @@ def cannot(reason: Reason) -> SourceError:
     return SourceError(CANNOT + words, cause)
 
 
-def no_answer(timeout: float) -> SourceError:
-    """That nothing came in time."""
-    return cannot(("timeout", f"no answer for {timeout:g} s"))
+def no_answer(timeout: float, error: BaseException | None = None, scheme: str = "") -> Reason:
+    """That nothing came in time: for so many seconds, to a source of that scheme."""
+    tls = isinstance(error, NoHandshakeError)
+    advice = f" to TLS: if it speaks none, try {OTHER[scheme]}:// in its place" if tls else ""
+    return "timeout", f"no answer for {timeout:g} s{advice}"
 
 
 def leads_to(scheme: str) -> Reason:

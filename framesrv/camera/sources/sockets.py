@@ -12,6 +12,10 @@ SHORTEST = 0.001  # s: none at all would be for ever
 SEND = 1.0  # s that the camera may take to take what we say
 
 
+class NoHandshakeError(TimeoutError):
+    """Who has taken the connection says nothing of TLS, as servers do that wait for the end of a request."""
+
+
 def connected(place: tuple[str, int], seconds: float, context: "SSLContext | None") -> socket.socket:
     """A socket that is connected to a host and port.
 
@@ -32,7 +36,10 @@ def connected(place: tuple[str, int], seconds: float, context: "SSLContext | Non
         one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if context is not None:
             one.settimeout(max(deadline - time.monotonic(), SHORTEST))
-            return context.wrap_socket(one, server_hostname=place[0].partition("%")[0])
+            try:
+                return context.wrap_socket(one, server_hostname=place[0].partition("%")[0])
+            except TimeoutError as error:
+                raise NoHandshakeError(*error.args) from error
         one.settimeout(None)
         _set_timeout(one, socket.SO_SNDTIMEO, SEND)
     except BaseException:

@@ -128,5 +128,5 @@ class Opening:
                 if processor.exceeded or (late and self._cost.was_busy(processor.spent)):
                     raise self._cost.much_processor("its answer") from error
                 if late:  # FFmpeg has other words for it
-                    raise reasons.no_answer(camera.timeout) from error
+                    raise reasons.cannot(reasons.no_answer(camera.timeout)) from error
                 raise cause.explain(error, damage.said, self._said_of) from error

@@ -1,6 +1,7 @@
 """The packets of a stream as they come: when each arrived, when it was captured, and whether it is whole."""
 
 import os
+import resource
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -94,6 +95,7 @@ class Packets:
         self._pacing.again()
         while True:
             asked, spent = time.monotonic_ns(), time.thread_time()
+            wait = Wait() if buffered else None
             try:
                 with self._cost.reading():
                     packet = next(packets)
@@ -111,7 +113,7 @@ class Packets:
             if (self.recorded or self._segmented) and packet.size:
                 self._pacing.wait(*_times_of(packet))
             now = (time.monotonic_ns(), time.time_ns())
-            buffered = buffered and now[0] - asked < BUFFERED
+            buffered = wait is not None and not wait.happened
             moments.append(self._opened if buffered else now)
             arrived = moments.popleft()
             if packet.size or packet.dts is None:  # an empty one in mid-stream would end the decoding
@@ -163,6 +165,26 @@ class Packets:
         elif self._doubtful:
             self._doubtful -= 1
         return not self._doubtful and now >= self._certain
+
+
+class Wait:
+    """Whether this thread waits for something from now on: it takes its time, and gives up the processor by itself.
+
+    A busy host makes who has all he needs take his time, too.
+    """
+
+    def __init__(self) -> None:
+        self._began, self._switches = time.monotonic_ns(), _switches()
+
+    @property
+    def happened(self) -> bool:
+        """Whether it has waited by now."""
+        return time.monotonic_ns() - self._began >= BUFFERED and _switches() > self._switches
+
+
+def _switches() -> int:
+    """How often this thread has given up the processor to wait, see getrusage(2)."""
+    return resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw
 
 
 def _times_of(packet: Packet) -> tuple[float | None, float | None]:

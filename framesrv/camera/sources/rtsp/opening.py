@@ -235,7 +235,7 @@ class Opening:
     def _explained(self, error: OSError) -> SourceError:
         """Of a connection that cannot be made, or breaks before anything is played."""
         if isinstance(error, TimeoutError):
-            return reasons.no_answer(self._experience.patience)
+            return cannot(reasons.no_answer(self._experience.patience, error, self._address.scheme))
         return cannot(self._reason(error))
 
     def _reason(self, error: OSError) -> Reason:

@@ -231,7 +231,7 @@ class Web:
 
     def _reason(self, error: OSError | http.client.HTTPException, at: Address) -> reasons.Reason:
         if isinstance(error, TimeoutError):
-            return "timeout", f"no answer for {self._camera.timeout:g} s"
+            return reasons.no_answer(self._camera.timeout, error, at.scheme)
         if at.secure and isinstance(error, OSError):
             from framesrv.camera.sources import tls
 
