@@ -32,7 +32,10 @@ AS_IT_IS = Orientation()
 
 def orientation_of(frame: av.VideoFrame) -> Orientation:
     """As the frame tells it; that it stays as it is where it tells nothing."""
-    data = frame.side_data.get(MATRIX)
+    try:
+        data = frame.side_data.get(MATRIX)
+    except ValueError:  # PyAV does not know all that FFmpeg puts there, as Exif, and gives nothing of it then
+        return Orientation(turn=round(-frame.rotation / 90) * 90 % 360)  # which counts the other way
     if data is None:
         return AS_IT_IS
     told = bytes(cast(bytes, data))  # any buffer

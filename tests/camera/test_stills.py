@@ -1,6 +1,7 @@
 """Single pictures, over HTTP and in files: asked for at a rate, for ever, and nothing else."""
 
 import logging
+import struct
 import time
 from collections.abc import Iterator
 from itertools import islice
@@ -61,6 +62,22 @@ def test_picture_over_http_is_asked_for_at_its_rate(form: Form, kept: bool, capl
 
 
 @pytest.mark.parametrize("pixel_format", ["yuv420p", "bgr24"])
+def with_exif(jpeg: bytes, orientation: int) -> bytes:
+    """The JPEG with that orientation in its Exif."""
+    entry = struct.pack("<HHIHH", 0x0112, 3, 1, orientation, 0)
+    exif = b"Exif\0\0II*\0\x08\0\0\0\x01\0" + entry + bytes(4)
+    return jpeg[:2] + b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif + jpeg[2:]
+
+
+@pytest.mark.parametrize(("orientation", "turn"), [(1, 0), (6, 90), (3, 180), (8, 270)])
+def test_picture_with_exif_is_shown_and_turned_as_that_says(orientation: int, turn: int, tmp_path: Path) -> None:
+    """FFmpeg gives Exif beside the picture, in a form that PyAV does not know: none of them was shown."""
+    file = tmp_path / "picture.jpg"
+    file.write_bytes(with_exif(picture(5), orientation))
+    given = next(pictures(file, fps=RATE))
+    assert (codes([given]), given.orientation.turn) == ([5], turn)
+
+
 def test_picture_that_has_not_changed_is_not_sent_again_and_keeps_its_time(pixel_format: str) -> None:
     with PictureServer(validators=True) as server:
         server.still = True
