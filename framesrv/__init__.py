@@ -19,6 +19,7 @@ from framesrv.errors import (
 )
 from framesrv.segment.file import SHM_DIRECTORY, segment_path
 from framesrv.segment.frame import Frame, Stamp
+from framesrv.segment.frame_set import Batch, FrameSet
 from framesrv.segment.letterbox import Letterbox
 from framesrv.segment.reader import FrameReader
 from framesrv.segment.status import CameraStatus, camera_status, camera_statuses
@@ -26,11 +27,13 @@ from framesrv.segment.writer import FrameWriter, Slot
 
 __all__ = [
     "SHM_DIRECTORY",
+    "Batch",
     "CameraStatus",
     "ConfigError",
     "Frame",
     "FrameReader",
     "FrameReleasedError",
+    "FrameSet",
     "FrameUnavailableError",
     "FrameWriter",
     "FramesrvError",

@@ -1,15 +1,23 @@
 """futex(2) on a shared 4-byte word: sleep until a writer says that something is new.
 
-FUTEX_WAIT needs no more than a read-only mapping. ctypes releases the GIL for the call.
+FUTEX_WAIT needs no more than a read-only mapping. ctypes releases the GIL for the call. futex_waitv(2) sleeps on many
+words at once, since Linux 5.16.
 """
 
 import ctypes
 import errno
 import os
 import platform
+import struct
+import time
+from collections.abc import Sequence
+from functools import cache
 
 _SYS_FUTEX = {"x86_64": 202}.get(platform.machine(), 98)  # 98: arm64 and all that use asm-generic/unistd.h
 _WAIT, _WAKE = 0, 1
+_SYS_FUTEX_WAITV = 449  # on every architecture
+_32_BITS = 2  # FUTEX2_SIZE_U32; without FUTEX2_PRIVATE the word may be another process's as well
+MOST = 128  # words at once
 _EVERYBODY = 0x7FFFFFFF
 
 
@@ -20,6 +28,9 @@ class _Timespec(ctypes.Structure):
 _syscall = ctypes.CDLL(None, use_errno=True).syscall
 _syscall.restype = ctypes.c_long
 _syscall.argtypes = [ctypes.c_long, ctypes.c_void_p, ctypes.c_int, ctypes.c_uint32, ctypes.c_void_p]
+_many = ctypes.CDLL(None, use_errno=True).syscall
+_many.restype = ctypes.c_long
+_many.argtypes = [ctypes.c_long, ctypes.c_char_p, ctypes.c_uint, ctypes.c_uint, ctypes.c_void_p, ctypes.c_int]
 
 
 def wait(address: int, expected: int, timeout: float) -> bool:
@@ -35,6 +46,48 @@ def wait(address: int, expected: int, timeout: float) -> bool:
     if number in (errno.EAGAIN, errno.EINTR):
         return True
     raise OSError(number, os.strerror(number))
+
+
+@cache
+def waits_for_many() -> bool:
+    """Whether this kernel, and whatever filters its calls, has futex_waitv(2)."""
+    number = 0 if _waitv(None, 0, None) >= 0 else ctypes.get_errno()
+    return number == errno.EINVAL  # none are too few; ENOSYS or EPERM where there is no such call
+
+
+def wait_any(words: Sequence[tuple[int, int]], timeout: float) -> bool:
+    """Sleeps while each word, at an address, is as expected; False if `timeout` seconds passed.
+
+    Args:
+        words: address and expected value of each; at most `MOST`.
+        timeout: seconds.
+
+    Raises:
+        OSError: EFAULT, where the memory of a word is gone.
+    """
+    if timeout <= 0:
+        return False
+    waiters = _waiters(len(words)).pack(*(item for address, value in words for item in (value, address, _32_BITS, 0)))
+    until = time.monotonic_ns() + int(timeout * 1e9)
+    if _waitv(waiters, len(words), _Timespec(until // 10**9, until % 10**9)) >= 0:
+        return True
+    number = ctypes.get_errno()
+    if number == errno.ETIMEDOUT:
+        return False
+    if number in (errno.EAGAIN, errno.EINTR):
+        return True
+    raise OSError(number, os.strerror(number))
+
+
+def _waitv(waiters: bytes | None, count: int, until: _Timespec | None) -> int:
+    limit = None if until is None else ctypes.addressof(until)
+    return int(_many(_SYS_FUTEX_WAITV, waiters, count, 0, limit, time.CLOCK_MONOTONIC))
+
+
+@cache
+def _waiters(count: int) -> struct.Struct:
+    """An array of ``struct futex_waitv``: value, address, flags, reserved."""
+    return struct.Struct("=" + "QQII" * count)
 
 
 def wake(address: int) -> None:

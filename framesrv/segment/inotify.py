@@ -26,11 +26,11 @@ class DirectoryWatch:
     """Watches one directory from the moment it is made: look after making it, then wait."""
 
     def __init__(self, directory: str) -> None:
-        self._fd = _libc.inotify_init1(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._fd: int = _libc.inotify_init1(os.O_CLOEXEC | os.O_NONBLOCK)
         mask = _CREATE | _MOVED_TO | _ATTRIB | _MODIFY
         if self._fd < 0 or _libc.inotify_add_watch(self._fd, os.fsencode(directory), mask) < 0:
             _warn(os.strerror(ctypes.get_errno()), directory)
-            self._close()
+            self.close()
 
     def __enter__(self) -> Self:
         return self
@@ -38,9 +38,14 @@ class DirectoryWatch:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._close()
+        self.close()
 
-    def _close(self) -> None:
+    def fileno(self) -> int:
+        """Readable when something has changed; -1 where there is no inotify."""
+        return self._fd
+
+    def close(self) -> None:
+        """Watches no more."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from framesrv.segment.attachment import Attacher
 from framesrv.segment.file import SHM_DIRECTORY, segment_path
@@ -16,6 +16,9 @@ from framesrv.segment.frame import Frame
 from framesrv.segment.inotify import DirectoryWatch
 from framesrv.segment.owner import named_user
 from framesrv.segment.search import LIVENESS, Search
+
+if TYPE_CHECKING:
+    from framesrv.segment.coroutines import AsyncFrames
 
 
 class FrameReader:
@@ -97,6 +100,24 @@ class FrameReader:
         search = Search(self._attacher)
         search.pass_over()
         return self._frames(search, timeout)
+
+    async def latest_async(self, max_age: float | None = 1.0, timeout: float = 2.0) -> Frame:
+        """`latest` for a coroutine: the event loop goes on while it waits."""
+        from framesrv.segment import coroutines  # asyncio, which many programs have no use for
+
+        return await coroutines.latest(Search(self._attacher, max_age), timeout)
+
+    def frames_async(self, timeout: float = 5.0) -> "AsyncFrames":
+        """`frames` for a coroutine, by ``async for``: each is pinned until the next one is asked for.
+
+        All coroutines of a process wait by one thread. Leave the loop early, and the pin is given back with the last
+        reference to what this returns, or by its `aclose`; it is a context manager as well.
+        """
+        from framesrv.segment import coroutines
+
+        search = Search(self._attacher)
+        search.pass_over()
+        return coroutines.AsyncFrames(search, timeout)
 
     def _frames(self, search: Search, timeout: float) -> Iterator[Frame]:
         with search:

@@ -9,6 +9,7 @@ from framesrv.segment.attachment import Attacher, Attachment, DemandLock
 from framesrv.segment.frame import Frame
 
 LIVENESS = 0.5  # s between looks at what cannot wake a waiter: a writer killed, a file removed by hand
+NEVER = -1  # no futex word is that
 
 
 class Search:
@@ -34,7 +35,6 @@ class Search:
         self._began = time.monotonic_ns()
         self._origin: Attachment | None = None  # where the last frame was found, and its number
         self._last = 0
-        self._age: float | None = None
         self._demand = DemandLock()
 
     def __enter__(self) -> Self:
@@ -51,10 +51,10 @@ class Search:
         return self._attacher.code
 
     @property
-    def changed(self) -> bool:
-        """Whether there may be something new since the last look."""
+    def is_changed(self) -> bool:
+        """Whether there may be something new in the segment since the last look."""
         attachment = self.attachment
-        return attachment is None or attachment.segment.sequence != self.sequence or attachment.segment.retired
+        return attachment is not None and (attachment.segment.sequence != self.sequence or attachment.segment.retired)
 
     def close(self) -> None:
         """Asks for frames no more."""
@@ -80,10 +80,9 @@ class Search:
         frame = attachment.newest()
         if frame is None or (attachment is self._origin and frame.seq <= self._last):
             return None
-        if self._max_age is not None:
-            self._age = frame.age
-            if self._age > attachment.fresh_for(self._max_age) and frame.stamp.arrived_ns <= self._began:
-                return None
+        is_fresh = self._max_age is None or frame.age <= attachment.fresh_for(self._max_age)
+        if not is_fresh and frame.stamp.arrived_ns <= self._began:
+            return None
         self._origin, self._last = attachment, frame.seq
         return frame
 
@@ -93,9 +92,16 @@ class Search:
             self._demand.to(self.attachment)
 
     def check(self) -> None:
-        """Leaves a segment that has lost its name: to be called every `LIVENESS` seconds in which nothing came."""
+        """Leaves a segment that has lost its name, and looks for one: every `LIVENESS` seconds in which nothing came.
+
+        Raises:
+            SegmentError: as `look`.
+        """
         if self.attachment is not None:
             self._attacher.look_for_another(self.attachment)
+        attachment = self._attacher.attached()
+        if attachment is not self.attachment:
+            self.attachment, self.sequence = attachment, NEVER
 
     @property
     def reason(self) -> Reason:
@@ -108,8 +114,8 @@ class Search:
     def unavailable(self) -> FrameUnavailableError:
         """The error that says why there is no frame."""
         segment = None if self.attachment is None else self.attachment.segment
-        newest = None if self.attachment is None else self.attachment.newest()
-        age = None if newest is None else newest.age
+        arrived = None if segment is None else segment.arrived
+        age = None if arrived is None else (time.monotonic_ns() - arrived) / 1e9
         reason = self.reason
         sentence = {
             "absent": f"there is no {self._attacher.path}: its decoder was never started, or has been stopped",

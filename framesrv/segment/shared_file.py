@@ -258,6 +258,11 @@ class SharedFile(ABC, Generic[F]):
         return self.words[_SEQUENCE]
 
     @property
+    def word(self) -> int:
+        """Address of the futex word."""
+        return self.address + _SEQUENCE * 4
+
+    @property
     def retired(self) -> bool:
         """Whether this file has ended."""
         return self.words[_RETIRED] != 0
