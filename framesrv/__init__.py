@@ -10,6 +10,7 @@ from framesrv.errors import (
     FrameReleasedError,
     FramesrvError,
     FrameUnavailableError,
+    HistoryUnavailableError,
     SegmentBusyError,
     SegmentError,
     SegmentFormatError,
@@ -17,11 +18,13 @@ from framesrv.errors import (
     SegmentSpaceError,
     SourceError,
 )
+from framesrv.history.frames import FrameReader
+from framesrv.history.packet import CodecParameters, HistoryPacket
+from framesrv.history.reader import History
 from framesrv.segment.file import SHM_DIRECTORY, segment_path
 from framesrv.segment.frame import Frame, Stamp
 from framesrv.segment.frame_set import Batch, FrameSet
 from framesrv.segment.letterbox import Letterbox
-from framesrv.segment.reader import FrameReader
 from framesrv.segment.status import CameraStatus, camera_status, camera_statuses
 from framesrv.segment.writer import FrameWriter, Slot
 
@@ -29,6 +32,7 @@ __all__ = [
     "SHM_DIRECTORY",
     "Batch",
     "CameraStatus",
+    "CodecParameters",
     "ConfigError",
     "Frame",
     "FrameReader",
@@ -37,6 +41,9 @@ __all__ = [
     "FrameUnavailableError",
     "FrameWriter",
     "FramesrvError",
+    "History",
+    "HistoryPacket",
+    "HistoryUnavailableError",
     "Letterbox",
     "SegmentBusyError",
     "SegmentError",

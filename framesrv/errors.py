@@ -3,6 +3,7 @@
 from typing import Literal
 
 Reason = Literal["absent", "down", "connecting", "stalled", "stale"]
+MomentReason = Literal["absent", "no_history", "empty", "before", "after", "gap", "damaged"]
 Cause = Literal[
     "",
     "unauthorized",
@@ -102,3 +103,31 @@ class FrameUnavailableError(FramesrvError):
         self.code = code
         self.reason: Reason = reason
         self.age = age
+
+
+class HistoryUnavailableError(FramesrvError):
+    """There is no picture, or there are no packets, of a moment.
+
+    Attributes:
+        code: the camera's code.
+        reason: ``absent`` (no decoder of it runs or was left), ``no_history`` (it keeps none: its `history` is 0, or
+            its source gives no packets), ``empty`` (nothing is kept yet), ``before`` (the history begins later),
+            ``after`` (the moment is to come, or what was shown then has not arrived in time), ``gap`` (the stream was
+            lost or stood still then) or ``damaged`` (what was shown then is damaged, or refers to what is).
+        oldest: Unix seconds at which the history begins, None where there is none.
+        newest: Unix seconds of the newest packet, None where there is none.
+    """
+
+    def __init__(
+        self,
+        code: str,
+        reason: MomentReason,
+        message: str,
+        oldest: float | None = None,
+        newest: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.reason: MomentReason = reason
+        self.oldest = oldest
+        self.newest = newest

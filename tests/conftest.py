@@ -23,7 +23,7 @@ def prefix(request: pytest.FixtureRequest) -> Iterator[str]:
     """A prefix of segment names for this test alone; a segment left behind fails the test."""
     unique = f"t{uuid.uuid4().hex[:12]}"
     yield unique
-    left = sorted([*SHM.glob(f"{unique}.*"), *SHM.glob(f".{unique}.*")])
+    left = sorted([*SHM.glob(f"{unique}[.+]*"), *SHM.glob(f".{unique}[.+]*")])
     for path in left:
         path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
     if left and request.node.get_closest_marker("leaves_segment") is None:

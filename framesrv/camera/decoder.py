@@ -10,14 +10,25 @@ import signal
 import threading
 import time
 from collections import deque
+from contextlib import ExitStack, suppress
 
 from framesrv.camera.attempts import ANSWER, LONG, UNFORESEEN, Attempts
 from framesrv.camera.frozen import Frozen
 from framesrv.camera.policy import Policy
 from framesrv.camera.shaped_sink import ShapedSink
-from framesrv.camera.sources import Source, SourceFrame, open_source
+from framesrv.camera.sources import Source, SourceFrame, has_packets, open_source
 from framesrv.codec.shape import Shape
-from framesrv.errors import FramesrvError, SegmentBusyError, SegmentOwnerError, SourceError, SourceLimitError
+from framesrv.errors import (
+    FramesrvError,
+    SegmentBusyError,
+    SegmentError,
+    SegmentOwnerError,
+    SegmentSpaceError,
+    SourceError,
+    SourceLimitError,
+)
+from framesrv.history.file import HistoryFile
+from framesrv.history.writer import HistoryWriter
 from framesrv.log import mask
 from framesrv.process.hang import Hang
 from framesrv.process.notify import Notifier, Progress
@@ -60,22 +71,52 @@ def run(camera: Camera, settings: Settings, *, kept: bool = False) -> None:
     """
     for variable, value in QUIET.items():
         os.environ.setdefault(variable, value)
-    source = open_source(camera, Policy(camera.decode))
     signals, notifier = Signals(signal.SIGTERM, signal.SIGINT, RETRY), Notifier()  # before there is a segment
-    with FrameWriter(
-        camera.code,
-        0,
-        0,
-        camera.pixel_format,
-        slots=camera.slots,
-        prefix=settings.shm.prefix,
-        mode=settings.shm.permissions,
-        group=settings.shm.group,
-    ) as writer:
+    with ExitStack() as stack:
+        history = _history(camera, settings, stack)
+        source = open_source(camera, Policy(camera.decode), history)
+        writer = FrameWriter(
+            camera.code,
+            0,
+            0,
+            camera.pixel_format,
+            slots=camera.slots,
+            prefix=settings.shm.prefix,
+            mode=settings.shm.permissions,
+            group=settings.shm.group,
+        )
+        stack.enter_context(writer)
         writer.describe(decode=camera.decode, error="")
-        ended = Decoder(camera, settings.shm.prefix, source, writer, notifier, kept=kept).run(signals)
+        decoder = Decoder(camera, settings.shm.prefix, source, writer, notifier, history, kept=kept)
+        ended = decoder.run(signals)
     if not ended:
         os._exit(0)  # the thread hangs in a library, which must not be taken down around it
+
+
+def _history(camera: Camera, settings: Settings, stack: ExitStack) -> HistoryWriter | None:
+    """The camera's history, if it is to keep one; None where there is no room: pictures are worth more."""
+    if not camera.history:
+        with suppress(SegmentError):  # another user's file: no reader trusts it
+            HistoryFile.remove_abandoned(settings.shm.prefix, camera.code)  # of a time when it kept one
+        return None
+    if not has_packets(camera.source):
+        logger.warning("No history is kept: %s gives pictures, no packets", camera.source)
+        return None
+    shm = settings.shm
+    try:
+        history = HistoryWriter(
+            camera.code,
+            camera.history,
+            camera.history_room,
+            prefix=shm.prefix,
+            mode=shm.permissions,
+            group=shm.group,
+        )
+    except SegmentSpaceError as error:
+        logger.error("No history is kept: %s", error)  # noqa: TRY400  a sentence
+        return None
+    stack.callback(history.close)
+    return history
 
 
 class Decoder:
@@ -88,10 +129,12 @@ class Decoder:
         source: Source,
         writer: FrameWriter,
         notifier: Notifier,
+        history: HistoryWriter | None = None,
         *,
         kept: bool = False,
     ) -> None:
         self._camera = camera
+        self._history = history
         self._prefix = prefix
         self._source = source
         self._writer = writer
@@ -174,6 +217,8 @@ class Decoder:
         if now - self._looked_at >= 1.0:
             self._looked_at = now
             self._writer.keep_name()
+            if self._history:
+                self._history.keep_name()
 
     def _follow(self, signals: Signals) -> None:
         """Plays the source, and opens it again whenever it is lost."""

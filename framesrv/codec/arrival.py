@@ -6,6 +6,8 @@ from typing import TypeAlias
 import av
 from av.video.stream import VideoStream
 
+from framesrv.segment.layout import Clock
+
 Packet: TypeAlias = "av.Packet[VideoStream]"
 
 
@@ -19,6 +21,8 @@ class Arrival:
         captured: Unix nanoseconds by the camera's clock, None where it does not tell.
         whole: nothing of it is missing, as far as is known.
         lost: what it may refer to is missing, as far as is known.
+        presented: Unix nanoseconds of capture where packets come out of order and the camera does not tell, see
+            `codec.presented`.
     """
 
     monotonic: int
@@ -26,3 +30,14 @@ class Arrival:
     captured: int | None = None
     whole: bool = True
     lost: bool = False
+    presented: int | None = None
+
+    @property
+    def captured_ns(self) -> int:
+        """Unix nanoseconds of capture as far as is known, that is of arrival else."""
+        return self.captured or self.presented or self.unix
+
+    @property
+    def clock(self) -> Clock:
+        """Of `captured_ns`."""
+        return "camera" if self.captured else "arrival"

@@ -48,22 +48,22 @@ class Conversion:
         matrix = MATRICES.get(frame.colorspace, usual_matrix(frame.height))
         stamp = Stamp(
             pts=None if frame.pts is None or frame.time_base is None else int(frame.pts * frame.time_base * 10**9),
-            captured_ns=arrival.captured or arrival.unix,
+            captured_ns=arrival.captured_ns,
             arrived_ns=arrival.monotonic,
             matrix=matrix,
             full_range=full_range,
             key_frame=frame.key_frame,
-            clock="camera" if arrival.captured else "arrival",
+            clock=arrival.clock,
             sample_aspect_ratio=sample_aspect_ratio or SQUARE,
         )
-        self._hear_orientation(frame)
+        self.hear(frame)
         picture = self._deinterlacer.applied(frame) if self._deinterlacer else frame
         if self._wanted != "yuv420p" or picture.format.name not in PLANAR:
             picture = colour.convert(picture, self._wanted, matrix, full_range=full_range)
         planes = colour.planes_of(picture)
         return SourceFrame(planes, picture.width, picture.height, self._wanted, stamp, self._orientation)
 
-    def _hear_orientation(self, frame: av.VideoFrame) -> None:
+    def hear(self, frame: av.VideoFrame) -> None:
         """Takes note of how pictures are to be turned, which the codec tells with few of them."""
         told = orientation_of(frame)
         if told != AS_IT_IS:

@@ -5,6 +5,7 @@ against the picture at hand, whatever the words; but for those that are about wh
 """
 
 import re
+import threading
 from types import TracebackType
 from typing import Self
 
@@ -26,6 +27,27 @@ BEFORE = re.compile(r"mmco: unref short failure|number of reference frames \(\d+
 _OVERSIZED = re.compile(r"Picture size (\d+x\d+) exceeds specified max pixel count")
 
 
+_mutex = threading.Lock()
+_former: list[tuple[int | None, bool]] = []  # what the process had of it, one for each who listens
+
+
+def _listen() -> None:
+    """Has FFmpeg's log heard by this process, which may be anybody's, for as long as somebody of ours listens."""
+    with _mutex:
+        now = av.logging.get_level(), av.logging.get_skip_repeated()
+        _former.append(_former[0] if _former else now)
+        av.logging.set_level(av.logging.WARNING)
+        av.logging.set_skip_repeated(False)  # else a second loss like the first would not be heard
+
+
+def _leave() -> None:
+    with _mutex:
+        level, skips = _former.pop()
+        if not _former:
+            av.logging.set_level(level)
+            av.logging.set_skip_repeated(skips)
+
+
 class Damage:
     """Listens to FFmpeg in the thread that enters it, which must be the one that reads and decodes.
 
@@ -40,8 +62,7 @@ class Damage:
         self._messages: list[tuple[int, str, str]] = []
 
     def __enter__(self) -> Self:
-        av.logging.set_level(av.logging.WARNING)
-        av.logging.set_skip_repeated(False)  # else a second loss like the first would not be heard
+        _listen()
         self._messages = self._capture.__enter__()
         return self
 
@@ -49,6 +70,7 @@ class Damage:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._capture.__exit__(None, None, None)
+        _leave()
 
     @property
     def said(self) -> list[str]:

@@ -5,10 +5,12 @@ import os
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from framesrv.camera.policy import Policy
-from framesrv.camera.sources import SourceUsageError, open_source
+from framesrv.camera.sources import SourceUsageError, has_packets, open_source
+from framesrv.history.file import history_path
 from framesrv.process.finding import Finding
 from framesrv.segment.file import SHM_DIRECTORY, segment_path
 from framesrv.segment.layout import Geometry
@@ -18,7 +20,7 @@ from framesrv.settings import Camera, Settings
 
 ASSUMED = (1920, 1080)  # the size of a camera that has never been seen
 PATIENCE = 30.0  # s for snapd's own checks
-SEGMENT = "segment of"  # begins the names of findings about what lies in the place of a camera's segment
+SEGMENT, HISTORY = "segment of", "history of"  # begin the names of findings about what lies in the place of those
 
 
 def findings(settings: Settings) -> list[Finding]:
@@ -55,8 +57,12 @@ def sources(settings: Settings) -> list[Finding]:
 def _segments(settings: Settings) -> list[Finding]:
     """What lies in the place of a segment, and is not its decoder's: that one may neither use nor remove it."""
     wrong = []
-    for camera in settings.streams:
-        path = segment_path(settings.shm.prefix, camera.code)
+    places = [
+        (camera, path_of(settings.shm.prefix, camera.code), what)
+        for camera in settings.streams
+        for path_of, what in ((segment_path, SEGMENT), (history_path, HISTORY))
+    ]
+    for camera, path, what in places:
         decoder = _decoder(camera.code, settings.shm.owner)
         try:
             uid = os.stat(path, follow_symlinks=False).st_uid
@@ -64,13 +70,13 @@ def _segments(settings: Settings) -> list[Finding]:
             continue
         # root may remove it, and where a writer lives that readers trust, this is no leftover
         state = camera_status(settings.shm.prefix, camera.code, owner=settings.shm.owner).state
-        if decoder in (0, uid) or state != "down":
+        if decoder in (0, uid) or (what == SEGMENT and state != "down"):
             continue
         sentence = (
             f"{path} is in its place and belongs to {user_name(uid)}, the decoder runs as {user_name(decoder)}: "
             f"`sudo framesrv units sweep` removes it, or `sudo rm {path}`"
         )
-        wrong.append(Finding(f"{SEGMENT} {camera.code}", 1, sentence))
+        wrong.append(Finding(f"{what} {camera.code}", 1, sentence))
     return wrong
 
 
@@ -87,7 +93,7 @@ def _decoder(code: str, owner: str) -> int:
 
 
 def _shared_memory(settings: Settings) -> Finding:
-    """Whether all segments fit: those there are, at their size, and the others at 1920x1080."""
+    """Whether all segments fit, and histories: segments there are at their size, and others at 1920x1080."""
     needed = 0
     known = {
         camera.code: camera for camera in camera_statuses(settings.shm.prefix, settings.policies, settings.shm.owner)
@@ -96,6 +102,7 @@ def _shared_memory(settings: Settings) -> Finding:
         seen = known[camera.code]
         width, height = (seen.width, seen.height) if seen.width else ASSUMED
         needed += Geometry(width, height, camera.pixel_format, camera.slots).nbytes
+        needed += camera.history_room if has_packets(camera.source) else 0
     usage = shutil.disk_usage(SHM_DIRECTORY)
     free = usage.free + sum(_present(settings, camera) for camera in settings.streams)
     sentence = (
@@ -103,14 +110,17 @@ def _shared_memory(settings: Settings) -> Finding:
     )
     if needed > free:
         sentence += ": enlarge it (mount -o remount,size=..., or --shm-size for a container) or use fewer slots"
+        sentence += " or less history" if any(camera.history for camera in settings.streams) else ""
     return Finding("shared memory", int(needed > free), sentence)
 
 
 def _present(settings: Settings, camera: Camera) -> int:
-    try:
-        return Path(segment_path(settings.shm.prefix, camera.code)).stat().st_size
-    except FileNotFoundError:
-        return 0
+    """Bytes of the camera's files that are there."""
+    present = 0
+    for path_of in (segment_path, history_path):
+        with suppress(FileNotFoundError):
+            present += Path(path_of(settings.shm.prefix, camera.code)).stat().st_size
+    return present
 
 
 def _snapd(settings: Settings) -> list[Finding]:

@@ -22,10 +22,10 @@ from typing import Any
 import click
 
 from framesrv.errors import FramesrvError, FrameUnavailableError
+from framesrv.history.abandoned import remove_abandoned
 from framesrv.log import shown
 from framesrv.process import children, extras
-from framesrv.segment.mapping import Segment
-from framesrv.segment.reader import FrameReader
+from framesrv.segment.reader import SegmentReader
 
 PICTURE = "test:1280x720@25"
 EVERY = 1.0  # s between requests
@@ -102,7 +102,7 @@ class Demo:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             for code in self._cameras:
-                Segment.remove_abandoned(self._prefix, code)
+                remove_abandoned(self._prefix, code)
         self._report()
 
     async def _ask(self, callback_url: str, seconds: float | None) -> None:
@@ -141,7 +141,7 @@ class Demo:
                 raise FramesrvError(f"Redis and snapd did not start within {START:g} s; see the lines above")
             await asyncio.sleep(0.05)
         for code in self._cameras:
-            with FrameReader(code, prefix=self._prefix) as reader:
+            with SegmentReader(code, prefix=self._prefix) as reader:
                 try:
                     left = max(0.0, deadline - time.monotonic())
                     (await asyncio.to_thread(reader.latest, None, left)).release()

@@ -4,9 +4,9 @@ import asyncio
 import logging
 
 from framesrv.errors import SegmentError
+from framesrv.history.abandoned import remove_abandoned
 from framesrv.log import Format
 from framesrv.process import children, extras
-from framesrv.segment.mapping import Segment
 from framesrv.settings import Settings
 
 DRAIN = 30.0  # s that snapd gets for the requests it has in hand
@@ -37,7 +37,7 @@ async def _run(settings: Settings, log_format: Format) -> None:
         await asyncio.gather(*tasks, return_exceptions=True)
         for camera in settings.streams:  # one that had to be killed left its segment
             try:
-                Segment.remove_abandoned(settings.shm.prefix, camera.code)
+                remove_abandoned(settings.shm.prefix, camera.code)
             except (SegmentError, OSError) as error:
                 logger.error("segment not removed camera=%s: %s", camera.code, error)  # noqa: TRY400
         logger.info("ended")

@@ -196,7 +196,7 @@ _TYPES: dict[str, tuple[str, str]] = {"u32": ("<u4", "I"), "u64": ("<u8", "Q"), 
 _ARRAY = re.compile(r"(\w+)\[(\d+)\]\Z")
 
 
-def _dtype(rows: Rows, nbytes: int, parts: Mapping[str, np.dtype[Any]] = MappingProxyType({})) -> np.dtype[Any]:
+def structure(rows: Rows, nbytes: int, parts: Mapping[str, np.dtype[Any]] = MappingProxyType({})) -> np.dtype[Any]:
     """The structure of a table's rows; `parts` are the structures that its types name."""
 
     def of(kind: str) -> Any:
@@ -209,9 +209,9 @@ def _dtype(rows: Rows, nbytes: int, parts: Mapping[str, np.dtype[Any]] = Mapping
     return np.dtype({"names": names, "formats": [of(kind) for kind in kinds], "offsets": offsets, "itemsize": nbytes})
 
 
-PLANE = _dtype(PLANE_ROWS, 24)
-RECORD = _dtype(RECORD_ROWS, 128)
-HEADER = _dtype(HEADER_ROWS, PAGE, {"plane": PLANE, "record": RECORD})
+PLANE = structure(PLANE_ROWS, 24)
+RECORD = structure(RECORD_ROWS, 128)
+HEADER = structure(HEADER_ROWS, PAGE, {"plane": PLANE, "record": RECORD})
 
 OFFSETS = {name: offset for name, _, offset in HEADER_ROWS}
 RECORD_OFFSETS = {name: offset for name, _, offset in RECORD_ROWS}

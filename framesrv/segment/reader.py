@@ -1,4 +1,4 @@
-"""`FrameReader`: the newest frames of one camera, for any process on the host that may read its segment.
+"""`SegmentReader`: the newest frames of one camera, for any process on the host that may read its segment.
 
 It attaches by itself, at first use and whenever the segment has been replaced. Every wait sleeps on the segment's
 futex word (or on the directory, while there is no segment) and has a deadline.
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from framesrv.segment.coroutines import AsyncFrames
 
 
-class FrameReader:
+class SegmentReader:
     """Reads the frames of one camera. Several threads may use one reader at once.
 
     A child of fork(2) may use its parent's reader: there it attaches anew. What its parent has pinned stays the
@@ -43,8 +43,9 @@ class FrameReader:
         self._prefix = prefix
         self._attacher = Attacher(code, segment_path(prefix, code), named_user(owner))
 
-    def __reduce__(self) -> tuple[Callable[..., "FrameReader"], tuple[str, str, str | int]]:
-        return _reader, (self.code, self._prefix, "" if self._attacher.owner is None else self._attacher.owner)
+    def __reduce__(self) -> tuple[Callable[..., "SegmentReader"], tuple[type[Self], str, str, str | int]]:
+        owner = self._attacher.owner
+        return _reader, (type(self), self.code, self._prefix, "" if owner is None else owner)
 
     def __enter__(self) -> Self:
         return self
@@ -144,5 +145,5 @@ class FrameReader:
             return frame
 
 
-def _reader(code: str, prefix: str, owner: str | int) -> FrameReader:
-    return FrameReader(code, prefix=prefix, owner=owner)
+def _reader(kind: type[SegmentReader], code: str, prefix: str, owner: str | int) -> SegmentReader:
+    return kind(code, prefix=prefix, owner=owner)

@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from framesrv.codec.presentation import Presentation
 from framesrv.errors import ConfigError
+from framesrv.history.layout import LEAST, LONGEST, MOST, usual_bytes
 from framesrv.masking import password_of
 from framesrv.segment.layout import CODE, CODE_RULE, MAX_SIDE, MAX_SLOTS, PREFIX, PREFIX_RULE
 from framesrv.segment.owner import SUB
@@ -236,6 +237,8 @@ class CameraDefaults(Section, frozen=True, kw_only=True):
     aspect: Aspect = "auto"
     rotate: Literal["auto", 0, 90, 180, 270] = "auto"
     deinterlace: Literal["auto", "never"] = "auto"
+    history: Annotated[float, Meta(ge=0, le=LONGEST)] = 0.0
+    history_bytes: Literal["auto"] | Annotated[int, Meta(ge=LEAST, le=MOST)] = "auto"
     hwaccel: str = ""
     ffmpeg_options: FFmpegOptions = {}
     max_pixels: Annotated[int, Meta(ge=1, le=MAX_SIDE * MAX_SIDE)] = 8192 * 4352
@@ -254,8 +257,20 @@ class Camera(CameraDefaults, frozen=True, kw_only=True):
         """Its streams, each as a camera that has one alone: its own, and that of `substream` as ``CODE.sub``."""
         if not self.substream:
             return (self,)
-        second = {"code": self.code + SUB, "source": self.substream, "decode": self.substream_decode}
+        second = {
+            "code": self.code + SUB,
+            "source": self.substream,
+            "decode": self.substream_decode,
+            "history": 0.0,
+        }
         return replace(self, substream=""), replace(self, substream="", **second)
+
+    @property
+    def history_room(self) -> int:
+        """Bytes that its history takes at most; 0 where it keeps none."""
+        if not self.history:
+            return 0
+        return usual_bytes(self.history) if self.history_bytes == "auto" else self.history_bytes
 
     @property
     def presentation(self) -> Presentation:

@@ -167,7 +167,7 @@ def test_turn_that_key_frames_tell_of_no_more_ends() -> None:
     for rotation, key in [(0, True), (90, True), (0, False), (0, True), (0, True), (0, False), (0, True), (0, False)]:
         # PyAV gives no way to make such a frame
         told = {MATRIX: struct.pack("=9i", 0, -65536, 0, 65536, 0, 0, 0, 0, 1 << 30)} if rotation else {}
-        conversion._hear_orientation(SimpleNamespace(side_data=told, key_frame=key))  # type: ignore[arg-type]
+        conversion.hear(SimpleNamespace(side_data=told, key_frame=key))  # type: ignore[arg-type]
         found.append(conversion._orientation.turn)
     assert found == [0, 270, 270, 270, 270, 270, 0, 0]
 

@@ -17,6 +17,7 @@ from framesrv.camera.sources import SourceFrame, open_source
 from framesrv.camera.sources.decoding import Decoding
 from framesrv.codec.arrival import Arrival
 from framesrv.codec.damage import Damage
+from framesrv.codec.presentation import Presentation
 from framesrv.errors import SourceUsageError
 from framesrv.settings import Camera
 from tests.support.footage import draw_code, footage, read_code
@@ -238,7 +239,7 @@ def test_fps_policy_does_not_decode_what_no_frame_refers_to() -> None:
         with Damage() as damage, av.open(str(video)) as container:
             stream = container.streams.video[0]
             counts = Counts()
-            decoding = Counted(stream.codec_context, "yuv420p", Policy(policy), damage, counts)
+            decoding = Counted(stream.codec_context, Presentation(), Policy(policy), damage, counts)
             arrivals = (Arrival(index * 40_000_000, 0) for index in itertools.count(1))
             wanted[policy] = [
                 frame for packet in container.demux(stream) for frame, _ in decoding.frames(packet, next(arrivals))

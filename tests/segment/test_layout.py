@@ -1,6 +1,7 @@
 """The bytes of a segment: what the docstring promises to readers in other languages is what the code does."""
 
 import re
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -17,11 +18,15 @@ EVERY_SIZE = [(1, 1), (2, 2), (64, 48), (321, 241), (322, 242), (1920, 1080), (1
 Row = tuple[str, str, int, str]  # name, type, offset, meaning
 
 
-def table(begin: str, end: str) -> list[Row]:
-    """The rows of a table of the docstring."""
-    assert layout.__doc__ is not None
-    text = layout.__doc__.split(begin, 1)[1].split(end, 1)[0]
+def rows_of(module: ModuleType, begin: str, end: str) -> list[Row]:
+    """The rows of a table of a module's docstring."""
+    assert module.__doc__ is not None
+    text = module.__doc__.split(begin, 1)[1].split(end, 1)[0]
     return [(name, kind, int(offset), what) for offset, kind, name, what in _ROW.findall(text)]
+
+
+def table(begin: str, end: str) -> list[Row]:
+    return rows_of(layout, begin, end)
 
 
 def size(kind: str) -> int:

@@ -11,6 +11,7 @@ from typing import Protocol
 from framesrv.camera.policy import Policy
 from framesrv.codec.picture import SourceFrame
 from framesrv.errors import Cause, SourceError, SourceUsageError
+from framesrv.history.writer import HistoryWriter
 from framesrv.segment.layout import PixelFormat
 from framesrv.settings import Camera
 
@@ -80,8 +81,18 @@ class Source(Protocol):
         """Of the stream that `frames` plays, for the thread that does; empty while none is played."""
 
 
-def open_source(camera: Camera, policy: Policy) -> Source:
+def has_packets(source: str) -> bool:
+    """Whether a source string is of a kind that gives packets, so that a history can be kept of them."""
+    return source.partition(":")[0] not in ("test", "opencv")
+
+
+def open_source(camera: Camera, policy: Policy, history: HistoryWriter | None = None) -> Source:
     """The source of a camera; it is opened when its pictures are asked for.
+
+    Args:
+        camera: the one, of one stream.
+        policy: what of it is decoded.
+        history: where packets are to be kept, if there are any.
 
     Raises:
         SourceUsageError: the source string is none that can work.
@@ -98,7 +109,7 @@ def open_source(camera: Camera, policy: Policy) -> Source:
     if kind.lower() in ("rtsp", "rtsps"):
         from framesrv.camera.sources.rtsp.source import Rtsp
 
-        return Rtsp(camera, policy)
+        return Rtsp(camera, policy, history)
     from framesrv.camera.sources.ffmpeg.source import FFmpeg
 
-    return FFmpeg(camera, policy)
+    return FFmpeg(camera, policy, history=history)

@@ -1,6 +1,7 @@
 """From packets to frames: what the policy wants, and nothing that is damaged or refers to what is."""
 
 from collections.abc import Sequence
+from fractions import Fraction
 from typing import TYPE_CHECKING, TypeAlias
 
 import av
@@ -9,10 +10,13 @@ from av.video.codeccontext import VideoCodecContext
 from framesrv.camera.policy import Demand, Policy
 from framesrv.camera.sources import Sink
 from framesrv.camera.sources.gop import GopCache
+from framesrv.camera.sources.keeping import Keeping
 from framesrv.codec.arrival import Arrival, Packet
 from framesrv.codec.damage import Damage
 from framesrv.codec.intact import IntactDecoder
-from framesrv.segment.layout import PixelFormat
+from framesrv.codec.presentation import Presentation
+from framesrv.codec.presented import Presented
+from framesrv.history.writer import HistoryWriter
 
 if TYPE_CHECKING:
     from framesrv.codec.questions import Questions
@@ -28,36 +32,43 @@ class Decoding:
     Attributes:
         began: whether a frame has come out, or none was asked for.
         size: width and height of the pictures as they were announced; as the codec has them while it is None.
+        aspect: of a pixel, as the container tells; None where it does not.
     """
 
     def __init__(
         self,
         codec: VideoCodecContext,
-        pixel_format: PixelFormat,
+        presentation: Presentation,
         policy: Policy,
         damage: Damage,
         sink: Sink,
         questions: "Questions | None" = None,
+        history: HistoryWriter | None = None,
     ) -> None:
         self._codec = codec
         self._decoder = IntactDecoder(codec, damage, sink.count, questions)
-        self._pixel_format: PixelFormat = pixel_format
+        self._presentation = presentation
+        self._presented = Presented()
+        self._keeping = Keeping(history, codec, presentation) if history else None
         self._policy = policy
         self._sink = sink
         self._demand = Demand(sink)
-        self._gop = GopCache()
+        self._gop = GopCache(history)
         self._idle = policy.demand
         self.size: tuple[int, int] | None = None
+        self.aspect: Fraction | None = None
         self.began = policy.demand
 
     def frames(self, packet: Packet, arrival: Arrival) -> Frames:
         """The frames that are wanted now that this packet has come; an empty packet is the end of the stream."""
-        policy = self._policy
+        policy, number = self._policy, 0
         if packet.size:
             self._sink.active()
             self._sink.count("bytes", packet.size)
+            self._presented.note(packet, arrival)
+            number = self._keep(packet, arrival)
         if policy.demand:
-            return self._on_demand(packet, arrival) if packet.size else ()
+            return self._on_demand(packet, arrival, number) if packet.size else ()
         if policy.keyframes:
             return self._decode(packet, arrival, alone=True) if packet.is_keyframe else ()
         if policy.limited:
@@ -75,9 +86,21 @@ class Decoding:
         """The next packet is the first of the stream again."""
         self._decoder.restart()
         self._gop.take()
+        self._presented = Presented()
+        if self._keeping:
+            self._keeping.writer.begin()
 
-    def _on_demand(self, packet: Packet, arrival: Arrival) -> Frames:
-        self._gop.add(packet, arrival)
+    def _keep(self, packet: Packet, arrival: Arrival) -> int:
+        """Has the packet kept in the history; gives its number there, 0 where it is not."""
+        keeping = self._keeping
+        if keeping is None:
+            return 0
+        if packet.is_keyframe:
+            keeping.size, keeping.aspect = self.size, self.aspect
+        return keeping.keep(packet, arrival)
+
+    def _on_demand(self, packet: Packet, arrival: Arrival, number: int) -> Frames:
+        self._gop.add(packet, arrival, number)
         self._idle = not self._demand.stands()
         if not self._idle:
             return self._catch_up()
@@ -85,7 +108,7 @@ class Decoding:
             self._catch_up()
         width, height = self.size or (self._codec.width, self._codec.height)
         if width:
-            self._sink.idle(width, height, self._pixel_format)
+            self._sink.idle(width, height, self._presentation.pixel_format)
         return ()
 
     def _catch_up(self) -> Frames:

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Literal, NoReturn
 
 from framesrv.errors import ConfigError, FramesrvError, SegmentError
+from framesrv.history.abandoned import remove_abandoned
 from framesrv.host.units import applied, configuration, systemd
 from framesrv.host.units.hand import by_hand, name_of
 from framesrv.host.units.systemd import SNAPD, systemctl, unit_name
 from framesrv.segment.file import segment_path
-from framesrv.segment.mapping import Segment
 
 PATIENCE = 60.0, 10.0  # s for units to start or stop together, and more for each
 JOURNALCTL = "journalctl"
@@ -56,7 +56,7 @@ def _change(action: Literal["start", "restart"], names: Sequence[str], say: Say)
             systemctl("enable", "--quiet", unit.name)
             say(f"enabled  {unit.name}  ({hand} by hand before)")
         if unit.name != SNAPD and not unit.runs:  # what lies there is no running unit's
-            Segment.remove_abandoned(applied.last().shm.prefix, name_of(unit.name))
+            remove_abandoned(applied.last().shm.prefix, name_of(unit.name))
     systemctl(action, *units, timeout=PATIENCE[0] + PATIENCE[1] * len(units))
     for name in units:
         say(f"{action}ed  {name}")
@@ -85,7 +85,7 @@ def _cleared(prefix: str, code: str) -> list[str]:
     """Removes what a decoder that had to be killed has left; a sentence if that cannot be."""
     path = Path(segment_path(prefix, code))
     try:
-        Segment.remove_abandoned(prefix, code)
+        remove_abandoned(prefix, code)
     except (SegmentError, OSError) as error:
         return [f"{path} is still there: {error}"]
     return [f"{path} is still there: another process than its unit writes it"] if path.exists() else []

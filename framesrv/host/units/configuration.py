@@ -42,7 +42,9 @@ def problems(loaded: Settings) -> list[str]:
     """
     findings = [*_checked(applied.of_snapd(loaded)), *(finding.to_json() for finding in check.sources(loaded))]
     # what lies in a segment's place is cleared by the unit, see framesrv@.service
-    wrong = [one for one in findings if not one["ok"] and not str(one["name"]).startswith(check.SEGMENT)]
+    wrong = [
+        one for one in findings if not one["ok"] and not str(one["name"]).startswith((check.SEGMENT, check.HISTORY))
+    ]
     return [f"{one['name']}: {one['message']}" for one in wrong] + _unwritable(loaded) + _unreadable(loaded.shm)
 
 

@@ -5,6 +5,8 @@ import re
 from collections.abc import Iterable
 
 from framesrv.errors import SegmentError
+from framesrv.history.file import HistoryFile, history_path
+from framesrv.history.layout import MARK
 from framesrv.host.units import applied
 from framesrv.host.units.systemd import UnitsError
 from framesrv.segment import layout, locks
@@ -33,6 +35,8 @@ def sweep(codes: Iterable[str] = ()) -> list[str]:
         try:
             if code in cameras or not _is_written(segment_path(prefix, code)):
                 Segment.remove_abandoned(prefix, code)
+            if code in cameras or not _is_written(history_path(prefix, code)):
+                HistoryFile.remove_abandoned(prefix, code)
         except (SegmentError, ValueError, OSError) as error:
             faults.append(str(error))
     return faults
@@ -40,7 +44,8 @@ def sweep(codes: Iterable[str] = ()) -> list[str]:
 
 def _there(prefix: str) -> list[str]:
     """The codes of all files that are named as segments are."""
-    codes = (name.removeprefix(f"{prefix}.") for name in os.listdir(SHM_DIRECTORY) if name.startswith(f"{prefix}."))
+    begin = re.compile(rf"{re.escape(prefix)}({re.escape(MARK)})?\.")
+    codes = {name[match.end() :] for name in os.listdir(SHM_DIRECTORY) if (match := begin.match(name))}
     return sorted(code for code in codes if re.fullmatch(layout.CODE, code))
 
 

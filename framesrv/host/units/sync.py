@@ -13,13 +13,13 @@ from typing import Any, Literal
 import msgspec
 
 from framesrv.errors import FramesrvError, FrameUnavailableError
+from framesrv.history.abandoned import remove_abandoned
 from framesrv.host.units import applied, configuration, dropins, environment, systemd, upgrade, users, versions
 from framesrv.host.units.hand import Hand, by_hand, undone_by
 from framesrv.host.units.software import Software
 from framesrv.host.units.systemd import SNAPD, TARGET, Unit, UnitsError, camera_code, systemctl, unit_name
 from framesrv.log import mask
-from framesrv.segment.mapping import Segment
-from framesrv.segment.reader import FrameReader
+from framesrv.segment.reader import SegmentReader
 from framesrv.segment.status import camera_status
 from framesrv.settings import Settings
 
@@ -211,7 +211,7 @@ def apply(
         if step.action == "start":
             say(step)
             if step.unit != SNAPD:  # what lies there is no running unit's
-                Segment.remove_abandoned(loaded.shm.prefix, camera_code(step.unit))
+                remove_abandoned(loaded.shm.prefix, camera_code(step.unit))
     # a target that is there already would start what was stopped by hand
     beginning = starts if respected or target.active == "active" else [TARGET, *starts]
     if beginning:
@@ -274,7 +274,7 @@ def _stop(steps: list[Step], loaded: Settings, say: Say) -> None:
     for unit in systemd.show(names).values():
         if unit.active == "failed":
             systemctl("reset-failed", unit.name)
-        Segment.remove_abandoned(loaded.shm.prefix, camera_code(unit.name))  # of one that had to be killed
+        remove_abandoned(loaded.shm.prefix, camera_code(unit.name))  # of one that had to be killed
         configuration.forget(unit.name)
 
 
@@ -327,7 +327,7 @@ def _live(code: str, loaded: Settings, patience: float) -> list[str]:
     deadline = time.monotonic() + patience
     more = f"; journalctl -u '{unit_name(code)}' says more"
     try:
-        with FrameReader(code, prefix=loaded.shm.prefix, owner=loaded.shm.owner) as reader:
+        with SegmentReader(code, prefix=loaded.shm.prefix, owner=loaded.shm.owner) as reader:
             while True:
                 left = deadline - time.monotonic()
                 try:

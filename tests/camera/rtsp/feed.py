@@ -18,6 +18,7 @@ from framesrv.camera.sources.rtsp.stream import Stream
 from framesrv.camera.sources.rtsp.unit import AccessUnit, Assembly, Payload
 from framesrv.codec.arrival import Packet
 from framesrv.codec.damage import Damage
+from framesrv.codec.presentation import Presentation
 from framesrv.codec.questions import Questions
 from framesrv.codec.trial import Trial
 from framesrv.segment import colour
@@ -143,7 +144,9 @@ class Play:
 
     def feed(self, sent: Iterable[bytes]) -> "Play":
         with Damage() as damage:
-            decoding = Decoding(self._codec, "yuv420p", Policy(self._policy), damage, self.counts, self.questions)
+            decoding = Decoding(
+                self._codec, Presentation(), Policy(self._policy), damage, self.counts, self.questions
+            )
             for data in sent:
                 for packet, arrival in self._stream.take(memoryview(data), time.monotonic_ns(), is_rtcp=False):
                     for frame, _ in decoding.frames(packet, arrival):

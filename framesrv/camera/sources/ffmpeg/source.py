@@ -31,6 +31,7 @@ from framesrv.codec.conversion import Conversion
 from framesrv.codec.damage import Damage
 from framesrv.codec.hardware import Hardware
 from framesrv.errors import SourceError, SourceLimitError
+from framesrv.history.writer import HistoryWriter
 from framesrv.masking import user_info
 from framesrv.settings import Camera
 
@@ -51,11 +52,19 @@ class FFmpeg:
         camera: whose it is.
         policy: what of it is decoded.
         experience: with a camera that speaks RTSP.
+        history: where packets are kept.
     """
 
-    def __init__(self, camera: Camera, policy: Policy, experience: Experience | None = None) -> None:
+    def __init__(
+        self,
+        camera: Camera,
+        policy: Policy,
+        experience: Experience | None = None,
+        history: HistoryWriter | None = None,
+    ) -> None:
         self._camera = camera
         self._policy = policy
+        self._history = history
         self._conversion = Conversion(camera.presentation)
         self._hardware = Hardware(camera.hwaccel)
         self._cost = Cost(camera.max_pixels, camera.timeout, driver=bool(camera.hwaccel))
@@ -102,10 +111,10 @@ class FFmpeg:
         if kind is Kind.MOTION:
             from framesrv.camera.sources.motion.source import Motion
 
-            return Motion(self._camera, self._policy)
+            return Motion(self._camera, self._policy, self._history)
         from framesrv.camera.sources.still.source import Still
 
-        return Still(self._camera, self._policy)
+        return Still(self._camera, self._policy, self._history)
 
     def _played(self, sink: Sink) -> Generator[SourceFrame | None, None, "Kind"]:
         """The pictures of a stream or recording; comes to an end where it is of a kind that another source is for."""
@@ -142,7 +151,10 @@ class FFmpeg:
         self._check_size(stream.codec_context.width, stream.codec_context.height)
         stream.codec_context.options = {"max_pixels": str(self._camera.max_pixels)}
         packets = Packets(container, stream, damage, opened, pacing, self._cost, self._camera.timeout, first)
-        decoding = Decoding(stream.codec_context, self._camera.pixel_format, self._policy, damage, sink)
+        decoding = Decoding(
+            stream.codec_context, self._camera.presentation, self._policy, damage, sink, history=self._history
+        )
+        decoding.aspect = stream.sample_aspect_ratio
         self._patience.begin()
         while True:
             count = 0

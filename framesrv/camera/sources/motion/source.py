@@ -18,6 +18,7 @@ from framesrv.codec.conversion import Conversion
 from framesrv.codec.damage import Damage
 from framesrv.codec.jpeg import shape_of
 from framesrv.errors import SourceError, SourceLimitError
+from framesrv.history.writer import HistoryWriter
 from framesrv.settings import Camera
 
 CODEC = "mjpeg"
@@ -26,9 +27,10 @@ CODEC = "mjpeg"
 class Motion:
     """The pictures at a URL, one after the other."""
 
-    def __init__(self, camera: Camera, policy: Policy) -> None:
+    def __init__(self, camera: Camera, policy: Policy, history: HistoryWriter | None = None) -> None:
         self._camera = camera
         self._policy = policy
+        self._history = history
         self._conversion = Conversion(camera.presentation)
         self._patience = Patience(camera.timeout)
         self._told: set[str] = set()
@@ -43,7 +45,7 @@ class Motion:
         self._codec = codec = cast(VideoCodecContext, av.CodecContext.create(CODEC, "r"))
         codec.options = {"max_pixels": str(self._camera.max_pixels)}
         with Damage() as damage, closing(Web(self._camera, self._told)) as web:
-            decoding = Decoding(codec, self._camera.pixel_format, self._policy, damage, sink)
+            decoding = Decoding(codec, self._camera.presentation, self._policy, damage, sink, history=self._history)
             self._patience.begin()
             for image in pictures(web.stream()):
                 size = _size_of(image.data)

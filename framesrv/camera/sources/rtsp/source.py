@@ -23,6 +23,7 @@ from framesrv.codec.conversion import Conversion
 from framesrv.codec.damage import Damage
 from framesrv.codec.hardware import Hardware
 from framesrv.errors import SourceLimitError
+from framesrv.history.writer import HistoryWriter
 from framesrv.settings import Camera
 
 if TYPE_CHECKING:
@@ -35,9 +36,10 @@ TURN = 1_000_000_000  # ns after which whoever follows has his turn, although no
 class Rtsp:
     """A camera's stream over RTSP."""
 
-    def __init__(self, camera: Camera, policy: Policy) -> None:
+    def __init__(self, camera: Camera, policy: Policy, history: HistoryWriter | None = None) -> None:
         self._camera = camera
         self._policy = policy
+        self._history = history
         self._conversion = Conversion(camera.presentation)
         self._hardware = Hardware(camera.hwaccel)
         self._patience = Patience(camera.timeout)
@@ -60,7 +62,7 @@ class Rtsp:
         if self._other is None:
             from framesrv.camera.sources.ffmpeg.source import FFmpeg  # which few cameras need
 
-            self._other = FFmpeg(self._camera, self._policy, self._experience)
+            self._other = FFmpeg(self._camera, self._policy, self._experience, self._history)
         yield from self._other.frames(sink)
 
     def facts(self) -> Facts:
@@ -87,7 +89,7 @@ class Rtsp:
 
             self._questions = Questions(Trial(self._options))
         questions = self._questions if asks else None
-        decoding = Decoding(codec, self._camera.pixel_format, self._policy, damage, sink, questions)
+        decoding = Decoding(codec, self._camera.presentation, self._policy, damage, sink, questions, self._history)
         stream = Stream(session.track, keeps_order=session.transport in ORDERED)
         self._playing = session, stream, codec
         self._patience.begin()

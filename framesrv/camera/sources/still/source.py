@@ -22,6 +22,7 @@ from framesrv.codec.arrival import Arrival, Packet
 from framesrv.codec.conversion import Conversion
 from framesrv.codec.damage import Damage
 from framesrv.errors import SourceError, SourceLimitError
+from framesrv.history.writer import HistoryWriter
 from framesrv.settings import Camera
 
 TURN = 0.5  # s of a wait after which whoever follows has his turn
@@ -31,9 +32,10 @@ _WEB = re.compile(r"https?:", re.IGNORECASE)
 class Still:
     """A picture at a URL, or in a file."""
 
-    def __init__(self, camera: Camera, policy: Policy) -> None:
+    def __init__(self, camera: Camera, policy: Policy, history: HistoryWriter | None = None) -> None:
         self._camera = camera
         self._policy = policy
+        self._history = history
         self._conversion = Conversion(camera.presentation)
         self._codec = ""
         self._told: set[str] = set()
@@ -91,7 +93,9 @@ class Still:
 
     def _decoding(self, image: Image, damage: Damage, sink: Sink) -> Decoding:
         self._codec = image.codec
-        decoding = Decoding(self._context(), self._camera.pixel_format, self._policy, damage, sink)
+        decoding = Decoding(
+            self._context(), self._camera.presentation, self._policy, damage, sink, history=self._history
+        )
         if self._policy.demand:  # nobody decodes, and nothing else tells the size
             codec = self._context()
             try:

@@ -1,0 +1,35 @@
+"""When pictures were captured whose camera does not tell, where they come in another order than they are shown in.
+
+A picture comes after those that it refers to, be they shown before it or after. So its arrival says little of when it
+is shown: what came soonest after its own time on the stream's clock says how far that clock is from the host's.
+"""
+
+from framesrv.codec.arrival import Arrival, Packet
+
+JUMP = 2_000_000_000  # ns by which the two clocks part where the stream's begins anew, or has stood still
+DRIFT = 0.001  # of the time: clocks run apart, and what came soonest counts less and less
+
+
+class Presented:
+    """Notes it with the packets of one stream."""
+
+    def __init__(self) -> None:
+        self._ahead: int | None = None  # of the stream's clock, the host's
+        self._arrived = self._newest = 0
+        self._reordered = False
+
+    def note(self, packet: Packet, arrival: Arrival) -> None:
+        """Looks at a packet, and tells its arrival."""
+        if packet.pts is None or not packet.time_base:
+            return
+        at = int(packet.pts * packet.time_base * 10**9)
+        ahead = arrival.unix - at
+        if self._ahead is None or abs(ahead - self._ahead) > JUMP:
+            self._ahead, self._newest = ahead, at
+        else:
+            self._ahead = min(ahead, self._ahead + int((arrival.monotonic - self._arrived) * DRIFT))
+        self._arrived = arrival.monotonic
+        self._reordered = self._reordered or at < self._newest
+        self._newest = max(self._newest, at)
+        if self._reordered and arrival.captured is None:
+            arrival.presented = at + self._ahead

@@ -1,0 +1,112 @@
+"""The frame shown at a moment, decoded from the packets of a history: PyAV, which only this needs."""
+
+from fractions import Fraction
+from typing import Any, cast
+
+import av
+import numpy as np
+from av.video.codeccontext import VideoCodecContext
+
+from framesrv.codec.arrival import Arrival, Packet
+from framesrv.codec.conversion import Conversion
+from framesrv.codec.damage import Damage
+from framesrv.codec.intact import IntactDecoder
+from framesrv.codec.questions import Questions
+from framesrv.codec.shape import Shape
+from framesrv.codec.trial import Trial
+from framesrv.history.packet import HistoryPacket
+from framesrv.segment.frame import SQUARE, Frame
+from framesrv.segment.layout import PAGE, Geometry
+from framesrv.segment.planes import views
+from framesrv.segment.truncation import Guard
+
+REORDERED = 4  # packets before the last that are decoded whole, so that its own frame comes out
+MAX_PIXELS = 8192 * 4352  # of one picture, where the camera announces no larger
+
+
+class DamagedError(Exception):
+    """What is to be decoded is damaged; the text says how, in a few words."""
+
+
+class Own:
+    """Memory of a frame that is nobody else's, laid out as a slot."""
+
+    is_parents = False
+
+    def __init__(self, geometry: Geometry) -> None:
+        self.slot = np.zeros(geometry.slot_size + PAGE, np.uint8)  # converters may read past a row's end
+
+    @property
+    def __array_interface__(self) -> dict[str, Any]:
+        return {**self.slot.__array_interface__, "data": (self.slot.ctypes.data, True)}  # True: read-only
+
+
+class Moments:
+    """Decodes moments of one camera."""
+
+    def __init__(self) -> None:
+        self._trial: Trial | None = None  # which learns from picture to picture
+
+    def frame(self, packets: list[HistoryPacket]) -> Frame | None:
+        """The frame of the last of these packets; None where the codec gives none, having not recovered yet.
+
+        Args:
+            packets: in the order they came, the first a key frame.
+
+        Raises:
+            DamagedError: it is damaged, or refers to what is.
+        """
+        parameters = packets[-1].parameters
+        codec = cast(VideoCodecContext, av.CodecContext.create(parameters.codec, "r"))
+        if parameters.extradata:
+            codec.extradata = parameters.extradata
+        pixels = max(parameters.width * parameters.height, MAX_PIXELS)
+        codec.options = {"max_pixels": str(pixels)}
+        conversion = Conversion(parameters.presentation)
+        with Damage() as damage:
+            decoder = IntactDecoder(codec, damage, _uncounted, self._questions(packets[-1]))
+            for left, one in zip(range(len(packets), -1, -1), [*packets, None], strict=True):
+                decoder.spare(left > REORDERED)
+                for frame, arrival in decoder.decode(*_packet(one)):
+                    if arrival.captured == packets[-1].captured_ns:
+                        ratio = codec.sample_aspect_ratio or parameters.sample_aspect_ratio
+                        return _given(conversion, frame, packets[-1], ratio)
+                    conversion.hear(frame)
+                if one is not None and decoder.flagged and not decoder.intact:
+                    raise DamagedError(damage.complaint or "packets are missing")
+        return None
+
+    def _questions(self, packet: HistoryPacket) -> Questions | None:
+        """Those of H.265 that came as a byte stream."""
+        if packet.parameters.codec != "hevc" or packet.parameters.extradata:
+            return None
+        if self._trial is None:
+            self._trial = Trial({})
+        return Questions(self._trial)
+
+
+def _uncounted(counter: str, number: int) -> None:
+    """Nobody counts what a reader decodes."""
+
+
+def _packet(kept: HistoryPacket | None) -> tuple[Packet, Arrival]:
+    """The packet for the codec; an empty one for None, which is the end."""
+    if kept is None:
+        return cast(Packet, av.Packet()), Arrival(0, 0)
+    packet = cast(Packet, av.Packet(kept.data))
+    packet.pts, packet.dts, packet.time_base = kept.pts, kept.dts, kept.parameters.time_base
+    packet.is_keyframe = kept.key
+    return packet, Arrival(kept.monotonic_ns, kept.arrived_ns, kept.captured_ns, kept.whole, kept.lost)
+
+
+def _given(conversion: Conversion, decoded: av.VideoFrame, packet: HistoryPacket, ratio: Fraction | None) -> Frame:
+    """The decoded frame as readers get it: in the form that is wanted, upright, in memory of its own."""
+    arrival = Arrival(packet.monotonic_ns, packet.arrived_ns, packet.captured_ns)
+    converted = conversion.source_frame(decoded, arrival, ratio or SQUARE)
+    shaped = Shape(packet.parameters.presentation).applied(converted)
+    geometry = Geometry(shaped.width, shaped.height, shaped.pixel_format, 2)
+    memory = Own(geometry)
+    for target, plane in zip(views(memory.slot, geometry), shaped.planes, strict=True):
+        np.copyto(target, plane)
+    stamp = shaped.stamp._replace(clock=packet.clock)
+    return Frame(memory, geometry, 0, stamp, Guard(0, 0, 0))
