@@ -297,26 +297,36 @@ def test_up_starts_a_child_again_that_died_and_leaves_the_others_alone(tmp_path:
         program.stop()
 
 
-def test_up_starts_a_decoder_again_that_hangs_in_its_source(tmp_path: Path, prefix: str) -> None:
-    """A named pipe whose writer is silent holds its decoding thread, whatever the time-outs. It hung for ever."""
-    pipe = tmp_path / "camera.ts"
-    os.mkfifo(pipe)
-    with RedisServer(tmp_path / "redis") as redis:
-        hung: dict[str, Any] = {"code": "hung", "source": str(pipe), "timeout": 0.5}
-        cameras = [hung, {"code": "other", "source": PICTURE}]
-        config = configure(tmp_path, prefix, cameras, redis={"url": redis.url})
-        with (
-            Program("framesrv", "up", "--config", config, log=tmp_path / "up.log") as program,
-            pipe.open("wb") as camera_end,
-        ):
-            camera_end.write(transport_stream(footage(width=320, height=240, frames=100)))
+def test_decoders_that_hang_in_their_source_are_started_again_and_no_others(tmp_path: Path, prefix: str) -> None:
+    """A named pipe whose writer is silent holds its decoding thread, whatever the time-outs.
+
+    Under `up` one of a camera with one stream hung for ever, as no service manager's watchdog was there.
+    """
+    pipes = [tmp_path / "camera.ts", tmp_path / "substream.ts"]
+    for pipe in pipes:
+        os.mkfifo(pipe)
+    hung: list[dict[str, Any]] = [
+        {"code": "hung", "source": str(pipes[0]), "timeout": 0.5},
+        {"code": "cam", "source": PICTURE, "substream": str(pipes[1]), "timeout": 0.5},
+    ]
+    stream = transport_stream(footage(width=320, height=240, frames=100))
+    with contextlib.ExitStack() as things:
+        redis = things.enter_context(RedisServer(tmp_path / "redis"))
+        config = configure(tmp_path, prefix, hung, redis={"url": redis.url})
+        program = things.enter_context(Program("framesrv", "up", "--config", config, log=tmp_path / "up.log"))
+        for pipe in pipes:
+            camera_end = things.enter_context(pipe.open("wb"))
+            camera_end.write(stream)
             camera_end.flush()
-            wait_live(prefix, "hung")
-            other = wait_live(prefix, "other")
-            wait_for(lambda: camera_status(prefix, "hung").restarts, "it hangs, ends and is started again")
-            assert "child died child=hung status=1" in program.output
-            assert camera_status(prefix, "other").pid == other.pid
-            program.stop()
+        wait_live(prefix, "hung")
+        wait_live(prefix, "cam.sub")
+        other = wait_live(prefix, "cam")
+        both = ("hung", "cam.sub")
+        wait_for(lambda: all(camera_status(prefix, code).restarts for code in both), "they are started again")
+        assert program.output.count("it ends, to be started again") == 2
+        assert "child died child=hung status=1" in program.output
+        assert camera_status(prefix, "cam").pid == other.pid
+        program.stop()
 
 
 def test_up_that_is_killed_leaves_no_process(tmp_path: Path, prefix: str) -> None:

@@ -1,5 +1,6 @@
 """Motion JPEG over HTTP: each picture when its last byte has come, whatever its part says of itself."""
 
+import socket
 import statistics
 from collections.abc import Callable, Iterator
 from itertools import islice
@@ -17,6 +18,7 @@ from tests.camera.test_streams import lags
 from tests.support.footage import read_code
 from tests.support.motion_camera import MotionCamera, with_length, without_length
 from tests.support.picture_server import PictureServer, picture
+from tests.support.rtsp_answers import Answering
 from tests.support.sink import Counts
 
 JPEG = picture(3)
@@ -40,6 +42,22 @@ def test_motion_jpeg_that_falls_silent_or_ends_is_lost_and_found_again() -> None
             with pytest.raises(SourceError, match=words):
                 given.extend(read_code(gray(one)) for one in pictures(camera.source, timeout=1.0))
             assert given == [(7, index) for index in range(10)]
+
+
+def test_answer_in_chunks_that_breaks_off_is_one_that_ended() -> None:
+    """Motion's, when it is killed: its error was shown as Python has it."""
+
+    def answer(connection: socket.socket) -> None:
+        connection.recv(4096)
+        part = without_length(JPEG)
+        head = b"HTTP/1.1 200 OK\r\nContent-Type: multipart/x-mixed-replace; boundary=frame\r\n"
+        connection.sendall(head + b"Transfer-Encoding: chunked\r\n\r\n")
+        for _ in range(3):
+            connection.sendall(b"%x\r\n%b\r\n" % (len(part), part))
+
+    with Answering(answer) as server, pytest.raises(SourceError, match="the camera ended the stream") as caught:
+        list(pictures(f"http://127.0.0.1:{server.port}/video"))
+    assert caught.value.cause == "ended"
 
 
 def test_camera_that_gives_single_pictures_later_is_played_as_that() -> None:

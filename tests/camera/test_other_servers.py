@@ -1,4 +1,4 @@
-"""RTSP servers that others wrote: GStreamer's and VLC's. Where they are not installed, these tests are skipped."""
+"""Servers that others wrote: GStreamer's, VLC's, those of `other_servers`; skipped where they are not installed."""
 
 import os
 import shutil
@@ -6,16 +6,18 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from itertools import islice
+from itertools import chain, dropwhile, islice, pairwise
 from pathlib import Path
 
 import pytest
 
 from framesrv import SourceError
 from framesrv.camera.policy import Policy
-from framesrv.camera.sources import SourceFrame, open_source
+from framesrv.camera.sources import Source, SourceFrame, open_source
 from framesrv.settings import Camera
-from tests.support.footage import footage
+from tests.support import other_servers
+from tests.support.footage import footage, read_code
+from tests.support.other_servers import OtherServer
 from tests.support.ports import free_port
 from tests.support.processes import wait_for
 from tests.support.sink import Counts
@@ -151,3 +153,57 @@ def plays(url: str) -> bool:
         return next(playing(url)).width > 0
     except SourceError:
         return False
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param(kind, marks=pytest.mark.skipif(bool(kind.missing()), reason=f"needs {kind.missing()}"))
+        for kind in other_servers.ALL
+    ],
+)
+def test_server_of_others_is_played_lost_and_found_again(kind: type[OtherServer], tmp_path: Path) -> None:
+    """Killed, replaced by one of another size and codec, stopped, and going on."""
+    first = footage(width=640, height=360, gop=25, number=5)
+    other = footage(codec=kind.codecs[-1], width=320, height=240, gop=25, number=7)  # type: ignore[arg-type]
+    with kind(tmp_path) as server:
+        server.start(first)
+        source = open_source(Camera(code="cam", source=server.source, timeout=2.0), Policy("all"))
+        frames, sink = found(source)
+        codes = list(islice(dropwhile(lambda code: kind.relays and code is None, map(code_of, frames)), 30))
+        assert {code and code[0] for code in codes} == {5}
+        steps = {(later[1] - earlier[1]) % 100 for earlier, later in pairwise(codes) if earlier and later}
+        assert steps == {1} or (kind.relays and max(steps) < 25)
+        assert sink.counters["corrupt"] <= 25  # before the first key frame
+        assert sink.transport in kind.ways or not kind.ways
+        server.kill()
+        with pytest.raises(SourceError, match=r"the camera ended the stream|lost"):
+            list(frames)
+        server.start(other)
+        frames, _ = found(source)
+        shown = next(one for one in frames if not kind.relays or code_of(one) is not None)
+        assert (code_of(shown) or (0, 0))[0] == 7
+        assert shown.width == 320
+        server.pause()
+        with pytest.raises(SourceError, match=r"no packet for 2 s"):
+            list(frames)
+        server.go_on()
+        assert next(found(source)[0]).width == shown.width
+
+
+def code_of(frame: SourceFrame) -> tuple[int, int] | None:
+    return read_code(frame.planes[0])
+
+
+def found(source: Source) -> tuple[Iterator[SourceFrame], Counts]:
+    """Its pictures, once there are some, and what was counted of them."""
+    deadline = time.monotonic() + 30
+    while True:
+        sink = Counts()
+        frames = (one for one in source.frames(sink) if one is not None)
+        try:
+            return chain([next(frames)], frames), sink
+        except SourceError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.2)

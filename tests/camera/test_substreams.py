@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from framesrv import CameraStatus, FrameReader, camera_status
-from tests.process.test_notify import transport_stream
 from tests.support.footage import footage, read_code
 from tests.support.processes import Program, alive, descendants, run, wait_for, write_config
 from tests.support.rtsp import RtspServer
@@ -114,24 +113,6 @@ def test_service_manager_hears_of_both_once_there_are_segments(
         assert segments(prefix) == [f"{prefix}.{code}" for code in CODES]
         manager.wait_status(lambda text: text == "live 640x360; substream live 320x240", "live")
         manager.wait("WATCHDOG", 3)
-        assert program.stop() == 0
-
-
-def test_decoder_that_hangs_is_started_again_and_the_other_goes_on(
-    tmp_path: Path, prefix: str, server: RtspServer
-) -> None:
-    """A named pipe whose writer has fallen silent holds its decoding thread, whatever the time-outs."""
-    pipe = tmp_path / "camera.ts"
-    os.mkfifo(pipe)
-    config = configure(tmp_path, prefix, server, substream=str(pipe), timeout=0.5)
-    with started(tmp_path, config) as program, pipe.open("wb") as camera_end:
-        camera_end.write(transport_stream(footage(width=320, height=240, frames=100)))
-        camera_end.flush()
-        wait_live(prefix)
-        before = status(prefix, "cam")
-        wait_for(lambda: "it ends, to be started again" in program.output, "it hangs and ends")
-        wait_for(lambda: status(prefix, "cam.sub").restarts, "another one")
-        assert status(prefix, "cam").pid == before.pid
         assert program.stop() == 0
 
 

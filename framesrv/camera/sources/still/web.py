@@ -80,6 +80,8 @@ class Web:
             self._deadline = time.monotonic() + self._camera.timeout
             try:
                 return response.read1(CHUNK)
+            except http.client.IncompleteRead:  # it sent in chunks, and has ended without the last one
+                return b""
             except TimeoutError as error:
                 raise SourceError(f"lost: no packet for {self._camera.timeout:g} s", "timeout") from error
             except (OSError, http.client.HTTPException) as error:
