@@ -7,7 +7,7 @@ import os
 import re
 import sys
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
@@ -16,6 +16,9 @@ from framesrv.errors import ConfigError, SegmentOwnerError, SourceUsageError
 from framesrv.host.units.cli import logs, restart, start, stop, units
 from framesrv.process.command import Group, log_format_option
 from framesrv.settings.option import config_option
+
+if TYPE_CHECKING:
+    from framesrv.host.pipe import Format
 
 NAME_TAKEN = 73  # EX_CANTCREAT of sysexits.h: for the unit, which has root take the name away
 
@@ -254,6 +257,55 @@ def discover(seconds: float, interface: str, as_json: bool) -> None:
     from framesrv.host.probe.discover import show
 
     show(seconds, interface, as_json=as_json)
+
+
+@main.command()
+@click.argument("code")
+@click.option(
+    "--format",
+    "kind",
+    type=click.Choice(["y4m", "raw", "mjpeg"]),
+    default="y4m",
+    show_default=True,
+    help="y4m tells size and rate itself; raw is planes without padding; mjpeg one JPEG after the other.",
+)
+@click.option(
+    "--fps",
+    type=click.FloatRange(0.01, 1000),
+    metavar="N",
+    help="So many frames a second, repeated or left out. Default: each as it comes.",
+)
+@click.option(
+    "--timeout",
+    type=click.FloatRange(0.1, 86400),
+    default=10.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="To wait for a new frame.",
+)
+@config_option
+def pipe(code: str, kind: "Format", fps: float | None, timeout: float, config: Path | None) -> None:
+    """Write a camera's frames to standard output, for FFmpeg, GStreamer and others.
+
+    It ends when whoever reads them does, or by a signal, with status 0; with 1 if no new frame comes in time.
+    Standard error tells what is written. All frames have the size of the first. Whoever reads slowly misses frames.
+
+    Example: framesrv pipe 34020000001320000001 --fps 10 | ffmpeg -i - -t 60 gate.mp4
+    """
+    if sys.stdout.isatty():
+        raise click.UsageError("frames are not for a terminal: give a pipe or a file")
+    from framesrv import FrameSet
+    from framesrv.host.pipe import pipe as write
+
+    loaded, hidden = settings.load_as_reader(config)
+    if hidden:
+        click.echo(f"framesrv: goes on without it: {log.shown(hidden)}", err=True)
+    try:
+        camera = FrameSet([code], prefix=loaded.shm.prefix, owner=loaded.shm.owner)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="CODE") from error
+    with camera:
+        write(camera, loaded, kind, fps, timeout)
 
 
 @main.command()

@@ -149,6 +149,11 @@ class Frame:
             self._planes = views(np.asarray(memory), self._geometry)
         return self._planes
 
+    @property
+    def is_released(self) -> bool:
+        """Whether the frame was released."""
+        return self._memory is None
+
     def release(self) -> None:
         """Gives the pin back, as soon as no array of the frame is left; further calls do nothing."""
         self._memory = self._planes = None

@@ -57,8 +57,8 @@ class FrameSet:
     more, threads of its own sleep and wake it: one for each camera, or for 127. A camera that is not there, or drops
     out, never keeps the others waiting; it is looked for twice a second.
 
-    Frames are those from now on, and each is given once. Decoders on demand decode from the first wait until the set
-    is closed.
+    Frames are those from now on, and each is given once. Decoders on demand decode from the first frame asked for
+    until the set is closed.
 
     Args:
         codes: the cameras' codes, each once.
@@ -146,6 +146,7 @@ class FrameSet:
         while True:
             now = time.monotonic()
             self._check(now)
+            self._ask()
             for search in self._searches:
                 if (frame := self._look(search)) is not None:
                     held[search.code] = frame
@@ -155,15 +156,18 @@ class FrameSet:
             if is_enough or now >= deadline:
                 break
             self._wait(deadline - now)
+        if not is_enough:
+            self._check(math.inf)  # it may be something else by now
         missing = {code: error for code, error in self._missing.items() if code not in chosen}
         if not is_enough:
             for search in self._searches:
-                if search.code in expected and search.code not in chosen:
+                if search.code not in chosen and search.code not in missing:
                     missing[search.code] = _late(search, held.get(search.code), in_step)
         return Batch({code: held[code] for code in self.codes if code in chosen}, missing)
 
     def _any(self) -> tuple[str, Frame] | None:
         self._check(time.monotonic())
+        self._ask()
         turns = self._searches[self._next :] + self._searches[: self._next]
         for turn, search in enumerate(turns, self._next + 1):
             if (frame := self._look(search)) is not None:
@@ -192,9 +196,11 @@ class FrameSet:
             except SegmentError as error:
                 self._missing[search.code] = error
 
-    def _wait(self, timeout: float) -> None:
+    def _ask(self) -> None:
         for search in self._searches:
             search.ask()
+
+    def _wait(self, timeout: float) -> None:
         until_check = self._checked + LIVENESS - time.monotonic()
         self._sleep.sleep(self._searches, max(0.0, min(timeout, until_check)))
 
