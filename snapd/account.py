@@ -41,6 +41,8 @@ class Account:
         if stream.away:
             return f"Redis away: {stream.away}"
         words = [f"serving, {in_hand}"]
+        if self._presence.unrouted:
+            words = [self._presence.unrouted, in_hand]
         if uploads := self._counters.uploads.outcomes.in_words("the store takes no pictures"):
             words = [uploads, in_hand]  # whoever gets no picture is not served
         if callbacks := self._counters.callbacks.outcomes.in_words("callbacks fail"):
@@ -62,6 +64,7 @@ class Account:
             self._stream.away,
             hang,
             self._presence.strangers,
+            self._presence.unrouted,
             self._presence.consumer,
             configured.settings.stream.consumer,
             self.configured_at,

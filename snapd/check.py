@@ -10,9 +10,13 @@ from framesrv.settings import Settings
 from snapd.errors import EncoderError, RedisVersionError, StoreError
 from snapd.pictures.encoder import Encoder
 from snapd.requests.cause import explain
+from snapd.requests.cluster import RedisClient
+from snapd.requests.fleet import key_of, without_router
 from snapd.requests.presence import Host, describe, strangers
 from snapd.requests.redis import check_version, open_client
 from snapd.requests.trouble import WITHOUT, Refusals, is_refusal
+from snapd.routing.overview import look
+from snapd.routing.registry import describe_doubled
 from snapd.stores.store import open_store
 
 NEEDED = {"XREADGROUP", "XACK", "SET"}  # of Redis; the others make things better
@@ -36,7 +40,13 @@ def _redis(settings: Settings) -> list[Finding]:
     try:
         version = _version(client)
         reached = Finding("redis", 0, f"{settings.redis.url} answers, version {version or 'unknown'}")
-        return [reached, _group(settings, client), _rights(settings, client), *_strangers(settings, client)]
+        return [
+            reached,
+            _group(settings, client),
+            _rights(settings, client),
+            *_strangers(settings, client),
+            *_fleet(settings, client),
+        ]
     except (RedisVersionError, redis.RedisError, OSError) as error:
         return [Finding("redis", 1, explain(error, settings.redis.url))]
     finally:
@@ -55,15 +65,15 @@ def _version(client: redis.Redis) -> str:
 def _group(settings: Settings, client: redis.Redis) -> Finding:
     stream = settings.stream
     try:
-        groups: Any = client.xinfo_groups(stream.name)
+        groups: Any = client.xinfo_groups(stream.source)
     except redis.ResponseError as error:
         if "no such key" in str(error):
-            return Finding("group", 0, f"stream {stream.name} does not exist yet; snapd will make it")
-        return Finding("group", 1, f"stream {stream.name}: {explain(error, settings.redis.url)}")
+            return Finding("group", 0, f"stream {stream.source} does not exist yet; snapd will make it")
+        return Finding("group", 1, f"stream {stream.source}: {explain(error, settings.redis.url)}")
     for group in groups:
-        if group["name"] == stream.group.encode():
-            return Finding("group", 0, f"{stream.group} on {stream.name}, {group['pending']} pending")
-    return Finding("group", 0, f"{stream.group} on {stream.name} does not exist yet; snapd will make it")
+        if group["name"] == stream.source_group.encode():
+            return Finding("group", 0, f"{stream.source_group} on {stream.source}, {group['pending']} pending")
+    return Finding("group", 0, f"{stream.source_group} on {stream.source} does not exist yet; snapd will make it")
 
 
 def _rights(settings: Settings, client: redis.Redis) -> Finding:
@@ -72,13 +82,14 @@ def _rights(settings: Settings, client: redis.Redis) -> Finding:
     nobody = "framesrv-check"  # a group that does not exist
     refused: dict[str, str] = {}
     for command in (
-        ("XREADGROUP", "GROUP", nobody, nobody, "COUNT", 1, "STREAMS", stream.name, ">"),
-        ("XACK", stream.name, nobody, "0-0"),
+        ("XREADGROUP", "GROUP", nobody, nobody, "COUNT", 1, "STREAMS", stream.source, ">"),
+        ("XACK", stream.source, nobody, "0-0"),
         ("SET", key, "", "XX"),
         ("GET", key),
-        ("XPENDING", stream.name, nobody),
-        ("XCLAIM", stream.name, nobody, nobody, 0, "0-0"),
+        ("XPENDING", stream.source, nobody),
+        ("XCLAIM", stream.source, nobody, nobody, 0, "0-0"),
         ("XADD", stream.dead, "NOMKSTREAM", "0-0", "no", "letter"),
+        *([("XDEL", stream.source, "0-0"), ("HGETALL", key_of(stream, "routers"))] if stream.routed else []),
     ):
         try:
             client.execute_command(*command)  # type: ignore[no-untyped-call]
@@ -95,10 +106,28 @@ def _strangers(settings: Settings, client: redis.Redis) -> list[Finding]:
     """Hosts with other cameras that read from the same group."""
     host = Host.this([camera.code for camera in settings.cameras])
     try:
-        words = describe(strangers(client, settings.stream, host, Refusals()))
+        words = describe(strangers(client, settings.stream, host, Refusals()), routed=settings.stream.routed)
     except redis.ResponseError:  # there is no group yet, as is said
         return []
     return [Finding("group", 1, words)] if words else []
+
+
+def _fleet(settings: Settings, client: RedisClient) -> list[Finding]:
+    """Whether requests are brought here, and not to others with the same cameras."""
+    if not settings.stream.routed:
+        return []
+    try:
+        found = look(client, settings.stream)
+    except redis.ResponseError as error:
+        return [Finding("router", 1, explain(error, settings.redis.url))]
+    live = [one.router for one in found.routers if one.state == "live"]
+    if live:
+        router = Finding("router", 0, f"{', '.join(live)} on {settings.stream.name}")
+    else:
+        router = Finding("router", 1, without_router((), 0.0, settings.stream))
+    own = {stream.code for stream in settings.streams}
+    doubled = describe_doubled({code: hosts for code, hosts in found.doubled.items() if code in own})
+    return [router, *([Finding("cameras", 1, doubled)] if doubled else [])]
 
 
 def _store(settings: Settings) -> list[Finding]:

@@ -1,27 +1,16 @@
 """The command line of snapd. What a command needs is imported when it runs."""
 
-import logging
-import os
 import sys
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from framesrv import __version__, log, settings
 from framesrv.process.command import Group, log_format_option
-from framesrv.process.extras import sentence
 from framesrv.settings.option import config_option
 from snapd.local import grab
-
-if TYPE_CHECKING:
-    from snapd.telemetry.spans import Spans
-
-LONGEST_WAIT = 10.0  # s after starts that ended soon; the watchdog is told nothing meanwhile
-COLLECTOR = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
-
-logger = logging.getLogger("snapd")
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -54,79 +43,59 @@ def run(config: Path | None, log_format: log.Format, verbose: bool) -> None:
     Example:
         snapd run --config /etc/framesrv/framesrv.toml
     """  # noqa: D301  click wants the character
-    log.setup(log_format, level=logging.DEBUG if verbose else logging.INFO)
-    for library in ("urllib3", "redis", "charset_normalizer"):
-        logging.getLogger(library).setLevel(logging.WARNING)
-    loaded = settings.load(config)
-    loaded.http.check()
-
-    from framesrv.process.starts import Starts
-    from snapd.pages.launcher import Launcher
     from snapd.service import Service
-    from snapd.supervision import Supervision
-    from snapd.telemetry.counters import Counters
-    from snapd.telemetry.trace import Trace
+    from snapd.serving import serve
 
-    starts = Starts()
-    starts.begin(LONGEST_WAIT, _waits)
-    supervision = Supervision(config)
-    counters = Counters(supervision.changed)
-    spans = _spans()
-    pages = Launcher(loaded.http, log_format, counters, supervision.changed) if loaded.http.listen else None
+    serve(Service, config, log_format, verbose=verbose)
 
-    def answered(trace: Trace) -> None:
-        if pages:
-            pages.answered(trace)
-        if spans:
-            spans.tell(trace)
 
-    service = Service.open(loaded, on_change=supervision.changed, on_answered=answered, counters=counters)
-    supervision.begin(service, pages)
-    if pages:
-        pages.start(service)
-    logger.info(
-        "Started stream=%s group=%s consumer=%s cameras=%d workers=%d store=%s",
-        loaded.stream.name,
-        loaded.stream.group,
-        loaded.stream.consumer,
-        len(loaded.cameras),
-        loaded.snapshot.workers,
-        loaded.store.kind,
-    )
+@main.command()
+@config_option
+@log_format_option
+@click.option("-v", "--verbose", is_flag=True, help="Log every request that is answered here.")
+def route(config: Path | None, log_format: log.Format, verbose: bool) -> None:
+    """Bring each request to the host that has its camera.
+
+    For a fleet of hosts that have [stream] routed = true. It runs beside Redis, or anywhere; as many as you like
+    share the work, and a host with cameras may run one too. What no live host has is answered here. Signals are
+    heard as by `snapd run`.
+
+    \b
+    Example:
+        snapd route --config /etc/framesrv/framesrv.toml
+    """  # noqa: D301  click wants the character
+    from snapd.route import RouteService
+    from snapd.serving import serve
+
+    serve(RouteService, config, log_format, verbose=verbose)
+
+
+@main.command("fleet")
+@config_option
+@click.option("--json", "as_json", is_flag=True, help="Print one object.")
+def show_fleet(config: Path | None, as_json: bool) -> None:
+    """Say which hosts there are, what they have and how they keep up.
+
+    These are the hosts that have [stream] routed = true, and the routers that bring requests to them.
+
+    \b
+    Example:
+        snapd fleet --json
+    """  # noqa: D301  click wants the character
+    loaded = settings.load(config)
+
+    import orjson
+    import redis
+
+    from snapd.requests.cause import explain
+    from snapd.requests.redis import open_client
+    from snapd.routing import overview
+
     try:
-        service.run()
-    finally:
-        if pages:
-            pages.stop()
-            pages.join()
-        if spans:
-            spans.close()
-    starts.end()
-    logger.info("Stopped")
-
-
-def _waits(words: str) -> None:
-    """Tells that it waits before it begins."""
-    from framesrv.process.notify import Notifier
-
-    logger.warning("%s", words)
-    Notifier().ready(words)  # at once, as ever: nothing waits for this start
-
-
-def _spans() -> "Spans | None":
-    """Where a collector is named, what exports to it."""
-    variable = next((name for name in COLLECTOR if os.environ.get(name)), None)
-    if variable is None:
-        return None
-    try:
-        from snapd.telemetry.spans import Spans
-
-        return Spans()
-    except ImportError as error:
-        logger.warning("%s is set, but no spans are exported: %s", variable, sentence(error.name or "") or error)
-    except (ValueError, OSError) as error:
-        logger.warning("%s is set, but no spans are exported: %s", variable, error)
-    return None
+        found = overview.look(open_client(loaded.redis.url), loaded.stream)
+    except redis.RedisError as error:
+        raise click.ClickException(log.shown(explain(error, loaded.redis.url))) from error
+    click.echo(orjson.dumps(found) if as_json else "\n".join(map(log.shown, overview.lines(found))))
 
 
 @main.command()
@@ -187,7 +156,8 @@ def request(config: Path | None, code: str, timeout: float, callback_url: str, a
 def show_queue(config: Path | None, as_json: bool) -> None:
     """Say how much is waiting on the request stream, and who works on it.
 
-    Lag is what no worker has taken yet, pending what was taken and not yet answered.
+    Lag is what no worker has taken yet, pending what was taken and not yet answered. Where requests are routed to
+    this host, that is its own stream, and then the one that the routers read.
 
     \b
     Example:
@@ -198,26 +168,22 @@ def show_queue(config: Path | None, as_json: bool) -> None:
     import orjson
     import redis
 
-    from snapd.requests.backlog import look
+    from snapd.requests import fleet
+    from snapd.requests.backlog import lines, look
     from snapd.requests.cause import explain
     from snapd.requests.redis import open_client
 
     try:
-        found = look(open_client(loaded.redis.url), loaded.stream)
+        client, stream = open_client(loaded.redis.url), loaded.stream
+        found = look(client, stream)
+        shared = look(client, fleet.shared(stream, stream.consumer)) if stream.routed else None
     except redis.RedisError as error:
         raise click.ClickException(log.shown(explain(error, loaded.redis.url))) from error
     if as_json:
-        click.echo(orjson.dumps(found))
+        click.echo(orjson.dumps(asdict(found) | {"shared": shared} if shared else found))
         return
-    click.echo(f"{found.stream}, group {found.group}")
-    click.echo(f"lag           {found.lag}")
-    oldest = "" if found.oldest_pending_s is None else f", the oldest {found.oldest_pending_s:.1f} s old"
-    click.echo(f"pending       {found.pending}{oldest}")
-    click.echo(f"dead letters  {found.dead}")
-    for consumer in found.consumers:
-        click.echo(
-            f"consumer      {log.shown(consumer.name)}: {consumer.pending} pending, idle for {consumer.idle_s:.1f} s"
-        )
+    for line in (*lines(found), *(lines(shared) if shared else ())):
+        click.echo(log.shown(line))
 
 
 @main.command()
@@ -316,13 +282,20 @@ def forget(config: Path | None, dry_run: bool) -> None:
         kept = removal.look(client, stream)
         if kept.readers and not dry_run:
             readers = log.shown(", ".join(kept.readers))
-            raise click.ClickException(f"nothing was removed: snapd of {readers} reads from group {stream.group}")
+            raise click.ClickException(
+                f"nothing was removed: snapd of {readers} reads from group {stream.source_group}"
+            )
+        if stream.routed and kept.pending and not dry_run:
+            raise click.ClickException(
+                f"nothing was removed: {kept.pending} requests wait on {stream.source}, "
+                "and routers move them within seconds"
+            )
         if not dry_run:
             removal.remove(client, stream, kept)
     except redis.RedisError as error:
         raise click.ClickException(log.shown(explain(error, loaded.redis.url))) from error
     done = "remove  " if dry_run else "removed "
     if kept.pending is not None:
-        click.echo(f"{done} group {stream.group} of {stream.name} in Redis, {kept.pending} requests pending")
+        click.echo(f"{done} group {stream.source_group} of {stream.source} in Redis, {kept.pending} requests pending")
     if kept.dead:
         click.echo(f"{done} {kept.dead} dead letters, {stream.dead} in Redis")

@@ -69,10 +69,11 @@ class Configured:
         counters: Counters | None = None,
         old: Self | None = None,
         encoder: Encoder | None = None,
+        store: Store | None = None,
     ) -> Self:
         """All of it for `settings`; what is the same in `old` goes on, with its connections and what it has learnt.
 
-        `counters` counts callbacks that fail.
+        `counters` counts callbacks that fail. `encoder` and `store` are taken in place of those of `settings`.
 
         Raises:
             ConfigError: the store's settings are incomplete, or values cannot be.
@@ -91,7 +92,7 @@ class Configured:
         )
         if old and was and was.store == settings.store:
             store = old.store
-        else:
+        elif store is None:
             store = open_store(settings.store, connections=snapshot.workers, counters=counters)
         if old and was and was.result == settings.result:
             handover = old.handover

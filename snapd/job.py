@@ -3,13 +3,14 @@
 import time
 from collections.abc import Generator
 from dataclasses import dataclass, field
+from typing import Self
 
 from snapd.configured import Configured
 from snapd.pictures.capture import Capture
 from snapd.requests.entry import Entry
 from snapd.requests.once import Decision
 from snapd.telemetry.trace import Stopwatch
-from snapd.wire.request import Request
+from snapd.wire.request import Request, parse
 from snapd.wire.result import Result
 
 Steps = Generator[
@@ -43,6 +44,25 @@ class Job:
     result: Result | None = None
     taken_at: float = field(default_factory=time.monotonic)
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
+
+    @classmethod
+    def of(cls, entry: Entry, configured: Configured) -> Self:
+        """That of an entry, answered as one configuration says."""
+        settings, stream = configured.settings, configured.settings.stream
+        request = parse(
+            entry.origin,
+            entry.fields,
+            key_prefix=settings.store.key_prefix,
+            longest=settings.snapshot.deadline,
+            at=f"{stream.source} {entry.id}" if stream.routed else "",
+        )
+        return cls(entry, request, configured)
+
+    @property
+    def is_of_another_host(self) -> bool:
+        """Whether another is to answer it, or nobody."""
+        code, ignored = self.request.camera_code, self.configured.settings.stream.unknown_camera == "ignore"
+        return ignored and code != "" and code not in self.configured.codes
 
     @property
     def age(self) -> float:

@@ -29,6 +29,7 @@ from snapd.pool import Pool
 from snapd.requests.cluster import RedisClient
 from snapd.requests.dead_letters import DeadLetters
 from snapd.requests.entry import Entry
+from snapd.requests.heartbeat import Heartbeat
 from snapd.requests.once import IdempotencyKeys, Turn
 from snapd.requests.presence import Presence
 from snapd.requests.redis import open_client, open_once
@@ -37,7 +38,7 @@ from snapd.requests.trouble import Refusals
 from snapd.telemetry.counters import Counters
 from snapd.telemetry.trace import Listener
 from snapd.waiting import WaitingRoom
-from snapd.wire.request import Request, parse
+from snapd.wire.request import Request
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +64,14 @@ class Service:
         self._refusals = Refusals()
         self._configured = configured
         self._client = client
-        self._presence = Presence(client, settings.stream, lambda: self._configured.cameras, self._refusals)
+        self._presence = Presence(
+            client,
+            settings.stream,
+            lambda: self._configured.cameras,
+            self._refusals,
+            lambda: self._configured.codes,
+        )
+        self._heartbeat = Heartbeat(self._presence, lambda: self.joined and not (self.away or self.hang))
         self._stream = RequestStream(
             settings.redis.url,
             settings.stream,
@@ -75,6 +83,7 @@ class Service:
             refusals=self._refusals,
             presence=self._presence,
         )
+        self._presence.now = self._stream.clock.now
         self._account = Account(self._stream, self._presence, self._counters)
         self._answered = IdempotencyKeys(
             client, self._stream.is_pending, 2 * configured.limit, self._refusals, self._counters
@@ -121,6 +130,11 @@ class Service:
         configured = Configured.of(settings, client, counters=counters, encoder=encoder)
         return cls(configured, client, on_change, on_answered, counters)
 
+    @classmethod
+    def own(cls, settings: Settings) -> Settings:
+        """A configuration as this kind of service has it."""
+        return settings
+
     def reload(self, settings: Settings) -> list[str]:
         """Answers the requests that it takes from now on as `settings` say. For any thread.
 
@@ -131,7 +145,7 @@ class Service:
             ConfigError: they cannot be; nothing has changed then.
             EncoderError: the encoder is not on this host; likewise.
         """
-        settings, fixed = settle(self._configured.settings, settings)
+        settings, fixed = settle(self._configured.settings, self.own(settings))
         configured = Configured.of(settings, self._client, counters=self._counters, old=self._configured)
         self._stream.adjust(settings.stream, configured.limit, settings.snapshot.deadline)
         self._answered.taken_for = 2 * configured.limit
@@ -139,6 +153,7 @@ class Service:
         if other_store := before.store is not configured.store:
             before.store.close()
             configured.store.begin()
+        self._heartbeat.hurry()
         self._account.reloaded(store=other_store, result=before.settings.result != settings.result)
         return fixed
 
@@ -151,11 +166,6 @@ class Service:
     def joined(self) -> bool:
         """Whether it has ever been a consumer of the group."""
         return self._stream.joined
-
-    @property
-    def strangers(self) -> str:
-        """In words, hosts with other cameras that read from the same group; empty if there are none."""
-        return self._presence.strangers
 
     @property
     def away(self) -> str:
@@ -191,6 +201,8 @@ class Service:
     def run(self) -> None:
         """Serves in this thread and its workers; returns when what was in hand at `stop` is done."""
         self._configured.store.begin()
+        if self.settings.stream.routed:
+            self._heartbeat.start()
         try:
             while not self._stopped.is_set():
                 self._progress.expect(math.inf)  # for a worker that comes free: workers are looked at themselves
@@ -207,6 +219,7 @@ class Service:
     def stop(self) -> None:
         """Takes no more requests. For any thread, but not for a signal handler."""
         self._stopped.set()
+        self._heartbeat.stop()
         self._stream.stop()
         self._answering.release()  # the reader may be waiting for a worker
 
@@ -237,7 +250,7 @@ class Service:
     def _begin(self, entries: list[Entry]) -> list[Job]:
         configured = self._configured
         jobs = [self._job(entry, configured) for entry in entries]
-        told = [job for job in jobs if job.request.request_id and not self._is_of_another_host(job)]
+        told = [job for job in jobs if job.request.request_id and not job.is_of_another_host]
         for job, begun in zip(told, self._answered.begin([job.request for job in told]), strict=True):
             job.begun = begun
             request = job.request
@@ -247,29 +260,17 @@ class Service:
                 and not request.problem
                 and request.camera_code in configured.codes
                 and not self._is_expired(job)
-                and job.entry.deliveries <= configured.settings.stream.max_deliveries
+                and job.entry.tries <= configured.settings.stream.max_deliveries
             ):
                 job.capture = configured.captures.join(request.camera_code, request.form)
         return jobs
 
     def _job(self, entry: Entry, configured: Configured) -> Job:
         try:
-            settings = configured.settings
-            request = parse(
-                entry.id,
-                entry.fields,
-                key_prefix=settings.store.key_prefix,
-                longest=settings.snapshot.deadline,
-            )
-            return Job(entry, request, configured)
+            return Job.of(entry, configured)
         except Exception as error:  # noqa: BLE001  it is told
             self._unforeseen.tell(f"Entry cannot be read entry={entry.id}", error)
-            return Job(entry, Request(entry.id, "", "", "", ""), configured, is_readable=False)
-
-    @staticmethod
-    def _is_of_another_host(job: Job) -> bool:
-        ignored = job.configured.settings.stream.unknown_camera == "ignore"
-        return ignored and job.request.camera_code != "" and job.request.camera_code not in job.configured.codes
+            return Job(entry, Request(entry.origin, "", "", "", ""), configured, is_readable=False)
 
     def _is_expired(self, job: Job) -> bool:
         return self._stream.clock.now() - job.request.sent_at > job.configured.settings.snapshot.deadline
@@ -327,8 +328,8 @@ class Service:
             return
         job.stopwatch.add("queued", self._stream.clock.now() - request.sent_at)
         job.stopwatch.restart()
-        if entry.deliveries > job.configured.settings.stream.max_deliveries:
-            words = f"delivered {entry.deliveries - 1} times without an answer{self._stream.cause(entry.id)}"
+        if entry.tries > job.configured.settings.stream.max_deliveries:
+            words = f"delivered {entry.tries - 1} times without an answer{self._stream.cause(entry.id)}"
             self._endings.bury(job, words)
             return
         job.is_late = self._is_expired(job)

@@ -18,7 +18,7 @@ import click
 import redis
 from redis.exceptions import MovedError
 
-from benchmarks.chaos.backing import STREAM, TIMEOUT, Kind, StreamClient
+from benchmarks.chaos.backing import TIMEOUT, Kind
 from benchmarks.chaos.deployment import Deployment
 from benchmarks.chaos.faults import CAMERAS, Fault, schedule
 from benchmarks.chaos.faulty_cloud import FaultyCloud
@@ -43,7 +43,15 @@ class Chaos:
     """One run on a deployment."""
 
     def __init__(
-        self, deployment: Deployment, seed: int, seconds: float, rate: float, *, redis: Kind, quiet: bool
+        self,
+        deployment: Deployment,
+        seed: int,
+        seconds: float,
+        rate: float,
+        *,
+        redis: Kind,
+        routed: bool,
+        quiet: bool,
     ) -> None:
         self._deployment = deployment
         self._redis = redis
@@ -52,8 +60,7 @@ class Chaos:
         self._rate = rate
         self._quiet = quiet
         self._ledger = Ledger()
-        self._client = StreamClient(deployment.backing)
-        self._faults = schedule(seed, seconds, redis)
+        self._faults = schedule(seed, seconds, redis, routed=routed)
         self._happened: list[Fault] = []
 
     def run(self) -> Outcome:
@@ -135,12 +142,18 @@ class Chaos:
             self._tick(f"healed {spent:.0f} s ago", {})
 
     def _unacknowledged(self) -> int | None:
-        """Entries pending or not yet delivered; None if Redis does not say."""
-        with suppress(redis.RedisError, OSError, StopIteration), self._client.use() as client:
-            groups: Any = client.xinfo_groups(STREAM)
-            group = next(one for one in groups if one["name"] == GROUP)
-            new: Any = client.xrange(STREAM, f"({group['last-delivered-id']}", "+")
-            return int(group["pending"]) + len(new)
+        """Entries pending or not yet delivered, on every stream; None if Redis does not say."""
+        found = [self._unacknowledged_on(stream) for stream in self._deployment.streams]
+        return None if None in found else sum(one or 0 for one in found)
+
+    def _unacknowledged_on(self, stream: str) -> int | None:
+        with suppress(redis.RedisError, OSError):
+            for server in self._deployment.backing.masters():
+                with server.client(timeout=TIMEOUT) as client, suppress(MovedError, StopIteration):
+                    groups: Any = client.xinfo_groups(stream)
+                    group = next(one for one in groups if one["name"] == GROUP)
+                    new: Any = client.xrange(stream, f"({group['last-delivered-id']}", "+")
+                    return int(group["pending"]) + len(new)
         return None
 
     def _read_keys(self) -> None:
@@ -248,6 +261,9 @@ def _exit(number: int, _frame: object) -> NoReturn:
     show_default=True,
     help="One server; a master, a replica and three sentinels; or a cluster of three masters and three replicas.",
 )
+@click.option(
+    "--routed", is_flag=True, help="Each snapd is a host with two of the cameras; two routers bring requests to them."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
 @click.option(
     "--logs",
@@ -256,7 +272,14 @@ def _exit(number: int, _frame: object) -> NoReturn:
 )
 @click.option("--quiet", is_flag=True, help="No progress on the terminal.")
 def main(
-    seconds: float, seed: int | None, rate: float, redis_kind: Kind, as_json: bool, logs: Path | None, quiet: bool
+    seconds: float,
+    seed: int | None,
+    rate: float,
+    redis_kind: Kind,
+    routed: bool,
+    as_json: bool,
+    logs: Path | None,
+    quiet: bool,
 ) -> None:
     """Break everything backend snapd, and snapd itself; count whether every request got its answer.
 
@@ -269,6 +292,9 @@ def main(
     With sentinels or a cluster, masters are killed, or stopped and come back, or killed after their replica has heard
     nothing for a while. A request then counts as sent when a replica has heard of it (WAIT); else it is sent again. A
     fault of Redis is left out where the one before is not mended yet.
+
+    With --routed snapds and routers are killed for longer than they count as alive: what they had is answered by
+    another host that has the camera, or by a router.
 
     The same seed gives the same faults at the same times. One snapd is never killed, to show whether it grows.
 
@@ -286,8 +312,8 @@ def main(
     try:
         if logs is not None:
             logs.mkdir(parents=True, exist_ok=True)
-        with Deployment(logs and logs.resolve(), redis_kind) as deployment:
-            outcome = Chaos(deployment, chosen, seconds, rate, redis=redis_kind, quiet=quiet).run()
+        with Deployment(logs and logs.resolve(), redis_kind, routed=routed) as deployment:
+            outcome = Chaos(deployment, chosen, seconds, rate, redis=redis_kind, routed=routed, quiet=quiet).run()
     except BenchmarkError as error:
         raise click.ClickException(str(error)) from error
     if not quiet:

@@ -5,6 +5,7 @@ Redis (see `benchmarks.chaos.backing`), cameras' decoders, three snapds, the sta
 
 import os
 import signal
+import time
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -12,15 +13,17 @@ from typing import Self
 
 from benchmarks.chaos.backing import BACKINGS, STREAM, Backing, Kind
 from benchmarks.chaos.cleanup import scratch_directory
-from benchmarks.chaos.faults import CAMERAS, READERS, SNAPDS, Fault
+from benchmarks.chaos.faults import CAMERAS, HAS, READERS, ROUTERS, SNAPDS, Fault
 from benchmarks.chaos.faulty_cloud import FaultyCloud, faulty_cloud
 from benchmarks.chaos.hostile_reader import HostileReader
 from benchmarks.chaos.kept_process import KeptProcess
 from benchmarks.measures.process import wait_until
 from framesrv import camera_status
+from framesrv.settings import NOBODY
 from tests.support.processes import write_config
 
 SOURCE = "test:640x360@10"
+SETTLED = 10.0  # s after which a router that has begun takes nobody for alive who is not
 
 
 class Deployment:
@@ -29,19 +32,26 @@ class Deployment:
     Args:
         logs: a directory for what the processes say; None: it is thrown away.
         redis: how Redis is set up.
+        routed: whether each snapd is a host of its own, with two of the cameras, and two routers bring requests.
     """
 
     cloud: FaultyCloud
     backing: Backing
 
-    def __init__(self, logs: Path | None = None, redis: Kind = "one") -> None:
+    def __init__(self, logs: Path | None = None, redis: Kind = "one", *, routed: bool = False) -> None:
         self._kind: Kind = redis
+        self._routed = routed
         self._logs = logs
         self.prefix = f"chaos-{os.getpid()}"
         self.processes: dict[str, KeptProcess] = {}
         self._readers = {name: HostileReader(self.prefix, code) for name, code in zip(READERS, CAMERAS, strict=True)}
         self._stack = ExitStack()
         self._names = 0
+
+    @property
+    def streams(self) -> list[str]:
+        """Every stream that a request may wait on."""
+        return [STREAM, *(f"{STREAM}:{host}" for host in (*SNAPDS, NOBODY))] if self._routed else [STREAM]
 
     @property
     def snapds(self) -> list[KeptProcess]:
@@ -61,7 +71,9 @@ class Deployment:
                 lambda: all(camera_status(self.prefix, code).state == "live" for code in CAMERAS), "cameras are live"
             )
             with self.backing.holder().client() as client:
-                wait_until(lambda: self.tend() or client.exists(STREAM), "a snapd has joined the stream")
+                wait_until(lambda: self.tend() or client.exists(STREAM), "somebody has joined the stream")
+            if self._routed:
+                time.sleep(SETTLED)  # routers know every host then
             self._stack = stack.pop_all()
         return self
 
@@ -118,6 +130,7 @@ class Deployment:
             "store": endpoints.store,
             "shm": {"prefix": self.prefix},
             "http": {"listen": ""},
+            "route": {"listen": ""},
         }
         cameras = [{"code": code, "source": SOURCE} for code in CAMERAS]
         config = str(write_config(directory / "framesrv.toml", sections, cameras))
@@ -125,6 +138,12 @@ class Deployment:
             self.processes[code] = KeptProcess(code, ["framesrv", "decode", code, "--config", config], logs, {})
         for name in SNAPDS:
             environment = {"FRAMESRV_STREAM__CONSUMER": name}
+            if self._routed:
+                environment = {"FRAMESRV_STREAM__ROUTED": "true", "FRAMESRV_STREAM__HOST": name}
+                own = [camera for camera in cameras if camera["code"] in HAS[name]]
+                config = str(write_config(directory / f"{name}.toml", sections, own))
             if name in endpoints.redis:
                 environment["FRAMESRV_REDIS__URL"] = f"redis://127.0.0.1:{endpoints.redis[name]}/0"
             self.processes[name] = KeptProcess(name, ["snapd", "run", "--config", config], logs, environment)
+        for name in ROUTERS if self._routed else ():
+            self.processes[name] = KeptProcess(name, ["snapd", "route", "--config", config], logs, {})

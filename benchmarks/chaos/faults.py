@@ -10,6 +10,12 @@ from dataclasses import dataclass
 
 SNAPDS = ("snapd-1", "snapd-2", "snapd-3")
 CAMERAS = ("camera1", "camera2", "camera3", "camera4")
+ROUTERS = ("router-1", "router-2")  # where requests are routed
+HAS = {  # what each snapd has then; the first that lives answers
+    "snapd-1": ("camera1", "camera2"),
+    "snapd-2": ("camera2", "camera3"),
+    "snapd-3": ("camera3", "camera4"),
+}
 READERS = tuple(f"reader of {camera}" for camera in CAMERAS)
 LINKS = ("snapd-1 to Redis", "snapd-2 to Redis", "snapd-3 to Redis", "snapds to COS", "snapds to WVP")
 
@@ -35,6 +41,7 @@ REPLICATED = {
     "cluster": ("failover", "failover", "failover", "undo", "undo", "other", "freeze", "replica", "cut"),
 }
 REPLICATED_WEIGHT = 6.0
+ROUTED_WEIGHT = 3.0  # of the routers
 RECOVERY = 8.0  # s after such a fault in which a replica takes over, and Redis has no other
 GROUPS: Sequence[tuple[float, Sequence[str]]] = (  # what is hit how often
     (3.0, SNAPDS),
@@ -56,6 +63,7 @@ GAP = (1.0, 2.0)  # s from one fault to the next
 LENGTH = (1.0, 8.0)
 STOP_LENGTH = (1.0, 5.0)
 HOLD_LENGTH = (4.0, 20.0)  # longer than a writer waits for a slot
+DEAD_LENGTH = (1.0, 20.0)  # of a snapd that requests are routed to: longer than it counts as alive
 TAKE_OVER_LENGTH, UNDO_LENGTH = (4.0, 8.0), (1.0, 3.0)  # longer than a failover takes; what is undone
 LENGTHS = {
     "stop": STOP_LENGTH,
@@ -76,7 +84,8 @@ class Fault:
     `kind`: "hold" for a reader, which keeps every lock that it can have; "kill", "stop" (SIGSTOP) or "replace"
     (killed, and started under another name) for a process; for the others what `tests.support.http_server.Fault` or
     `benchmarks.chaos.proxy.Link` know; for a Redis that has replicas what `benchmarks.chaos.backing.Replicated` does.
-    `amount`: seconds, for "slow" and "delay".
+    `amount`: seconds, for "slow" and "delay". `moves`: whether its target may be taken for dead meanwhile, and what
+    it has in hand be answered by another as well.
     """
 
     target: str
@@ -84,6 +93,7 @@ class Fault:
     at: float
     seconds: float
     amount: float = 0.0
+    moves: bool = False
 
     @property
     def end(self) -> float:
@@ -93,7 +103,7 @@ class Fault:
     @property
     def name(self) -> str:
         """What is counted: the kind and whom it befell, without numbers."""
-        target = re.sub("(snapd|camera)-?[0-9]", r"\1", self.target)
+        target = re.sub("(snapd|camera|router)-?[0-9]", r"\1", self.target)
         return f"{target}: {self.kind}"
 
     @property
@@ -104,19 +114,29 @@ class Fault:
     @property
     def may_repeat(self) -> bool:
         """Whether a request may be answered twice because of it: its answer was given and nobody could note it."""
-        return self.kind in REPEATING and self.target not in CAMERAS
+        return (self.kind in REPEATING or self.moves) and self.target not in CAMERAS
 
 
-def schedule(seed: int, seconds: float, redis: str = "one") -> list[Fault]:
-    """The faults of a run, by their beginning; all are over after `seconds`. `redis` is how that is set up."""
+def schedule(seed: int, seconds: float, redis: str = "one", *, routed: bool = False) -> list[Fault]:
+    """The faults of a run, by their beginning; all are over after `seconds`.
+
+    Args:
+        seed: the same gives the same.
+        seconds: of the run.
+        redis: how that is set up.
+        routed: whether requests are routed.
+    """
     dice = random.Random(seed)
     groups, kinds = GROUPS, KINDS
+    if routed:
+        groups = [*groups, (ROUTED_WEIGHT, ROUTERS)]
+        kinds = {**kinds, **dict.fromkeys(ROUTERS, ("kill", "kill", "stop"))}
     if redis in REPLICATED:
         groups = [
             (REPLICATED_WEIGHT if "redis" in group else weight, [one for one in group if one not in REDIS_LINKS])
-            for weight, group in GROUPS
+            for weight, group in groups
         ]
-        kinds = {**KINDS, "redis": REPLICATED[redis]}
+        kinds = {**kinds, "redis": REPLICATED[redis]}
     faults: list[Fault] = []
     free_at: dict[str, float] = {}
     now = FIRST
@@ -125,7 +145,7 @@ def schedule(seed: int, seconds: float, redis: str = "one") -> list[Fault]:
         targets = dice.choices([group for _, group in groups], weights)[0]
         free = [target for target in targets if free_at.get(target, 0.0) <= now]
         if free:
-            fault = _fault(dice, dice.choice(free), now, seconds, kinds)
+            fault = _fault(dice, dice.choice(free), now, seconds, kinds, routed=routed)
             faults.append(fault)
             free_at[fault.target] = fault.end + (RECOVERY if fault.kind in REPLICATED_KINDS else 0.0)
         now += dice.uniform(*GAP)
@@ -133,12 +153,20 @@ def schedule(seed: int, seconds: float, redis: str = "one") -> list[Fault]:
 
 
 def _fault(
-    dice: random.Random, target: str, at: float, seconds: float, kinds_of: Mapping[str, Sequence[str]]
+    dice: random.Random,
+    target: str,
+    at: float,
+    seconds: float,
+    kinds_of: Mapping[str, Sequence[str]],
+    *,
+    routed: bool,
 ) -> Fault:
     kinds = list(kinds_of[target])
     if target == SNAPDS[-1] and seconds >= REPLACED:
         kinds.append("replace")
     kind = dice.choice(kinds)
-    length = min(dice.uniform(*LENGTHS.get(kind, LENGTH)), seconds - at)
+    lengths = DEAD_LENGTH if routed and target in SNAPDS else LENGTHS.get(kind, LENGTH)
+    length = min(dice.uniform(*lengths), seconds - at)
     amount = dice.uniform(*SLOW) if kind == "slow" else dice.uniform(*DELAY) if kind == "delay" else 0.0
-    return Fault(target, kind, at, length, amount)
+    moves = routed and target in (*SNAPDS, *REDIS_LINKS, "redis")
+    return Fault(target, kind, at, length, amount, moves)

@@ -61,6 +61,7 @@ class Report(Struct, frozen=True):
         away: why Redis cannot be read; empty if it can.
         hang: what hangs; empty if nothing does.
         strangers: hosts with other cameras that read from the same group, in words; empty if there are none.
+        unrouted: that no router brings requests here, in words; empty if one does, or none is needed.
         consumer: the name that it reads under,
         wanted_consumer: and the one that is configured.
         configured_at: Unix seconds at which the configuration in force was read.
@@ -86,6 +87,7 @@ class Report(Struct, frozen=True):
     away: str = ""
     hang: str = ""
     strangers: str = ""
+    unrouted: str = ""
     consumer: str = ""
     wanted_consumer: str = ""
     configured_at: float = 0.0

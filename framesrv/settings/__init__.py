@@ -6,12 +6,15 @@ Both command lines read it through `load`.
 from framesrv.settings.loading import READERS, find, load, load_as_reader, load_public
 from framesrv.settings.sections import (
     FIXED,
+    NOBODY,
+    OWN_GROUP,
     SECTIONS,
     Camera,
     CameraDefaults,
     HttpSettings,
     RedisSettings,
     ResultSettings,
+    RouteSettings,
     Section,
     Settings,
     ShmSettings,
@@ -23,6 +26,8 @@ from framesrv.settings.writing import to_json
 
 __all__ = [
     "FIXED",
+    "NOBODY",
+    "OWN_GROUP",
     "READERS",
     "SECTIONS",
     "Camera",
@@ -30,6 +35,7 @@ __all__ = [
     "HttpSettings",
     "RedisSettings",
     "ResultSettings",
+    "RouteSettings",
     "Section",
     "Settings",
     "ShmSettings",

@@ -14,7 +14,7 @@ from framesrv.masking import protect
 from framesrv.segment.owner import SUB, named_user
 from framesrv.settings import exposure, ffmpeg_options, login, variables
 from framesrv.settings.document import Document
-from framesrv.settings.sections import SECTIONS, Camera, HttpOrigin, Section, Settings
+from framesrv.settings.sections import HOST_RULE, NOBODY, SECTIONS, Camera, HttpOrigin, Section, Settings
 
 PLACES = (Path("framesrv.toml"), Path("/etc/framesrv/framesrv.toml"))
 READERS = Path("/etc/framesrv/applied/readers.json")  # what of it `framesrv units sync` tells everybody
@@ -85,6 +85,11 @@ def _load(path: Path | None, environment: Mapping[str, str]) -> Settings:
         named_user(sections["shm"].get("owner", ""))
     except ValueError as error:
         problems.append(f"shm.owner: {error}")
+    stream = sections["stream"]
+    if stream.get("host") == NOBODY:
+        problems.append(f"stream.host: expected {HOST_RULE}")
+    if stream.get("routed") and stream.get("unknown_camera") == "ignore":
+        problems.append('stream.unknown_camera: expected "error", as only what is for this host is routed to it')
     cameras = _cameras(document, defaults, directory, problems)
     if problems or document.problems:
         raise ConfigError(document.problems + [_located(problem, document) for problem in problems])

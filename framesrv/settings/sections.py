@@ -5,6 +5,7 @@ The defaults are the values in force. Validation is msgspec's; pydantic would co
 
 import ipaddress
 import re
+import socket
 from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Literal
@@ -21,12 +22,15 @@ from framesrv.segment.owner import SUB
 from framesrv.settings.ffmpeg_options import FFmpegOptions
 
 MAX_PORT = 65535
+HOST_RULE = "1 to 64 of A-Z a-z 0-9 _ . -, a letter or digit first"
+NOBODY = "-"  # the name of no host: routers themselves are called so
+OWN_GROUP = "edge_snap_group"  # on the stream of a host to which requests are routed
 
 # What snapd keeps until it is started again, its connections, threads and place on the stream being made by it. All
 # else it takes up when it loads its configuration again.
 FIXED = {
     "redis": ("url",),
-    "stream": ("name", "group", "consumer", "dead"),
+    "stream": ("name", "group", "consumer", "routed", "host", "dead"),
     "snapshot": ("workers",),
     "shm": ("prefix", "owner"),
     "http": ("listen", "token", "insecure"),
@@ -74,6 +78,13 @@ Token = Annotated[
 Aspect = Annotated[
     str, Meta(pattern=r"^(auto|[1-9][0-9]{0,3}:[1-9][0-9]{0,3})\Z", description='"auto" or a ratio such as "16:9"')
 ]
+HostName = Annotated[
+    str,
+    Meta(
+        pattern=r"^([A-Za-z0-9][A-Za-z0-9_.-]{0,63}|-)?\Z",
+        description=HOST_RULE,
+    ),
+]
 Listen = Annotated[str, Meta(pattern=r"^(.+:[0-9]{1,5})?\Z", description='"HOST:PORT", or "" to turn it off')]
 
 
@@ -96,9 +107,26 @@ class StreamSettings(Section, frozen=True, kw_only=True):
     name: Text = "edge_snap_request"
     group: Text = "edge_snap_group"
     consumer: Text = "edge_snap_worker"
+    routed: bool = False
+    host: HostName = ""
     unknown_camera: Literal["error", "ignore"] = "error"
     max_deliveries: Count = 5
     dead: Text = "edge_snap_dead"
+
+    @property
+    def source(self) -> str:
+        """The stream that is read: `name`, or the host's own where requests are routed to it."""
+        return f"{self.name}:{self.own_host}" if self.routed else self.name
+
+    @property
+    def source_group(self) -> str:
+        """The consumer group there: `group`, or on a host's own stream always the same."""
+        return OWN_GROUP if self.routed else self.group
+
+    @property
+    def own_host(self) -> str:
+        """`host`, or else what the system says that this one is called."""
+        return self.host or re.sub(r"[^A-Za-z0-9_.-]|^[_.-]+", "", socket.gethostname())[:64] or "localhost"
 
 
 class SnapshotSettings(Section, frozen=True, kw_only=True):
@@ -214,6 +242,12 @@ class HttpSettings(Section, frozen=True, kw_only=True):
             )
 
 
+class RouteSettings(Section, frozen=True, kw_only=True):
+    """The router, where one runs on this host; who may see its page is said by ``[http]``."""
+
+    listen: Listen = "127.0.0.1:8391"
+
+
 class CameraDefaults(Section, frozen=True, kw_only=True):
     """Any camera key but code, source and substream; ``timeout`` in seconds, ``max_pixels`` of one picture.
 
@@ -306,6 +340,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     store: StoreSettings = StoreSettings()
     shm: ShmSettings = ShmSettings()
     http: HttpSettings = HttpSettings()
+    route: RouteSettings = RouteSettings()
     cameras: tuple[Camera, ...] = ()
     disabled: tuple[str, ...] = ()
     exposed: tuple[Path, ...] = ()
@@ -352,5 +387,6 @@ SECTIONS: dict[str, type[Section]] = {
     "store": StoreSettings,
     "shm": ShmSettings,
     "http": HttpSettings,
+    "route": RouteSettings,
     "camera_defaults": CameraDefaults,
 }

@@ -27,7 +27,13 @@ from snapd.wire.form import Form
 STREAMS = 64  # that may be watched at once
 BOUNDARY = b"frame"
 
-CONTENT = {"index.html": "text/html", "page.css": "text/css", "page.js": "text/javascript"}
+CONTENT = {
+    "index.html": "text/html",
+    "fleet.html": "text/html",
+    "page.css": "text/css",
+    "page.js": "text/javascript",
+    "fleet.js": "text/javascript",
+}
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -55,6 +61,7 @@ class Pages:
             Route("/cameras/{code}.jpg", self._told(self._picture)),
             Route("/cameras/{code}.mjpeg", self._told(self._stream)),
             Route("/overview", self._overview),
+            Route("/fleet", self._fleet),
             Route("/healthz", _healthz),
             Route("/readyz", self._readyz),
             Route("/metrics", self._metrics),
@@ -68,6 +75,10 @@ class Pages:
     async def _overview(self, _: Request) -> Response:
         return _json(await self.overview.page())
 
+    async def _fleet(self, _: Request) -> Response:
+        found = await self.overview.fleet()
+        return _json(found) if found else PlainTextResponse("Redis does not tell of the fleet now.\n", 503)
+
     async def _readyz(self, _: Request) -> Response:
         problems = await self.readiness.problems()
         return PlainTextResponse("".join(f"{one}\n" for one in problems) or "ready\n", 503 if problems else 200)
@@ -75,6 +86,7 @@ class Pages:
     async def _metrics(self, request: Request) -> Response:
         figures = self.metrics.figures
         figures.cameras, figures.queue = await self.overview.cameras(), await self.overview.queue()
+        figures.fleet = await self.overview.fleet() if self.overview.is_router else None
         figures.condition = self.overview.condition
         figures.viewers, figures.encoded = self.followers.viewers, self.pictures.encoded
         content, content_type = self.metrics.text(request.headers.get("accept", ""))

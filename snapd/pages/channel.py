@@ -44,6 +44,7 @@ class Condition(Struct, frozen=True, tag=True):
         configured_at: Unix seconds at which the configuration in force was read; 0 if not known.
         free_bytes: left in the directory of the store at the last upload; None if not known, or there is none.
         size_bytes: of that file system.
+        unrouted: that no router brings requests here, in words; empty if one does, or none is needed.
     """
 
     status: str = "starting"
@@ -58,6 +59,7 @@ class Condition(Struct, frozen=True, tag=True):
     configured_at: float = 0.0
     free_bytes: int | None = None
     size_bytes: int | None = None
+    unrouted: str = ""
 
 
 class StoreAnswer(Struct, frozen=True, tag=True):

@@ -257,6 +257,7 @@ class Launcher:
             report.configured_at,
             report.free_bytes,
             report.size_bytes,
+            report.unrouted,
         )
         if condition != self._told:
             self._channel.sendall(channel.line(condition))

@@ -12,6 +12,7 @@ from prometheus_client.registry import Collector
 from framesrv import SHM_DIRECTORY, CameraStatus, __version__
 from snapd.pages.channel import Condition
 from snapd.pages.overview import BacklogFound
+from snapd.routing.overview import Fleet
 from snapd.telemetry.counters import Kind
 from snapd.telemetry.trace import STAGES, Trace
 
@@ -97,6 +98,7 @@ class Figures(Collector):
         self.condition = Condition()
         self.cameras: list[CameraStatus] = []
         self.queue = BacklogFound(None)
+        self.fleet: Fleet | None = None
         self.viewers = 0
         self.encoded = 0
 
@@ -104,6 +106,7 @@ class Figures(Collector):
         """For prometheus_client."""
         yield from _service(self.condition)
         yield from _queue(self.queue)
+        yield from _fleet(self.fleet)
         yield from _cameras(self.cameras)
         free = shutil.disk_usage(SHM_DIRECTORY)
         yield _gauge("framesrv_shared_memory_free_bytes", "Free in /dev/shm.", free.free)
@@ -155,6 +158,7 @@ def _service(condition: Condition) -> Iterator[Metric]:
     yield _gauge(
         "snapd_group_shared", "Whether hosts with other cameras read from the same group.", bool(condition.strangers)
     )
+    yield _gauge("snapd_unrouted", "Whether no router brings requests to this host.", bool(condition.unrouted))
     yield _gauge("snapd_hanging", "Whether a thread of snapd hangs.", bool(condition.hang))
     if condition.configured_at:
         text = "Unix time at which the configuration in force was read."
@@ -176,6 +180,11 @@ def _service(condition: Condition) -> Iterator[Metric]:
     yield _counter("snapd_requests", "Answered requests.", results, "result", "reason")
     redelivered = counts.get("redeliveries", {}).get("", 0)
     yield _counter("snapd_redeliveries", "Requests that were taken up again.", {(): redelivered})
+    routed: Labelled = {(name,): number for name, number in counts.get("routed", {}).items()}
+    text = "Requests that this router has moved to a host, or to where routers answer what nobody can."
+    yield _counter("snapd_routed_requests", text, routed, "to")
+    moved = counts.get("moved", {}).get("", 0)
+    yield _counter("snapd_moved_requests", "Requests that this router took from dead hosts.", {(): moved})
     undone = counts.get("undone", {}).get("", 0)
     yield _counter("snapd_undone_answers", "Answers that Redis had forgotten and snapd knew.", {(): undone})
     kinds: dict[Kind, str] = {
@@ -194,6 +203,26 @@ def _queue(found: BacklogFound) -> Iterator[Metric]:
     if found.queue is not None:  # what is not known is left out: old numbers would look like new ones
         for name, text, attribute in QUEUE_GAUGES:
             yield _gauge(f"snapd_{name}", text, getattr(found.queue, attribute) or 0)
+
+
+def _fleet(fleet: Fleet | None) -> Iterator[Metric]:
+    """Of a router."""
+    if fleet is None:
+        return
+    hosts = GaugeMetricFamily("snapd_fleet_hosts", "Hosts that requests are routed to.", labels=["state"])
+    for state in ("live", "dead"):
+        hosts.add_metric([state], sum(host.state == state for host in fleet.hosts))
+    yield hosts
+    cameras = {code for host in fleet.hosts if host.state == "live" for code in host.cameras}
+    yield _gauge("snapd_fleet_cameras", "Cameras that live hosts have.", len(cameras))
+    yield _gauge("snapd_fleet_doubled_cameras", "Cameras that several live hosts have.", len(fleet.doubled))
+    routers = sum(router.state == "live" for router in fleet.routers)
+    yield _gauge("snapd_fleet_routers", "Routers that are alive.", routers)
+    lag = GaugeMetricFamily("snapd_fleet_lag_requests", "Requests that a host has not taken yet.", labels=["host"])
+    for host in fleet.hosts:
+        if host.lag is not None:
+            lag.add_metric([host.host], host.lag)
+    yield lag
 
 
 def _cameras(cameras: list[CameraStatus]) -> Iterator[Metric]:

@@ -20,8 +20,11 @@ from framesrv.settings import Settings
 from snapd.pages.channel import Condition
 from snapd.requests.backlog import Backlog, look
 from snapd.requests.cause import explain
+from snapd.requests.fleet import kind_of, shared
 from snapd.requests.redis import open_short
 from snapd.requests.trouble import Refusals, is_refusal
+from snapd.routing.overview import Fleet
+from snapd.routing.overview import look as look_at_fleet
 from snapd.telemetry.trace import Trace
 
 CAMERAS_EVERY = 0.5  # s
@@ -52,6 +55,7 @@ class Overview:
         self._refusals = Refusals()
         self._cameras = Cached(CAMERAS_EVERY, self._look_at_cameras)
         self._queue = Cached(QUEUE_EVERY, self._look_at_queue)
+        self._fleet = Cached(QUEUE_EVERY, self._look_at_fleet)
 
     def configure(self, settings: Settings) -> None:
         """Shows the cameras of `settings` from now on."""
@@ -86,12 +90,27 @@ class Overview:
         return {
             "now": time.time(),
             "status": f"{condition.hang} hangs" if condition.hang else log.mask(condition.status),
-            "warning": log.mask(condition.strangers),
-            "well": condition.joined and not (condition.away or condition.hang or condition.uploads.failed),
+            "warning": log.mask(condition.unrouted or condition.strangers),
+            "well": condition.joined
+            and not (condition.away or condition.hang or condition.uploads.failed or condition.unrouted),
+            "routed": self.settings.stream.routed,
             "queue": _numbers(found.queue),
             "cameras": [self._card(camera) for camera in cameras],
             "requests": [_row(trace) for trace in reversed(self.requests)],
         }
+
+    async def fleet(self, patience: float = QUEUE_PATIENCE) -> Fleet | None:
+        """The hosts and routers; None if Redis does not tell."""
+        try:
+            async with asyncio.timeout(patience):
+                return await self._fleet.value()
+        except TimeoutError:
+            return None
+
+    @property
+    def is_router(self) -> bool:
+        """Whether it routes."""
+        return kind_of(self.settings.stream) == "routers"
 
     def _card(self, camera: CameraStatus) -> dict[str, Any]:
         return camera.to_json() | {"reason": log.mask(camera.reason)}
@@ -101,11 +120,20 @@ class Overview:
 
     def _look_at_queue(self) -> BacklogFound:
         try:
-            return BacklogFound(look(self._client, self.settings.stream))
+            own = self.settings.stream
+            return BacklogFound(look(self._client, shared(own, own.consumer) if self.is_router else own))
         except (redis.RedisError, OSError) as error:
             if is_refusal(error):
                 self._refusals.tell("XINFO", error)
             return BacklogFound(None, log.mask(explain(error, self.settings.redis.url)))
+
+    def _look_at_fleet(self) -> Fleet | None:
+        try:
+            return look_at_fleet(self._client, self.settings.stream)
+        except (redis.RedisError, OSError) as error:
+            if is_refusal(error):
+                self._refusals.tell("HGETALL", error)
+            return None
 
 
 def _numbers(queue: Backlog | None) -> Mapping[str, Any] | None:

@@ -37,6 +37,8 @@ class Readiness:
             found.append(f"Redis is away: {condition.away}")
         elif not condition.joined:
             found.append("the stream is not joined yet")
+        elif condition.unrouted:
+            found.append(condition.unrouted)
         return found + await self._store()
 
     async def _store(self) -> list[str]:

@@ -15,6 +15,7 @@ import redis
 from framesrv.process.retry import Backoff
 from framesrv.settings import StreamSettings
 from snapd.requests.cause import explain
+from snapd.requests.cluster import RedisClient
 from snapd.requests.entry import Also
 from snapd.requests.trouble import Refusals, is_passing
 
@@ -36,7 +37,7 @@ class Acknowledgements:
         refusals: is told what Redis refuses.
     """
 
-    def __init__(self, settings: StreamSettings, client: redis.Redis, refusals: Refusals) -> None:
+    def __init__(self, settings: StreamSettings, client: RedisClient, refusals: Refusals) -> None:
         self.settings = settings
         self._client = client
         self._refusals = refusals
@@ -110,7 +111,16 @@ class Acknowledgements:
                 if is_passing(error):
                     raise
                 self._refusals.tell("SET", error)
-        self._client.xack(self.settings.name, self.settings.group, entry_id)
+        name, group = self.settings.source, self.settings.source_group
+        if not self.settings.routed:
+            self._client.xack(name, group, entry_id)
+            return
+        # nobody else reads this host's own stream
+        acknowledged, removed = self._client.batch([("XACK", name, group, entry_id), ("XDEL", name, entry_id)])
+        if isinstance(acknowledged, Exception):
+            raise acknowledged
+        if isinstance(removed, Exception) and not is_passing(removed):
+            self._refusals.tell("XDEL", removed)
 
     def _keep(self, entry_id: str, also: Also | None) -> None:
         self._waiting[entry_id] = also
@@ -139,6 +149,6 @@ class Acknowledgements:
         held: Any = list(self.waiting)[:HELD]
         try:
             # JUSTID: this is no delivery
-            self._client.xclaim(settings.name, settings.group, settings.consumer, 0, held, justid=True)
+            self._client.xclaim(settings.source, settings.source_group, settings.consumer, 0, held, justid=True)
         except redis.RedisError as error:
             logger.debug("Answered entries could not be held reason=%r", explain(error))

@@ -1,6 +1,7 @@
 """How much waits on the request stream, and who works on it."""
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,7 +47,7 @@ class Backlog:
 def waiting(client: redis.Redis, settings: StreamSettings) -> tuple[int | None, int | None]:
     """How many entries nobody has taken yet, and how many are pending; None: not told. Raises RedisError."""
     group: dict[str, int] = next(
-        (one for one in groups(client, settings.name) if one["name"] == settings.group.encode()), {}
+        (one for one in groups(client, settings.source) if one["name"] == settings.source_group.encode()), {}
     )
     return group.get("lag"), group.get("pending")
 
@@ -54,23 +55,34 @@ def waiting(client: redis.Redis, settings: StreamSettings) -> tuple[int | None, 
 def look(client: redis.Redis, settings: StreamSettings) -> Backlog:
     """The state now; of a group that does not exist, everything is still to be done. Raises RedisError."""
     redis_: Any = client
-    length, dead = redis_.xlen(settings.name), redis_.xlen(settings.dead)
-    found = groups(redis_, settings.name)
-    group = next((one for one in found if one["name"] == settings.group.encode()), None)
+    length, dead = redis_.xlen(settings.source), redis_.xlen(settings.dead)
+    found = groups(redis_, settings.source)
+    group = next((one for one in found if one["name"] == settings.source_group.encode()), None)
     if group is None:
-        return Backlog(settings.name, settings.group, length, length, 0, None, [], dead)
+        return Backlog(settings.source, settings.source_group, length, length, 0, None, [], dead)
     lag = group.get("lag")  # not before Redis 7, nor where entries were deleted amid the stream
     if lag is None:
-        lag = count_after(redis_, settings.name, group["last-delivered-id"].decode())
+        lag = count_after(redis_, settings.source, group["last-delivered-id"].decode())
     consumers = [
         Consumer(one["name"].decode(errors="replace"), one["pending"], one["idle"] / 1000)
-        for one in redis_.xinfo_consumers(settings.name, settings.group)
+        for one in redis_.xinfo_consumers(settings.source, settings.source_group)
     ]
-    oldest = redis_.xpending(settings.name, settings.group)["min"]
+    oldest = redis_.xpending(settings.source, settings.source_group)["min"]
     age = None
     if oldest is not None:
-        age = round(max(0.0, _now(client) - int(oldest.partition(b"-")[0]) / 1000), 3)
-    return Backlog(settings.name, settings.group, length, lag, group["pending"], age, consumers, dead)
+        age = round(max(0.0, server_time(client) - int(oldest.partition(b"-")[0]) / 1000), 3)
+    return Backlog(settings.source, settings.source_group, length, lag, group["pending"], age, consumers, dead)
+
+
+def lines(found: Backlog) -> Iterator[str]:
+    """It in words."""
+    yield f"{found.stream}, group {found.group}"
+    yield f"lag           {found.lag}"
+    oldest = "" if found.oldest_pending_s is None else f", the oldest {found.oldest_pending_s:.1f} s old"
+    yield f"pending       {found.pending}{oldest}"
+    yield f"dead letters  {found.dead}"
+    for one in found.consumers:
+        yield f"consumer      {one.name}: {one.pending} pending, idle for {one.idle_s:.1f} s"
 
 
 def groups(client: Any, name: str) -> list[Any]:
@@ -83,8 +95,8 @@ def groups(client: Any, name: str) -> list[Any]:
         return []
 
 
-def _now(client: Any) -> float:
-    """Unix seconds, by the clock of Redis where it tells."""
+def server_time(client: Any) -> float:
+    """Unix seconds, by the clock of Redis where it tells. Raises RedisError."""
     try:
         seconds, microseconds = client.time()
     except redis.ResponseError as error:

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-import redis
-
 from framesrv.settings import Settings
 from snapd.errors import RequestTimeoutError
+from snapd.requests.once import Mark, done_key
 from snapd.requests.redis import open_client
 from snapd.telemetry.trace import Trace, find
 from snapd.wire.request import folder
@@ -68,13 +67,14 @@ class Client:
             fields["callback_url"] = callback_url
         if trace:
             fields["trace"] = "1"
-        result = self._result_of(request_id, self._redis.xadd(self._stream.name, fields), callback_url, timeout)
+        self._redis.xadd(self._stream.name, fields)
+        result = self._result_of(request_id, callback_url, timeout)
         return Answer(result, self._trace_of(request_id) if trace else None)
 
-    def _result_of(self, request_id: str, entry_id: Any, callback_url: str, timeout: float) -> Result | None:
+    def _result_of(self, request_id: str, callback_url: str, timeout: float) -> Result | None:
         deadline = time.monotonic() + timeout
         while True:
-            done = bool(callback_url) and self._is_acknowledged(entry_id)
+            done = bool(callback_url) and self._is_done(request_id)
             content: Any = self._redis.get(self._result.key_prefix + request_id)
             if content is not None:
                 return Result.parse(content)
@@ -93,20 +93,8 @@ class Client:
             time.sleep(LOOK)
         return trace
 
-    def _is_acknowledged(self, entry_id: bytes) -> bool:
-        """Whether the group has taken the entry and is done with it."""
-        try:
-            groups: Any = self._redis.xinfo_groups(self._stream.name)
-            group = next(group for group in groups if group["name"] == self._stream.group.encode())
-        except (redis.ResponseError, StopIteration):
-            return False
-        if _order(group["last-delivered-id"]) < _order(entry_id):
-            return False
-        pending: Any = self._redis.xpending_range(
-            self._stream.name, self._stream.group, min=entry_id, max=entry_id, count=1
-        )
-        return not pending
-
-
-def _order(entry_id: bytes) -> tuple[int, ...]:
-    return tuple(int(part) for part in entry_id.split(b"-"))
+    def _is_done(self, request_id: str) -> bool:
+        """Whether its result has been handed over."""
+        found: Any = self._redis.get(done_key(request_id))
+        mark = Mark.parse(found) if found is not None else None
+        return mark is not None and mark.state == "done"

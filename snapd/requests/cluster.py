@@ -190,7 +190,11 @@ def _key(command: Command) -> bytes | None:
     name = str(command[0]).upper()
     if name.split()[0] in KEYLESS or len(command) < 2:
         return None
-    key = command[command.index("STREAMS") + 1] if "STREAMS" in command[1:] else command[1]
+    if name in {"EVAL", "EVALSHA"}:
+        key = command[3]
+    else:
+        streams = next((word for word in ("STREAMS", b"STREAMS") if word in command[1:]), None)
+        key = command[1] if streams is None else command[command.index(streams) + 1]
     return key if isinstance(key, bytes) else str(key).encode()
 
 

@@ -91,7 +91,7 @@ class DeadLetters:
             redis.RedisError: Redis cannot be asked, or did not say whether it has heard.
         """
         fields: dict[Any, Any] = {key: value for key, value in entry.fields.items() if not key.startswith(OWN)}
-        fields |= {"dead:entry": entry.id, "dead:reason": reason, "dead:deliveries": entry.deliveries}
+        fields |= {"dead:entry": entry.origin, "dead:reason": reason, "dead:deliveries": entry.tries}
         for _ in range(ATTEMPTS):
             found, letter_id = self._look_for(entry)
             if found:
@@ -119,8 +119,8 @@ class DeadLetters:
 
     def _look_for(self, entry: Entry) -> tuple[bool, str]:
         """Whether there is a letter of an entry, and its id; else the id that one may have."""
-        sent_ms = int(entry.id.partition("-")[0])
-        newest, start, name = (0, 0), f"{max(0, sent_ms - SLACK_MS)}-0", entry.id.encode()
+        sent_ms = int(entry.origin.partition("-")[0])
+        newest, start, name = (0, 0), f"{max(0, sent_ms - SLACK_MS)}-0", entry.origin.encode()
         try:
             while page := self._page(start):
                 for letter_id, fields in page:

@@ -26,7 +26,7 @@ def make_group(connection: redis.Redis, settings: StreamSettings, refusals: Refu
     Raises:
         redis.RedisError: Redis cannot be asked, or does not allow it.
     """
-    name, group = settings.name, settings.group
+    name, group = settings.source, settings.source_group
     begin = f"{max(0, int(older_than * 1000))}-0"
     try:
         connection.xgroup_create(name, group, id=begin, mkstream=True)

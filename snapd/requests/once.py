@@ -1,7 +1,9 @@
 """Exactly once, where it can be: what became of each `request_id` lately, under ``snap:done:{request_id}``.
 
 A key says which entry took the request, then the result while that is handed over, then that it was. An entry
-that is delivered again goes on from there, and is silent once it was answered. Another entry with the same
+that is delivered again goes on from there, and is silent once it was answered. So is one that came to a host twice,
+or to two hosts, as where a router in a cluster died between adding it there and acknowledging it: entries are told
+apart by their ids on the stream that the platform writes to, and by where they are. Another entry with the same
 `request_id`, a request that was sent again, waits for the first to end and gets the same result, without another
 picture. Redis trouble with these keys costs that guarantee, never an answer.
 
@@ -16,7 +18,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Self, get_args
 
 import orjson
 import redis
@@ -71,7 +73,7 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """What a key holds: the newest state of a request, the entry that has it, and those answered before.
+    """What a key holds: the newest state of a request, the entry that has it and where, and those answered before.
 
     ``again`` is for a dead letter that was put back: what was answered before does not count. Its entry is
     the letter.
@@ -81,6 +83,12 @@ class Mark:
     entry_id: str
     result: Result | None = None
     earlier: tuple[str, ...] = ()
+    at: str = ""
+
+    @classmethod
+    def of(cls, state: State, request: Request, result: Result | None = None, earlier: tuple[str, ...] = ()) -> Self:
+        """That of a request whose entry has the turn."""
+        return cls(state, request.entry_id, result, earlier, request.at)
 
     @classmethod
     def parse(cls, text: bytes) -> "Mark | None":
@@ -91,7 +99,8 @@ class Mark:
             if state not in STATES:
                 return None
             earlier = tuple(map(str, fields.get("earlier", ())))
-            return cls(state, entry_id, Result.parse(orjson.dumps(result)) if result else None, earlier)
+            known = Result.parse(orjson.dumps(result)) if result else None
+            return cls(state, entry_id, known, earlier, str(fields.get("at", "")))
         except (ValueError, KeyError, TypeError, AttributeError):
             return None
 
@@ -100,10 +109,25 @@ class Mark:
         """All that it knows of."""
         return (*self.earlier, self.entry_id)
 
+    @property
+    def name(self) -> bytes:
+        """Of the entry that has the turn."""
+        return name_of(self.entry_id, self.at)
+
+    def is_of(self, request: Request) -> bool:
+        """Whether it is that request's entry, and none that is the same elsewhere."""
+        return (self.entry_id, self.at) == (request.entry_id, request.at)
+
     def to_json(self) -> bytes:
         """The form in which it is kept."""
         result = orjson.Fragment(self.result.to_json(reason=True)) if self.result else None
-        return orjson.dumps({"state": self.state, "entry": self.entry_id, "result": result, "earlier": self.earlier})
+        fields = {"state": self.state, "entry": self.entry_id, "result": result, "earlier": self.earlier}
+        return orjson.dumps(fields | {"at": self.at} if self.at else fields)
+
+
+def name_of(entry_id: str, at: str) -> bytes:
+    """An entry's name among those of its request."""
+    return f"{entry_id} {at}".strip().encode()
 
 
 def again(client: redis.Redis, request_id: bytes, letter_id: str) -> None:
@@ -121,7 +145,8 @@ class IdempotencyKeys:
 
     Args:
         client: for every command.
-        is_pending: whether an entry is still being worked on, by anyone; may raise RedisError.
+        is_pending: whether an entry, of an id and in a place, is still being worked on, by anyone; may raise
+            RedisError.
         taken_for: seconds that a request counts as taken if nothing else is heard of it; may be changed.
         refusals: is told what Redis refuses.
         counters: counts answers that Redis had forgotten.
@@ -130,7 +155,7 @@ class IdempotencyKeys:
     def __init__(
         self,
         client: RedisClient,
-        is_pending: Callable[[str], bool],
+        is_pending: Callable[[str, str], bool],
         taken_for: float,
         refusals: Refusals | None = None,
         counters: Counters | None = None,
@@ -148,7 +173,7 @@ class IdempotencyKeys:
         """Takes these requests, in one round trip; for each, whether to answer it."""
         commands: list[Command] = []
         for request in requests:
-            key, mark = done_key(request.request_id), Mark("taken", request.entry_id)
+            key, mark = done_key(request.request_id), Mark.of("taken", request)
             commands += [("SET", key, mark.to_json(), "NX", "EX", int(self.taken_for)), ("GET", key)]
         replies = self._client.batch(commands) if commands else []
         return [
@@ -158,7 +183,7 @@ class IdempotencyKeys:
 
     def keep(self, request: Request, result: Result, decision: Decision) -> None:
         """This is the result, and it is about to be handed over."""
-        mark = Mark("result", request.entry_id, result, decision.earlier)
+        mark = Mark.of("result", request, result, decision.earlier)
         refused = decision.refused
         if decision.remembered:  # else Redis has just failed to, and would cost time again
             try:
@@ -175,7 +200,7 @@ class IdempotencyKeys:
         What failovers undo is done again: of results by key the key was lost too, and so was a dead letter. So of the
         first the result alone is remembered here, and of the other nothing.
         """
-        mark = Mark("done", request.entry_id, result, decision.earlier[-MOST_ENTRIES:])
+        mark = Mark.of("done", request, result, decision.earlier[-MOST_ENTRIES:])
         if how != "dead letter":
             own = mark if how == "callback" else replace(mark, state="result")
             self._memory.put(request.request_id, own)
@@ -213,9 +238,9 @@ class IdempotencyKeys:
             return Decision(Turn.GO, mark.result, earlier=mark.entries)
         if own and own.result and mark.entry_id in own.entries:  # Redis does not know yet, or no more
             return self._recall(request, own)
-        if mark.entry_id == request.entry_id:
+        if mark.is_of(request):
             return Decision(Turn.GO, mark.result, earlier=mark.earlier)
-        if self._may_be_pending(mark.entry_id):
+        if self._may_be_pending(mark):
             return Decision(Turn.WAIT)
         return self._succeed(request, found, mark)
 
@@ -233,23 +258,23 @@ class IdempotencyKeys:
             except redis.RedisError as error:
                 self._complain("SET", error)
             return Decision(Turn.DONE)
-        if own.entry_id != request.entry_id and self._may_be_pending(own.entry_id):
+        if not own.is_of(request) and self._may_be_pending(own):
             return Decision(Turn.WAIT)
         return Decision(Turn.GO, own.result, remembered, own.earlier)
 
-    def _may_be_pending(self, entry_id: str) -> bool:
+    def _may_be_pending(self, mark: Mark) -> bool:
         try:
-            return self._is_pending(entry_id)
+            return self._is_pending(mark.entry_id, mark.at)
         except redis.RedisError as error:
             self._complain("XPENDING", error)
             return True  # asked again when its own entry's turn comes again
 
     def _succeed(self, request: Request, found: bytes, mark: Mark | None) -> Decision:
         """Takes over from an entry that ended without an answer, or from what is no mark; one entry may."""
-        key = NEXT + request.request_id.encode() + b":" + (mark.entry_id.encode() if mark else b"")
+        key = NEXT + request.request_id.encode() + b":" + (mark.name if mark else b"")
         result = mark.result if mark else None
-        own = Mark("result" if result else "taken", request.entry_id, result)
-        name = request.entry_id.encode()
+        own = Mark.of("result" if result else "taken", request, result)
+        name = name_of(request.entry_id, request.at)
         try:
             is_next = self._client.set(key, name, nx=True, ex=int(self.taken_for)) or self._client.get(key) == name
             # The other entry may have ended just now: it left its mark before it was acknowledged.

@@ -1,12 +1,12 @@
 """Pending entries: taken from who had them, left to others, or gone from the stream."""
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from typing import Any
 
 import redis
 
-from framesrv.settings import StreamSettings
+from framesrv.settings import OWN_GROUP, StreamSettings
 from snapd.requests.entry import Entry
 from snapd.requests.returned import Returned
 from snapd.requests.trouble import Refusals
@@ -25,7 +25,7 @@ def leave(client: redis.Redis, settings: StreamSettings, kept: Callable[[], set[
         kept: says which entries are not left.
         claim_after: seconds after which others claim an entry.
     """
-    name, group, consumer = settings.name, settings.group, settings.consumer
+    name, group, consumer = settings.source, settings.source_group, settings.consumer
     page: Any = client.xpending_range(name, group, "-", "+", MOST, consumer)
     kept_now = kept()
     left: Any = [entry_id for row in page if (entry_id := row["message_id"].decode()) not in kept_now]
@@ -37,7 +37,7 @@ def leave(client: redis.Redis, settings: StreamSettings, kept: Callable[[], set[
 
 def renew(client: redis.Redis, settings: StreamSettings, entry_id: str) -> None:
     """Makes a pending entry count as heard of just now, which is no delivery. Raises RedisError."""
-    client.xclaim(settings.name, settings.group, settings.consumer, 0, [entry_id], justid=True)
+    client.xclaim(settings.source, settings.source_group, settings.consumer, 0, [entry_id], justid=True)
 
 
 def claim(
@@ -66,8 +66,8 @@ def claim(
     ]:
         if ids:
             reply: Any = client.xclaim(
-                settings.name,
-                settings.group,
+                settings.source,
+                settings.source_group,
                 settings.consumer,
                 milliseconds,
                 ids,  # type: ignore[arg-type]
@@ -75,19 +75,55 @@ def claim(
             )
             found += reply
     claimed = [(entry_id.decode(), fields) for entry_id, fields in found if entry_id and fields]
-    entries = [Entry(entry_id, fields, counts[entry_id] + (entry_id not in waited)) for entry_id, fields in claimed]
+    entries = [
+        Entry.read(entry_id, fields, counts[entry_id] + (entry_id not in waited), routed=settings.routed)
+        for entry_id, fields in claimed
+    ]
     drop_trimmed(client, settings, counts.keys() - {entry.id for entry in entries}, refusals)
     returned.forget(counts)
     return entries
+
+
+def is_pending(
+    client: redis.Redis,
+    settings: StreamSettings,
+    in_hand: Container[str],
+    entry_id: str,
+    at: str,
+    refusals: Refusals,
+) -> bool:
+    """Whether the group has delivered an entry and not heard of it since. Raises RedisError.
+
+    Args:
+        client: for every command.
+        settings: the section ``[stream]``.
+        in_hand: entries of `settings.source` that are.
+        entry_id: on the stream that the platform writes to.
+        at: where it is instead, if it was routed, see `Request.at`.
+        refusals: is told what Redis refuses.
+    """
+    stream, _, own_id = (at or f"{settings.name} {entry_id}").rpartition(" ")
+    if stream == settings.source and own_id in in_hand:
+        return True
+    found: Any = True  # as far as is known
+    try:
+        with refusals.without("XPENDING"):
+            group = settings.group if stream == settings.name else OWN_GROUP
+            found = client.xpending_range(stream, group, own_id, own_id, 1)
+    except redis.ResponseError as error:
+        if stream == settings.source or not str(error).startswith("NOGROUP"):
+            raise
+        found = False  # the stream of a host that was forgotten
+    return bool(found)
 
 
 def drop_trimmed(client: redis.Redis, settings: StreamSettings, ids: Iterable[str], refusals: Refusals) -> None:
     """Acknowledges those entries that are gone from the stream; the others were somebody else's by then."""
     gone: list[str] = []
     with refusals.without("XRANGE"):
-        gone = [entry_id for entry_id in ids if not client.xrange(settings.name, entry_id, entry_id)]
+        gone = [entry_id for entry_id in ids if not client.xrange(settings.source, entry_id, entry_id)]
     if not gone:
         return
     with refusals.without("XACK"):
-        client.xack(settings.name, settings.group, *gone)
+        client.xack(settings.source, settings.source_group, *gone)
         logger.warning("Acknowledged entries that were trimmed away unanswered count=%d", len(gone))

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterable
+from dataclasses import replace
 
 from snapd.requests.entry import Entry
 
@@ -39,7 +40,7 @@ class Returned:
         """Up to `count` of them, as they are delivered now."""
         with self._lock:
             found = list(self._entries.values())[:count]
-            entries = [Entry(one.id, one.fields, one.deliveries + (one.id not in self._waiting)) for one in found]
+            entries = [replace(one, deliveries=one.deliveries + (one.id not in self._waiting)) for one in found]
             for entry in entries:
                 self._drop(entry.id)
             return entries

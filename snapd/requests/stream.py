@@ -29,10 +29,11 @@ from framesrv.settings import StreamSettings
 from snapd.errors import RedisVersionError
 from snapd.requests.acknowledgements import Acknowledgements
 from snapd.requests.cause import explain
+from snapd.requests.cluster import RedisClient
 from snapd.requests.entry import Also, Entry
 from snapd.requests.group import make_group
 from snapd.requests.memory import Memory
-from snapd.requests.pending import claim, leave, renew
+from snapd.requests.pending import claim, is_pending, leave, renew
 from snapd.requests.presence import Presence
 from snapd.requests.redis import ServerClock, check_version, interrupt, open_reader
 from snapd.requests.returned import Returned
@@ -78,7 +79,7 @@ class RequestStream:
         self,
         url: str,
         settings: StreamSettings,
-        client: redis.Redis,
+        client: RedisClient,
         *,
         claim_after: float = 60.0,
         deadline: float = 60.0,
@@ -179,15 +180,13 @@ class RequestStream:
         why = self._causes.get(entry_id)
         return f", at last: {why}" if why else ""
 
-    def is_pending(self, entry_id: str) -> bool:
-        """Whether the group has delivered the entry and not heard of it since. Raises RedisError."""
-        if entry_id in self._in_hand:
-            return True
-        settings = self._settings
-        found: Any = True  # as far as is known
-        with self._refusals.without("XPENDING"):
-            found = self._client.xpending_range(settings.name, settings.group, entry_id, entry_id, 1)
-        return bool(found)
+    def settled(self, entry_id: str) -> None:
+        """The entry in hand is acknowledged, by another way than `acknowledge`."""
+        self._in_hand.pop(entry_id, None)
+
+    def is_pending(self, entry_id: str, at: str = "") -> bool:
+        """Whether an entry has been delivered and not acknowledged, see `pending.is_pending`. Raises RedisError."""
+        return is_pending(self._client, self._settings, self._in_hand, entry_id, at, self._refusals)
 
     def stop(self) -> None:
         """Makes `take` return at once, now and from now on."""
@@ -221,7 +220,7 @@ class RequestStream:
 
     def _connect(self) -> redis.Redis:
         """Connects, makes the group if it does not exist, and plans to take own pending entries first."""
-        self._connection = connection = open_reader(self._url, self._settings.name, self._refusals)
+        self._connection = connection = open_reader(self._url, self._settings.source, self._refusals)
         with self._refusals.without("INFO"):
             check_version(connection)
         self.clock.read(connection, self._refusals)
@@ -253,8 +252,8 @@ class RequestStream:
         now = time.monotonic()
         if self.clock.is_older_than(CLOCK_EVERY):
             self.clock.read(connection, self._refusals)
-        if self._presence:
-            self._presence.renew()
+        if self._presence and self._presence.renew():
+            self._on_change()
         self._acknowledgements.retry()
         if self._return_at is not None and now >= self._return_at:
             self._return_at, self._pending_from = None, "-"
@@ -289,13 +288,13 @@ class RequestStream:
             until = min(until, due_in)
         block = max(1, int(until * 1000))  # 0 is for ever
         reply: Any = connection.xreadgroup(
-            settings.group,
+            settings.source_group,
             settings.consumer,
-            {settings.name: ">"},
+            {settings.source: ">"},
             count=count,
             block=block if wait else None,
         )
-        entries = [Entry(entry_id.decode(), fields or {}) for _, found in reply or [] for entry_id, fields in found]
+        entries = Entry.read_all(reply, routed=settings.routed)
         self._in_hand.update((entry.id, entry) for entry in entries)
         return entries
 
@@ -335,7 +334,7 @@ class RequestStream:
         in_hand = self._held()
         milliseconds = int(idle * 1000)
         page: Any = connection.xpending_range(
-            settings.name, settings.group, start, "+", PAGE, consumer, idle=milliseconds or None
+            settings.source, settings.source_group, start, "+", PAGE, consumer, idle=milliseconds or None
         )
         counts: dict[str, int] = {}
         following = f"({page[-1]['message_id'].decode()}" if len(page) == PAGE else None
@@ -387,7 +386,7 @@ class RequestStream:
         words = self.away if reason == self._reason and self.away else explain(error, self._url)
         self._answers_errors = isinstance(error, redis.ResponseError)
         if failures == 1 and reason.startswith(("NOGROUP", "UNBLOCKED")):
-            logger.warning("The consumer group is gone and will be made again group=%s", self._settings.group)
+            logger.warning("The consumer group is gone and will be made again group=%s", self._settings.source_group)
             return
         if is_refusal(error):
             self._refusals.tell("XREADGROUP", error)

@@ -7,7 +7,9 @@ from typing import Literal, TypeAlias, get_args
 
 from snapd.telemetry.outcomes import Attempts
 
-Kind: TypeAlias = Literal["requests", "redeliveries", "undone", "store_errors", "callback_errors", "removed"]
+Kind: TypeAlias = Literal[
+    "requests", "redeliveries", "undone", "store_errors", "callback_errors", "removed", "routed", "moved"
+]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 

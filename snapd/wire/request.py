@@ -31,13 +31,14 @@ class Request:
     """One request.
 
     Attributes:
-        entry_id: its id in the stream, ``MILLISECONDS-SEQUENCE``.
+        entry_id: its id in the stream that the platform writes to, ``MILLISECONDS-SEQUENCE``.
         request_id: the sender's; empty where nobody can be told the result.
         camera_code: as sent, but cut off where it is longer than any camera's.
         cos_path: where the picture goes, without the one leading ``/`` that is allowed.
         callback_url: empty if there is none.
         wants_trace: whether the sender wants to know where the time went.
         traceparent: W3C trace context of the sender, unchecked; empty if there is none.
+        at: the stream that it was routed to and its id there, with a blank between; empty if it was not.
         form: how the picture is wanted.
         burst: how many pictures are; None: one.
         problem: the message that answers a request which cannot be served; empty if there is no problem.
@@ -53,6 +54,7 @@ class Request:
     traceparent: str = ""
     form: Form = AS_IT_IS
     burst: Burst | None = None
+    at: str = ""
 
     @property
     def seconds(self) -> float:
@@ -66,7 +68,12 @@ class Request:
 
 
 def parse(
-    entry_id: str, fields: Mapping[bytes, bytes], *, key_prefix: str = "", longest: float = math.inf
+    entry_id: str,
+    fields: Mapping[bytes, bytes],
+    *,
+    key_prefix: str = "",
+    longest: float = math.inf,
+    at: str = "",
 ) -> Request:
     """The request of one entry.
 
@@ -75,6 +82,7 @@ def parse(
         fields: as Redis gave them.
         key_prefix: the folder that every `cos_path` must lie in.
         longest: seconds for which it may wait for later moments.
+        at: see `Request`.
     """
     raw = [fields.get(name.encode(), b"") for name in FIELDS]
     text = [value.decode(errors="replace") for value in raw]
@@ -102,7 +110,9 @@ def parse(
     known_code = code if len(code) <= MAX_CODE else f"{code[:MAX_CODE]}…"
     wants_trace = fields.get(b"trace") == b"1"
     traceparent = fields.get(b"traceparent", b"")[:MAX_TRACEPARENT].decode("ascii", "replace")
-    return Request(entry_id, known_id, known_code, path, callback_url, problem, wants_trace, traceparent, form, burst)
+    return Request(
+        entry_id, known_id, known_code, path, callback_url, problem, wants_trace, traceparent, form, burst, at
+    )
 
 
 def _texts(fields: Mapping[bytes, bytes], names: Iterable[str]) -> dict[str, str]:

@@ -85,6 +85,7 @@ def test_well_host_says_so_in_one_line_and_ends_with_0(looked: Looked) -> None:
         ),
         ({"callbacks": FAILING}, 1, "impaired: callbacks: they fail, results go to their keys: 403 AccessDenied: no"),
         ({"strangers": "edge2 (4 cameras)"}, 1, "impaired: group: it is not this host's alone: edge2 (4 cameras)"),
+        ({"unrouted": "no router reads it"}, 2, "down: router: no router reads it"),
         ({"consumer": "d"}, 1, "impaired: consumer: another snapd reads as c, this one as d: give each its own"),
         (
             {"lag": 101},

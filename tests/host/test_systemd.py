@@ -14,11 +14,11 @@ from framesrv.host.units.systemd import unit_name
 from framesrv.process.retry import FREE
 from framesrv.segment.owner import service_user
 from tests.support.footage import footage
-from tests.support.site import ALL, CAMERAS, READ, SNAPD, SPARE, Load, Site, assert_without_a_gap
+from tests.support.site import ALL, CAMERAS, READ, ROUTE, SNAPD, SPARE, Load, Site, assert_without_a_gap
 from tests.support.systemd import obstacle
 
 OBSTACLE = obstacle()
-UNITS = ("framesrv@.service", SNAPD, "framesrv-sweep.service", "framesrv.target", "framesrv.slice")
+UNITS = ("framesrv@.service", SNAPD, ROUTE, "framesrv-sweep.service", "framesrv.target", "framesrv.slice")
 BACK = 5.0  # s that a killed decoder, or one whose camera returns, gets to be live: what operators are promised
 GONE = 10.0  # s that everything gets to end
 BEGUN, WAITS = "Started stream=", "starts before this one ended soon: waits"
@@ -32,7 +32,7 @@ pytestmark = [
 def test_unit_files_are_valid_and_hardened(site: Site) -> None:
     done = site.host.run("systemd-analyze", "verify", *(f"/etc/systemd/system/{name}" for name in UNITS))
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    for unit in (unit_name(CAMERAS[0]), SNAPD, "framesrv-sweep.service"):
+    for unit in (unit_name(CAMERAS[0]), SNAPD, ROUTE, "framesrv-sweep.service"):
         told = site.host.must("systemd-analyze", "security", "--no-pager", unit)
         exposure = re.search(r"Overall exposure level for .*: ([0-9.]+) (?:OK|SAFE)", told)
         assert exposure is not None, told

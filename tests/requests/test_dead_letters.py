@@ -122,7 +122,7 @@ def test_entry_that_cannot_be_read_is_a_dead_letter(edge: Edge, monkeypatch: pyt
         raise RecursionError
 
     with Running(edge.settings()), monkeypatch.context() as patch:
-        patch.setattr("snapd.service.parse", fail)
+        patch.setattr("snapd.job.parse", fail)
         edge.send(edge.fields())
         wait_until(lambda: edge.redis.xlen(DEAD) == 1 and edge.pending == 0)
 

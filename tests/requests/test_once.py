@@ -110,7 +110,7 @@ def test_entry_of_a_request_sent_again_is_silent_when_it_is_delivered_again(edge
     key = f"snap:done:{fields['request_id']}"
     content = edge.redis.get(key)
     client = open_client(edge.redis_server.url)
-    keys = IdempotencyKeys(client, lambda _: False, 60)
+    keys = IdempotencyKeys(client, lambda *_: False, 60)
     for entry_id in (first, second):
         request = Request(entry_id, fields["request_id"], "cam01", "a.jpg", "")
         assert keys.begin([request])[0].turn is Turn.DONE
@@ -217,9 +217,9 @@ def test_answer_that_comes_between_two_looks_is_not_taken_for_a_mark_left_behind
     first, second = (Request(f"{number}-0", "r", "cam01", "a.jpg", "") for number in (1, 2))
     client = open_client(edge.redis_server.url)
 
-    def ends_meanwhile(entry_id: str) -> bool:
+    def ends_meanwhile(*_: str) -> bool:
         with client.pipeline() as pipeline:
-            keys = IdempotencyKeys(client, lambda _: True, 60)
+            keys = IdempotencyKeys(client, lambda *_: True, 60)
             keys.done(first, Result.ok("r", "cam01", "http://store/a.jpg"), Decision(Turn.GO))(pipeline)
             pipeline.execute()
         return False

@@ -77,8 +77,8 @@ def test_group_shared_with_other_cameras_is_said_everywhere(edge: Edge, caplog: 
     elsewhere(edge, ["cam01", "cam02", "cam03", "down"], "same cameras")
     with Running(edge.settings()) as running:
         assert edge.ask().status == "ok"
-        wait_until(lambda: running.service.strangers)
-        for words in (running.service.strangers, running.service.status):
+        wait_until(lambda: running.service.report.strangers)
+        for words in (running.service.report.strangers, running.service.status):
             assert "edge2 (1 cameras) reads them as well; give each host a group of its own" in words
     (wrong,) = [finding for finding in findings(edge.settings()) if not finding.ok]
     assert (wrong.name, "edge2 (1 cameras)" in wrong.message) == ("group", True)

@@ -122,7 +122,7 @@ def write_config(edge: Edge, path: Path, *more: str, **sections: dict[str, Any])
     """The edge's configuration as a file, appearing whole; with cameras of the codes `more`."""
     configuration = edge.settings(**sections)
     lines = []
-    for name in ("redis", "stream", "snapshot", "result", "store", "shm", "http"):
+    for name in ("redis", "stream", "snapshot", "result", "store", "shm", "http", "route"):
         section = getattr(configuration, name)
         lines.append(f"[{name}]")
         lines += [f"{key} = {json.dumps(getattr(section, key))}" for key in section.__struct_fields__]
@@ -136,10 +136,16 @@ def write_config(edge: Edge, path: Path, *more: str, **sections: dict[str, Any])
 class Running:
     """snapd in threads of this process."""
 
-    def __init__(self, configuration: Settings, on_answered: Listener = lambda _: None) -> None:
+    def __init__(
+        self, configuration: Settings, on_answered: Listener = lambda _: None, kind: type[Service] = Service
+    ) -> None:
         self.encoder = Encoder.of(configuration.snapshot)
-        self.service = Service.open(configuration, self.encoder, on_answered=on_answered)
+        self.changes = 0
+        self.service = kind.open(kind.own(configuration), self.encoder, self._changed, on_answered)
         self.thread = threading.Thread(target=self.service.run)
+
+    def _changed(self) -> None:
+        self.changes += 1
 
     def __enter__(self) -> Self:
         self.thread.start()

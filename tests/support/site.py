@@ -24,6 +24,7 @@ CAMERAS = ("cam-1", ".cam.2", "cam_3")  # codes that are not what their units ar
 SPARE = "spare"
 ALL = (*CAMERAS, SPARE)
 SNAPD = "framesrv-snapd.service"
+ROUTE = "framesrv-route.service"
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from framesrv.host.units import CONFIG, applied, systemd, upgrade
 from framesrv.host.units.hand import by_hand, undone_by
 from framesrv.host.units.known import known
 from framesrv.host.units.software import installed
-from framesrv.host.units.systemd import SNAPD, Unit, camera_code, unit_name
+from framesrv.host.units.systemd import ROUTE, SNAPD, Unit, camera_code, unit_name
 from framesrv.process import report
 from framesrv.process.finding import Finding
 from framesrv.process.report import Outcomes, Report
@@ -220,7 +220,8 @@ def versions(knows: Known) -> Seen:
 def _units(knows: Known) -> list[Unit]:
     # both streams of a camera are one unit's
     names = dict.fromkeys(unit_name(code.removesuffix(SUB)) for code in knows.codes)
-    return list(systemd.show([*names, SNAPD]).values())
+    router = [ROUTE] if (systemd.UNITS / f"{systemd.TARGET}.wants" / ROUTE).exists() else []
+    return list(systemd.show([*names, SNAPD, *router]).values())
 
 
 def _requests(told: Report) -> list[Finding]:
@@ -253,6 +254,8 @@ def _are_down(now: Outcomes) -> bool:
 
 def _rest(told: Report) -> list[Finding]:
     found = []
+    if told.unrouted:
+        found.append(Finding("router", DOWN, told.unrouted))
     if told.strangers:
         found.append(Finding("group", IMPAIRED, f"it is not this host's alone: {told.strangers}"))
     if told.consumer != told.wanted_consumer:
@@ -284,7 +287,7 @@ def _is_hidden(prefix: str, code: str) -> bool:
 
 
 def _unit(unit: Unit) -> list[Finding]:
-    name = "snapd" if unit.name == SNAPD else f"{CAMERA}{camera_code(unit.name)}"
+    name = {SNAPD: "snapd", ROUTE: "router"}.get(unit.name, f"{CAMERA}{camera_code(unit.name)}")
     status = DOWN if unit.name == SNAPD else IMPAIRED
     if not unit.runs and (hand := by_hand(unit)):
         return [Finding(name, status, f"{hand} by hand: {undone_by(unit.name)}")]

@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Literal
 
-from framesrv.host.units import applied
-from framesrv.host.units.systemd import SNAPD, TARGET, Unit, camera_code
+from framesrv.host.units import ROUTER_CONFIG, applied
+from framesrv.host.units.systemd import ROUTE, SNAPD, TARGET, Unit, camera_code
 
 Hand = Literal["", "stopped", "disabled", "masked"]
 
@@ -27,14 +27,17 @@ def by_hand(unit: Unit) -> Hand:
 
 
 def name_of(unit: str) -> str:
-    """What people call a unit: its camera's code, or ``snapd``."""
-    return "snapd" if unit == SNAPD else camera_code(unit)
+    """What people call a unit: its camera's code, ``snapd``, or ``router``."""
+    return {SNAPD: "snapd", ROUTE: "router"}.get(unit) or camera_code(unit)
 
 
 def undone_by(unit: str) -> str:
     """The command that puts a unit back into service."""
-    return f"sudo systemctl enable --now {TARGET}" if unit == TARGET else f"sudo framesrv start {name_of(unit)}"
+    by_systemd = unit in (TARGET, ROUTE)
+    return f"sudo systemctl enable --now {unit}" if by_systemd else f"sudo framesrv start {name_of(unit)}"
 
 
 def _applied(unit: Unit) -> Path:
+    if unit.name == ROUTE:
+        return ROUTER_CONFIG
     return applied.SNAPD if unit.name in (SNAPD, TARGET) else applied.file_of(camera_code(unit.name))

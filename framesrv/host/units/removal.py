@@ -15,6 +15,7 @@ from pathlib import Path
 from framesrv.host.units import (
     APPLIED,
     CONFIG,
+    ROUTER,
     SECRETS,
     USER,
     applied,
@@ -28,7 +29,7 @@ from framesrv.host.units import (
 from framesrv.host.units.configuration import STATE
 from framesrv.host.units.files import as_user, programs
 from framesrv.host.units.switch import COMMANDS, LINKS
-from framesrv.host.units.systemd import SLICE, SNAPD, SWEEP, TARGET, UNITS, UnitsError, run, systemctl
+from framesrv.host.units.systemd import ROUTE, SLICE, SNAPD, SWEEP, TARGET, UNITS, UnitsError, run, systemctl
 
 PICTURES = Path("/var/lib/framesrv")
 STOP_PATIENCE = 60.0  # s
@@ -61,13 +62,13 @@ def services(asked: Sequence[str], say: Say) -> None:
     """
     names = systemd.camera_units()
     if (UNITS / TARGET).exists():
-        systemctl("stop", TARGET, *names, SNAPD, SWEEP, timeout=STOP_PATIENCE)  # waits for each
-        systemctl("disable", "--quiet", TARGET, SNAPD, *names)
+        systemctl("stop", TARGET, *names, SNAPD, ROUTE, SWEEP, timeout=STOP_PATIENCE)  # waits for each
+        systemctl("disable", "--quiet", TARGET, SNAPD, ROUTE, *names)
         systemctl("stop", SLICE)
     if "--redis" in asked:
         for line in _redis():
             say(line)
-    for name in (*names, SNAPD):
+    for name in (*names, SNAPD, ROUTE):
         configuration.forget(name)
     dropins.remove()
     users.keep([])
@@ -116,7 +117,9 @@ def _things() -> Iterator[Thing]:
         yield Thing(str(PICTURES), option, lambda: shutil.rmtree(PICTURES))
     if any(user.pw_name == USER for user in pwd.getpwall()):  # whose number nobody else is to get while they stay
         yield Thing(f"user {USER}{owner}", option, lambda: run("userdel", USER))
-    for name, its in ((USER, option), (SECRETS, "")):
+    if any(user.pw_name == ROUTER for user in pwd.getpwall()):
+        yield Thing(f"user {ROUTER}", "", lambda: run("userdel", ROUTER))
+    for name, its in ((USER, option), (SECRETS, ""), (ROUTER, "")):
         if any(group.gr_name == name for group in grp.getgrall()):
             yield Thing(f"group {name}", its, lambda name=name: run("groupdel", name))  # type: ignore[misc]
     if STATE.exists():

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from framesrv.host.units import systemd, versions
 from framesrv.host.units.files import NOBODY, as_user
-from framesrv.host.units.systemd import SNAPD, UnitsError
+from framesrv.host.units.systemd import ROUTE, SNAPD, UnitsError
 from framesrv.host.units.versions import CURRENT, home
 
 KEPT = 3  # versions that stay installed: the one in force, the one before it, and one more
@@ -84,7 +84,7 @@ def run(version: str, *command: str, quiet: bool = False) -> int:
 def running() -> dict[str, list[str]]:
     """The units that run each version."""
     found: dict[str, list[str]] = {}
-    for unit in systemd.show([*systemd.camera_units(), SNAPD]).values():
+    for unit in systemd.show([*systemd.camera_units(), SNAPD, ROUTE]).values():
         if version := versions.of(unit):
             found.setdefault(version, []).append(unit.name)
     return found

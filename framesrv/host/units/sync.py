@@ -17,7 +17,7 @@ from framesrv.history.abandoned import remove_abandoned
 from framesrv.host.units import applied, configuration, dropins, environment, systemd, upgrade, users, versions
 from framesrv.host.units.hand import Hand, by_hand, undone_by
 from framesrv.host.units.software import Software
-from framesrv.host.units.systemd import SNAPD, TARGET, Unit, UnitsError, camera_code, systemctl, unit_name
+from framesrv.host.units.systemd import ROUTE, SNAPD, TARGET, Unit, UnitsError, camera_code, systemctl, unit_name
 from framesrv.log import mask
 from framesrv.segment.reader import SegmentReader
 from framesrv.segment.status import camera_status
@@ -74,7 +74,7 @@ def plan(loaded: Settings, software: Software) -> list[Step]:
     """
     wanted = [unit_name(camera.code) for camera in loaded.cameras]
     existing = systemd.camera_units()
-    units = systemd.show([*wanted, SNAPD, TARGET])
+    units = systemd.show([*wanted, SNAPD, TARGET, ROUTE])
     target = by_hand(units[TARGET])
     steps = [
         Step(name, "stop", "out of service" if camera_code(name) in loaded.disabled else "no longer configured")
@@ -87,7 +87,13 @@ def plan(loaded: Settings, software: Software) -> list[Step]:
     of_snapd = _step(units[SNAPD], loaded, software, target)
     first = of_snapd.upgrade and upgrade.readers_first(loaded)
     place = sum(step.action in ("stop", "leave", "start") for step in steps) if first else len(steps)
-    return [*steps[:place], of_snapd, *steps[place:]]
+    return [*steps[:place], of_snapd, *steps[place:], *_of_router(units[ROUTE], software)]
+
+
+def _of_router(unit: Unit, software: Software) -> list[Step]:
+    """A router is started and stopped by hand alone; one that runs is brought to another version."""
+    changed = software.changed_since(unit) if unit.runs else ()
+    return [_changed(unit, changed)] if changed else []
 
 
 def _step(unit: Unit, loaded: Settings, software: Software, target: Hand) -> Step:
@@ -109,10 +115,7 @@ def _differs(unit: Unit, loaded: Settings, software: Software) -> Step:
     if not unit.pid:
         return Step(unit.name, "restart", "it waits to be started again")
     if changed := software.changed_since(unit):
-        former = versions.of(unit)
-        other = former not in ("", versions.own())
-        why = f"it runs {former}" if other else f"changed since it was started: {', '.join(changed)}"
-        return Step(unit.name, "restart", why, upgrade=True)
+        return _changed(unit, changed)
     if upgrade.failed_at(unit.name, software):  # it may have come back by itself: see whether it stays
         return Step(unit.name, "restart", "another version did not come back here")
     started = configuration.as_started(unit.name)
@@ -129,6 +132,14 @@ def _differs(unit: Unit, loaded: Settings, software: Software) -> Step:
     if last is None or not configuration.same_for_snapd(last, wanted, fixed=False):
         return Step(SNAPD, "reload", "cameras, limits or credentials differ")
     return Step(SNAPD, "keep", "as configured")
+
+
+def _changed(unit: Unit, changed: Iterable[str]) -> Step:
+    """Of a unit that runs other software than is installed."""
+    former = versions.of(unit)
+    other = former not in ("", versions.own())
+    why = f"it runs {former}" if other else f"changed since it was started: {', '.join(changed)}"
+    return Step(unit.name, "restart", why, upgrade=True)
 
 
 def prepare(loaded: Settings) -> bool:
@@ -169,7 +180,7 @@ class Outcome:
         units = [
             {
                 "unit": step.unit,
-                "camera": None if step.unit == SNAPD else camera_code(step.unit),
+                "camera": None if step.unit in (SNAPD, ROUTE) else camera_code(step.unit),
                 "action": step.action,
                 "reason": step.reason,
                 "by_hand": step.hand,
@@ -199,7 +210,11 @@ def apply(
     starts = [step.unit for step in steps if step.action == "start"]
     target = systemd.show([TARGET])[TARGET]
     respected = bool(by_hand(target))
-    enabled = [step.unit for step in steps if step.action != "stop" and step.hand not in ("disabled", "masked")]
+    enabled = [
+        step.unit
+        for step in steps
+        if step.action != "stop" and step.hand not in ("disabled", "masked") and step.unit != ROUTE
+    ]
     # before the copies: a unit that has one, and is disabled, was disabled by hand
     systemd.enable(enabled if respected else [TARGET, *enabled])
     changed = prepare(loaded)
@@ -281,7 +296,7 @@ def _stop(steps: list[Step], loaded: Settings, say: Say) -> None:
 def _restart(name: str, loaded: Settings, software: Software) -> list[str]:
     code = camera_code(name)
     # "down" may be the segment of another version, which this one cannot read
-    was_away = name == SNAPD or (
+    was_away = name in (SNAPD, ROUTE) or (
         camera_status(loaded.shm.prefix, code, owner=loaded.shm.owner).state in ("connecting", "stalled")
         and not upgrade.failed_at(name, software)  # which was live before that
     )

@@ -14,6 +14,7 @@ RUNS = Path("/run/systemd/system")  # see sd_booted(3)
 TARGET = "framesrv.target"
 SNAPD = "framesrv-snapd.service"
 SWEEP = "framesrv-sweep.service"
+ROUTE = "framesrv-route.service"  # which root starts and stops, and nothing here
 SLICE = "framesrv.slice"
 UNITS = Path("/etc/systemd/system")
 

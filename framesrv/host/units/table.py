@@ -8,7 +8,7 @@ import click
 from framesrv.host.units import systemd
 from framesrv.host.units.hand import Hand, by_hand, undone_by
 from framesrv.host.units.software import Software
-from framesrv.host.units.systemd import SNAPD, Unit, camera_code, unit_name
+from framesrv.host.units.systemd import ROUTE, SNAPD, Unit, camera_code, unit_name
 from framesrv.log import shown
 from framesrv.segment.status import CameraStatus, camera_status
 from framesrv.settings import Settings
@@ -21,7 +21,7 @@ class Row:
     """One unit.
 
     Attributes:
-        code: of its camera, None for snapd.
+        code: of its camera, None for snapd and a router.
         unit: its name.
         active: as systemd has it: ``active``, ``failed`` ...
         sub: more closely: ``running``, ``auto-restart`` ...
@@ -50,16 +50,21 @@ class Row:
     changed: tuple[str, ...] = ()
     by_hand: Hand = ""
 
+    @property
+    def name(self) -> str:
+        """Its first column."""
+        return self.code or ("router" if self.unit == ROUTE else "snapd")
+
     def to_json(self) -> dict[str, Any]:
         """As ``units status --json`` shows it."""
         return asdict(self)
 
 
 def rows(loaded: Settings, software: Software) -> list[Row]:
-    """Every configured camera in the configuration's order, then units of others, then snapd."""
+    """Every configured camera in the configuration's order, then units of others, then snapd, and a router."""
     configured = {unit_name(one.code): one.code for one in loaded.cameras}
     others = {name: camera_code(name) for name in systemd.camera_units() if name not in configured}
-    units = systemd.show([*configured, *others, SNAPD])
+    units = systemd.show([*configured, *others, SNAPD, ROUTE])
     found = [
         _row(
             units[name],
@@ -70,7 +75,8 @@ def rows(loaded: Settings, software: Software) -> list[Row]:
         )
         for name, code in (configured | others).items()
     ]
-    return [*found, _row(units[SNAPD], None, True, None, software)]
+    routers = [units[ROUTE]] if units[ROUTE].runs or units[ROUTE].enabled == "enabled" else []
+    return [*found, *(_row(unit, None, True, None, software) for unit in (units[SNAPD], *routers))]
 
 
 def _row(unit: Unit, code: str | None, configured: bool, frames: CameraStatus | None, software: Software) -> Row:
@@ -93,7 +99,7 @@ def _row(unit: Unit, code: str | None, configured: bool, frames: CameraStatus | 
 
 def echo(found: list[Row]) -> None:
     """Prints the table."""
-    width = max(len("CAMERA"), *(len(row.code or "snapd") for row in found))
+    width = max(len("CAMERA"), *(len(row.name) for row in found))
     click.echo(f"{'CAMERA':{width}}  {'UNIT':12}  {'FRAMES':10}  {'FPS':>5}  {'AGE':>9}  {'RESTARTS':>8}  STATUS")
     for row in found:
         unit = row.sub if row.active == "activating" else row.active
@@ -106,7 +112,7 @@ def echo(found: list[Row]) -> None:
         elif row.changed:
             status = f"{', '.join(row.changed)} changed: `framesrv units sync` restarts it; {status}"
         click.echo(
-            f"{row.code or 'snapd':{width}}  {_coloured(unit, 12)}  {_coloured(row.state or '-', 10)}  "
+            f"{row.name:{width}}  {_coloured(unit, 12)}  {_coloured(row.state or '-', 10)}  "
             f"{row.fps:5.1f}  {age:>9}  {row.restarts:8}  {status}".rstrip()
         )
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from framesrv.host.units import systemd, versions
 from framesrv.host.units.configuration import STATE
 from framesrv.host.units.software import Software
-from framesrv.host.units.systemd import SNAPD, Unit, camera_code
+from framesrv.host.units.systemd import ROUTE, SNAPD, Unit, camera_code
 from framesrv.process.atomic import write_file
 from framesrv.segment import layout
 from framesrv.segment.file import layout_version, segment_path
@@ -88,9 +88,10 @@ def behind(units: Iterable[Unit]) -> str:
 
 def count(names: Sequence[str]) -> str:
     """Units in words, as "2 cameras and snapd"."""
-    cameras = sum(name != SNAPD for name in names)
+    cameras = sum(name not in (SNAPD, ROUTE) for name in names)
     words = [f"{cameras} camera{'' if cameras == 1 else 's'}"] if cameras else []
-    return " and ".join([*words, *(["snapd"] if SNAPD in names else [])])
+    words += [word for name, word in ((SNAPD, "snapd"), (ROUTE, "the router")) if name in names]
+    return " and ".join(words)
 
 
 def _run(names: Sequence[str]) -> str:

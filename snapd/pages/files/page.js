@@ -328,6 +328,7 @@ function row(request) {
 
 function showStatus(text, bad) {
   show($("status"), text);
+  $("fleet").hidden = !host.routed;
   $("status").classList.toggle("bad", bad);
 }
 

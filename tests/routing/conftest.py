@@ -1,0 +1,20 @@
+"""A stream with its group, two cameras, and hosts and routers to be started."""
+
+import pytest
+
+from tests.support.edge import GROUP, STREAM, Edge
+
+
+@pytest.fixture
+def edge(edge: Edge) -> Edge:
+    edge.redis.xgroup_create(STREAM, GROUP, id="0", mkstream=True)
+    edge.camera("cam01")
+    edge.camera("cam02")
+    return edge
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A router that has just begun knows already who is dead."""
+    monkeypatch.setattr("snapd.routing.registry.LEASE", 0.2)
+    monkeypatch.setattr("snapd.routing.leftovers.IDLE", 0.0)
