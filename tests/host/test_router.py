@@ -20,11 +20,10 @@ def test_router_runs_as_a_user_of_its_own_and_brings_requests_to_the_host(site: 
     host = site.host
     site.configure(stream={"routed": True, "host": "edge1"})
     host.must("framesrv", "units", "sync", "--force")  # no router runs yet, as it says
-    assert host.run("systemctl", "start", ROUTE).returncode != 0, "it has no configuration yet"
-    config = host.path("/etc/framesrv/route.toml")
+    config = host.path("/etc/framesrv/route/framesrv.toml")
     config.write_text(f'[redis]\nurl = "{site.redis.url}"\n[route]\nlisten = ""\n')
-    config.chmod(0o600)
-    host.must("systemctl", "enable", "--now", ROUTE)
+    done = host.run("systemctl", "enable", "--now", ROUTE)
+    assert done.returncode == 0, host.journal(ROUTE)
     host.wait_for(lambda: "1 hosts with 3 cameras" in host.show(ROUTE, "StatusText"), "it knows the host")
     fields = {"request_id": "r1", "camera_code": CAMERAS[0], "cos_path": "a.jpg", "callback_url": site.wvp.url}
     with site.redis.client() as client:
@@ -35,8 +34,11 @@ def test_router_runs_as_a_user_of_its_own_and_brings_requests_to_the_host(site: 
     assert re.findall(r"^Uid:\s+(\d+)", status, re.MULTILINE) == [host.must("id", "-u", ROUTER).strip()]
     groups = re.findall(r"^Groups:(.*)$", status, re.MULTILINE)[0].split()
     assert set(groups) <= {host.must("id", "-g", ROUTER).strip()}
-    for path in ("route.toml", "framesrv.toml", "applied/snapd.json"):
+    for path in ("framesrv.toml", "framesrv.env", "applied/snapd.json"):
         assert host.run("cat", f"/etc/framesrv/{path}", user=ROUTER).returncode != 0
+    assert host.run("cat", "/etc/framesrv/route/framesrv.toml", user="framesrv").returncode != 0
+    host.must("systemctl", "reload", ROUTE)
+    host.wait_for(lambda: "Reloaded" in host.journal(ROUTE), "it has read its configuration again")
     assert host.run("cat", f"/dev/shm/framesrv.{CAMERAS[0]}", user=ROUTER).returncode != 0
     listed = json.loads(host.must("framesrv", "units", "status", "--json"))
     assert [row["unit"] for row in listed][-2:] == [SNAPD, ROUTE]
@@ -54,7 +56,7 @@ def test_upgrade_restarts_a_router_that_runs_and_stop_by_hand_is_seen(site: Site
     host.must("systemctl", "stop", ROUTE)
     assert "nothing to do" in site.sync()
     assert host.show(ROUTE, "ActiveState") == "inactive"
-    assert f"router    stopped by hand: sudo systemctl enable --now {ROUTE}" in host.run("framesrv", "health").stdout
+    assert f"router: stopped by hand: sudo systemctl enable --now {ROUTE}" in host.run("framesrv", "health").stdout
 
 
 def test_removal_takes_the_router_and_its_user(site: Site) -> None:

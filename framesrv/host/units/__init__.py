@@ -8,7 +8,7 @@ from pathlib import Path
 CONFIG = Path("/etc/framesrv/framesrv.toml")  # root's; services read the copies that sync makes of it
 ENVIRONMENT = Path("/etc/framesrv/framesrv.env")
 APPLIED = Path("/etc/framesrv/applied")
-ROUTER_CONFIG = CONFIG.parent / "route.toml"  # root's; systemd hands the router a copy of it
+ROUTER_CONFIG = CONFIG.parent / "route/framesrv.toml"  # root's, and for the router to read
 ROUTER = "framesrv-route"  # the user of the router
 USER = "framesrv"  # of snapd; the members of its group read frames
 SECRETS = "framesrv-snapd"  # the group that reads snapd's copy
