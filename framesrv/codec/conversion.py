@@ -18,6 +18,8 @@ from framesrv.segment.layout import Matrix, PixelFormat
 MATRICES: dict[int, Matrix] = {1: "bt709", 5: "bt601", 6: "bt601", 9: "bt2020"}
 PLANAR = ("yuv420p", "yuvj420p")
 
+# whose decoder gives each field as a picture of its own, and flags no others as interlaced (libavcodec/hevc/refs.c)
+FIELDS = ("hevc",)
 UNTOLD = 3  # key frames in a row that tell of no orientation, after which there is none
 
 
@@ -34,7 +36,12 @@ class Conversion:
         self._orientation, self._untold = AS_IT_IS, 0  # told with some pictures, and meant for those after them
 
     def source_frame(
-        self, frame: av.VideoFrame, arrival: Arrival, sample_aspect_ratio: Fraction | None = None
+        self,
+        frame: av.VideoFrame,
+        arrival: Arrival,
+        sample_aspect_ratio: Fraction | None = None,
+        *,
+        codec: str = "",
     ) -> SourceFrame:
         """The frame in the pixel format that is wanted; without a copy where it has it already.
 
@@ -42,7 +49,12 @@ class Conversion:
             frame: as the codec gives it.
             arrival: how it came.
             sample_aspect_ratio: as the stream tells it; None where it does not.
+            codec: FFmpeg's name of it.
         """
+        ratio = sample_aspect_ratio or SQUARE
+        is_field = frame.interlaced_frame and codec in FIELDS
+        if is_field:  # with every second line of the picture
+            ratio /= 2
         full = frame.color_range == ColorRange.JPEG or frame.format.name.startswith("yuvj")
         full_range = full and not frame.format.is_rgb
         matrix = MATRICES.get(frame.colorspace, usual_matrix(frame.height))
@@ -54,10 +66,10 @@ class Conversion:
             full_range=full_range,
             key_frame=frame.key_frame,
             clock=arrival.clock,
-            sample_aspect_ratio=sample_aspect_ratio or SQUARE,
+            sample_aspect_ratio=ratio,
         )
         self.hear(frame)
-        picture = self._deinterlacer.applied(frame) if self._deinterlacer else frame
+        picture = self._deinterlacer.applied(frame) if self._deinterlacer and not is_field else frame
         if self._wanted != "yuv420p" or picture.format.name not in PLANAR:
             picture = colour.convert(picture, self._wanted, matrix, full_range=full_range)
         planes = colour.planes_of(picture)

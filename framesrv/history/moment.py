@@ -102,7 +102,7 @@ def _packet(kept: HistoryPacket | None) -> tuple[Packet, Arrival]:
 def _given(conversion: Conversion, decoded: av.VideoFrame, packet: HistoryPacket, ratio: Fraction | None) -> Frame:
     """The decoded frame as readers get it: in the form that is wanted, upright, in memory of its own."""
     arrival = Arrival(packet.monotonic_ns, packet.arrived_ns, packet.captured_ns)
-    converted = conversion.source_frame(decoded, arrival, ratio or SQUARE)
+    converted = conversion.source_frame(decoded, arrival, ratio or SQUARE, codec=packet.parameters.codec)
     shaped = Shape(packet.parameters.presentation).applied(converted)
     geometry = Geometry(shaped.width, shaped.height, shaped.pixel_format, 2)
     memory = Own(geometry)

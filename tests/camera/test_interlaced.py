@@ -9,7 +9,9 @@ import av
 import numpy as np
 import pytest
 
+from framesrv import FrameReader
 from framesrv.segment.layout import Pixels
+from tests.camera.test_decoder import decoder
 from tests.camera.test_sources import gray, pictures
 from tests.support.footage import draw_code, read_code
 from tests.support.rtsp import RtspServer
@@ -90,6 +92,44 @@ def test_first_picture_of_all_has_no_combs_either(tmp_path: Path) -> None:
     path = video(tmp_path / "video.mp4", 720, 576)
     with RtspServer({"cam": path}, tmp_path) as server:
         assert combs(gray(next(pictures(server.url("cam"))))) == 0
+
+
+def field_pictures(path: Path, width: int, height: int) -> Path:
+    """H.265 whose pictures are fields, each with every second line of what moves and of lines that stand still."""
+    with av.open(str(path), "w") as container:
+        params = "log-level=none:interlace=tff:keyint=20:min-keyint=20"
+        options = {"preset": "ultrafast", "tune": "zerolatency", "crf": "12", "x265-params": params}
+        stream: Any = container.add_stream("libx265", rate=50, options=options)
+        stream.width, stream.height, stream.pix_fmt, stream.time_base = width, height // 2, "yuv420p", Fraction(1, 50)
+        for index in range(60):
+            luma = np.full((height // 2, width), 60, np.uint8)
+            at = index * 6 % (width - 100)
+            luma[height // 8 : height // 4, at : at + 80] = 200
+            luma[height * 3 // 8 :: 2] = 160
+            draw_code(luma, 2, index, black=16, white=235)
+            whole = np.concatenate([luma, np.full((height // 4, width), 128, np.uint8)])
+            frame = av.VideoFrame.from_ndarray(whole, "yuv420p")
+            frame.pts = index
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
+
+
+def test_fields_of_h265_are_shown_one_by_one_with_their_proportions(tmp_path: Path, prefix: str) -> None:
+    """Each was taken for a frame of two: every second of its lines was made anew; and shown at half its height."""
+    path = field_pictures(tmp_path / "video.mp4", 720, 576)
+    with RtspServer({"cam": path}, tmp_path) as server:
+        given = [(gray(one).copy(), one.stamp) for one in itertools.islice(pictures(server.url("cam")), 12)]
+        with decoder(tmp_path, prefix, server.url("cam")) as program, FrameReader("cam", prefix=prefix) as reader:
+            with reader.latest(max_age=None, timeout=20) as frame:
+                assert (frame.width, frame.height, frame.display_size) == (720, 288, (720, 576))
+            assert program.stop() == 0
+    codes = [read_code(luma) for luma, _ in given]
+    first = codes[0]
+    assert first is not None
+    assert codes == [(2, first[1] + step) for step in range(12)]
+    assert all(still_lines(luma) > 60 for luma, _ in given)
+    assert {stamp.sample_aspect_ratio for _, stamp in given} == {Fraction(1, 2)}
 
 
 def test_progressive_pictures_are_left_as_they_are(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """From packets to frames: what the policy wants, and nothing that is damaged or refers to what is."""
 
+import logging
 from collections.abc import Sequence
 from fractions import Fraction
 from typing import TYPE_CHECKING, TypeAlias
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from framesrv.codec.questions import Questions
 
 REORDERED = 4  # packets before the newest that are decoded whole, so that the newest frame comes out
+
+logger = logging.getLogger(__name__)
 
 Frames: TypeAlias = Sequence[tuple[av.VideoFrame, Arrival]]
 
@@ -55,6 +58,7 @@ class Decoding:
         self._demand = Demand(sink)
         self._gop = GopCache(history)
         self._idle = policy.demand
+        self._refreshes = self._is_due = False
         self.size: tuple[int, int] | None = None
         self.aspect: Fraction | None = None
         self.began = policy.demand
@@ -70,7 +74,7 @@ class Decoding:
         if policy.demand:
             return self._on_demand(packet, arrival, number) if packet.size else ()
         if policy.keyframes:
-            return self._decode(packet, arrival, alone=True) if packet.is_keyframe else ()
+            return self._of_key_frames(packet, arrival)
         if policy.limited:
             self._decoder.spare(not policy.is_due(arrival.monotonic))
         return [(frame, its) for frame, its in self._decode(packet, arrival) if policy.wants(its.monotonic)]
@@ -98,6 +102,25 @@ class Decoding:
         if packet.is_keyframe:
             keeping.size, keeping.aspect = self.size, self.aspect
         return keeping.keep(packet, arrival)
+
+    def _of_key_frames(self, packet: Packet, arrival: Arrival) -> Frames:
+        """Those; where there are none that stand alone, a frame for each refresh of the picture."""
+        if self._refreshes:
+            frames = self._decode(packet, arrival)
+            self._is_due = self._is_due or packet.is_keyframe
+            if not frames or not self._is_due:
+                return ()
+            self._is_due = False
+            return frames[-1:]
+        if not packet.is_keyframe:
+            return ()
+        frames = self._decode(packet, arrival, alone=True)
+        if not frames and self._decoder.intact:
+            # a recovery point, from which on the picture is refreshed bit by bit
+            self._refreshes = True
+            self._decoder.intact = False
+            logger.warning("Its key frames are no whole pictures (intra refresh): all of it is decoded")
+        return frames
 
     def _on_demand(self, packet: Packet, arrival: Arrival, number: int) -> Frames:
         self._gop.add(packet, arrival, number)

@@ -163,6 +163,24 @@ def test_key_frames_that_are_none_by_the_letter_serve_one_who_joins_late(kind: s
     assert all(np.array_equal(picture, clean[index + 5]) for index, picture in shown.items())
 
 
+@pytest.mark.parametrize("policy", ["all", "demand", "keyframes"])
+@pytest.mark.parametrize("messages", [True, False])
+def test_picture_that_is_refreshed_bit_by_bit_is_shown_once_it_is_whole(policy: str, messages: bool) -> None:
+    """Intra refresh, which has no key picture but the first, for one who joins late; `keyframes` showed nothing."""
+    source = pictures("h264", 80, **{"x264-params": "intra-refresh=1:keyint=20:scenecut=0"})
+    clean = Play("h264").feed(packets([payloads(picture, "h264") for picture in source])).shown
+    sets = [nal for nal in source[0] if nal[0] & 31 in (7, 8)]
+    late = [[nal for nal in picture if messages or nal[0] & 31 != 6] for picture in source[5:]]
+    play = Play("h264", policy)
+    play.counts.demanded = True
+    shown = play.feed(packets([payloads(picture, "h264") for picture in [[*sets, *late[0]], *late[1:]]])).shown
+    if not messages:  # nothing says where a refresh begins
+        assert shown == {}
+        return
+    assert len(shown) >= (2 if policy == "keyframes" else 35)
+    assert all(np.array_equal(picture, clean[index + 5]) for index, picture in shown.items())
+
+
 @CODECS
 def test_parameter_sets_that_came_once_serve_key_frames_without_them(codec: str) -> None:
     source = [*pictures(codec), *pictures(codec)]

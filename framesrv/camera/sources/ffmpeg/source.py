@@ -166,7 +166,7 @@ class FFmpeg:
                 for frame, its in frames:
                     # the codec's own, or that of the file
                     ratio = stream.codec_context.sample_aspect_ratio or stream.sample_aspect_ratio
-                    yield self._conversion.source_frame(frame, its, ratio)
+                    yield self._conversion.source_frame(frame, its, ratio, codec=stream.codec_context.name)
                 self._wait(packet, arrival, packets, decoding, damage, sink)
                 if not frames:
                     yield None

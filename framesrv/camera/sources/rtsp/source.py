@@ -107,7 +107,7 @@ class Rtsp:
                         decoding.size = self._checked(stream.size)
                     for frame, its in decoding.frames(packet, arrival):
                         given = True
-                        yield self._conversion.source_frame(frame, its, codec.sample_aspect_ratio)
+                        yield self._conversion.source_frame(frame, its, codec.sample_aspect_ratio, codec=codec.name)
                     if damage.oversized:
                         raise self._oversized(damage.oversized)
                 if not came and arrived - turn < TURN:
