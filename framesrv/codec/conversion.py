@@ -51,7 +51,7 @@ class Conversion:
             sample_aspect_ratio: as the stream tells it; None where it does not.
             codec: FFmpeg's name of it.
         """
-        ratio = sample_aspect_ratio or SQUARE
+        ratio = SQUARE if sample_aspect_ratio in (None, 0, 1) else sample_aspect_ratio
         is_field = frame.interlaced_frame and codec in FIELDS
         if is_field:  # with every second line of the picture
             ratio /= 2
@@ -59,7 +59,7 @@ class Conversion:
         full_range = full and not frame.format.is_rgb
         matrix = MATRICES.get(frame.colorspace, usual_matrix(frame.height))
         stamp = Stamp(
-            pts=None if frame.pts is None or frame.time_base is None else int(frame.pts * frame.time_base * 10**9),
+            pts=_nanoseconds(frame.pts, frame.time_base),
             captured_ns=arrival.captured_ns,
             arrived_ns=arrival.monotonic,
             matrix=matrix,
@@ -84,3 +84,8 @@ class Conversion:
             self._untold += 1
             if self._untold == UNTOLD:
                 self._orientation = AS_IT_IS
+
+
+def _nanoseconds(ticks: int | None, base: Fraction | None) -> int | None:
+    """So many ticks; with numbers alone, as fractions are slow."""
+    return None if ticks is None or base is None else ticks * 10**9 * base.numerator // base.denominator

@@ -14,7 +14,7 @@ from framesrv.codec.picture import SourceFrame
 from framesrv.codec.presentation import Presentation
 from framesrv.segment.frame import SQUARE
 
-NARROWEST = Fraction(1, 5)  # pixel, or its inverse the widest, that anybody can mean
+NARROWEST, WIDEST = Fraction(1, 5), Fraction(5)  # pixels that anybody can mean
 
 
 class Shape:
@@ -31,14 +31,14 @@ class Shape:
 
     def applied(self, frame: SourceFrame) -> SourceFrame:
         """The frame upright, as views of the same memory, with the ratio of its pixels."""
-        ratio = frame.stamp.sample_aspect_ratio
+        ratio = told = frame.stamp.sample_aspect_ratio
         if self._aspect is not None:
             ratio = self._aspect * frame.height / frame.width
-        if not NARROWEST <= ratio <= 1 / NARROWEST:
+        if ratio is not SQUARE and not NARROWEST <= ratio <= WIDEST:  # fractions are slow to compare
             ratio = SQUARE
         orientation = frame.orientation if self._orientation is None else self._orientation
         turn = self._turned = orientation.turn
-        if orientation == AS_IT_IS and ratio == frame.stamp.sample_aspect_ratio:
+        if orientation == AS_IT_IS and (ratio is told or ratio == told):
             return frame
         quarters = turn // 90
         if quarters % 2:

@@ -105,6 +105,18 @@ class Order:
         heapq.heappush(self._waiting, (self._base + ahead, self.received, packet))
         return self._ready(packet.arrived)
 
+    @property
+    def next(self) -> int | None:
+        """The number of the packet that would go straight through; None where none would."""
+        return None if self._waiting else self._expected
+
+    def went_on(self) -> None:
+        """That packet has come, and is taken by somebody else."""
+        self.received += 1
+        self._base += 1
+        self.highest += 1
+        self._expected = self.highest + 1 & 0xFFFF
+
     def _ahead(self, packet: RtpPacket) -> int:
         """Packets from the expected one to this; 0 for the first of a stream."""
         if packet.source != self.source or self._expected is None:

@@ -12,6 +12,7 @@ import av
 from framesrv.camera.sources.rtsp import rtcp, rtp
 from framesrv.camera.sources.rtsp.clock import CameraClock
 from framesrv.camera.sources.rtsp.description import Track
+from framesrv.camera.sources.rtsp.middle import Middle
 from framesrv.camera.sources.rtsp.unit import AccessUnit, Assembly, Payload
 from framesrv.codec.arrival import Arrival, Packet
 from framesrv.errors import SourceError
@@ -42,6 +43,7 @@ class Stream:
         self._missing = self._without = 0
         self._report: rtcp.SenderReport | None = None
         self._report_at = self._reported = self._asked = 0.0
+        self._middle: Middle | None = None
         self.clock = CameraClock(track.clock_rate)
 
     @property
@@ -78,6 +80,9 @@ class Stream:
         if is_rtcp:
             self._control(data)
             return
+        if self._middle is not None and self._middle.takes(data):
+            return
+        self._middle = None
         packet = rtp.parse(data, arrived)
         if packet is None or packet.payload_type != self._track.payload_type:
             return
@@ -86,6 +91,8 @@ class Stream:
                 self._without = 0 if unit.picture else self._without + 1
                 if unit.picture:
                     yield self._packet(unit)
+            found = self._assembly.middle(one)
+            self._middle = Middle(self._order, one, *found) if found else None
 
     def reports(self, *, wants_key: bool) -> bytes:
         """What the camera is to be told now; empty if nothing.

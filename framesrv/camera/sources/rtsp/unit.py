@@ -52,6 +52,9 @@ class Payload(Protocol):
     def add(self, unit: AccessUnit, packet: RtpPacket) -> None:
         """Adds what a packet carries to the access unit that it belongs to."""
 
+    def middle(self, payload: memoryview) -> bytes:
+        """How the next payload begins if it only carries on what this one, just added, is of; empty if unknown."""
+
     def end(self, unit: AccessUnit) -> None:
         """The access unit has no more packets: completes it."""
 
@@ -99,6 +102,14 @@ class Assembly:
             self._given = unit.timestamp
             complete.append(self._complete(unit))
         return complete
+
+    def middle(self, packet: RtpPacket) -> "tuple[AccessUnit, bytes] | None":
+        """Where the next packet's payload goes if it begins so, this one having been added; None where unknown."""
+        unit = self._unit
+        if unit is None or not unit.picture or packet.marker:
+            return None
+        begin = self._payload.middle(packet.payload)
+        return (unit, begin) if begin else None
 
     def _begin(self, packet: RtpPacket) -> AccessUnit:
         self._ended = False

@@ -68,6 +68,11 @@ class H264:
         else:
             unit.whole = False
 
+    def middle(self, payload: memoryview) -> bytes:
+        """See `Payload.middle`: a fragment that is neither the first nor the last."""
+        of_one = self._nals.open and len(payload) > 2 and payload[0] & 31 == FU_A
+        return bytes([payload[0], payload[1] & 0x3F]) if of_one else b""
+
     def end(self, unit: AccessUnit) -> None:
         """See `Payload.end`."""
         self._nals.end(unit)

@@ -66,6 +66,11 @@ class H265:
         else:
             unit.whole = False
 
+    def middle(self, payload: memoryview) -> bytes:
+        """See `Payload.middle`: a fragment that is neither the first nor the last."""
+        of_one = self._nals.open and not self._skip and len(payload) > 3 and payload[0] >> 1 & 63 == FRAGMENT
+        return bytes([payload[0], payload[1], payload[2] & 0x3F]) if of_one else b""
+
     def end(self, unit: AccessUnit) -> None:
         """See `Payload.end`."""
         self._nals.end(unit)

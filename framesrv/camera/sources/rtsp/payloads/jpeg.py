@@ -79,6 +79,10 @@ class Jpeg:
         self._nbytes += len(data)
         unit.picture = self._nbytes > 0  # an extension may need packets of its own before
 
+    def middle(self, payload: memoryview) -> bytes:
+        """See `Payload.middle`: each packet has a header of its own."""
+        return b""
+
     def end(self, unit: AccessUnit) -> None:
         """See `Payload.end`."""
         if unit.whole and unit.picture and self._first is not None:

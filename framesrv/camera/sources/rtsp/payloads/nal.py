@@ -12,10 +12,14 @@ FORBIDDEN = 0x80  # the first bit of a NAL unit, which is zero
 
 
 class NalUnits:
-    """The NAL units of one access unit: whole ones, and ones in fragments."""
+    """The NAL units of one access unit: whole ones, and ones in fragments.
+
+    Attributes:
+        open: the one that was added last lacks its end.
+    """
 
     def __init__(self) -> None:
-        self._open = False  # the one that was added last lacks its end
+        self.open = False
         self._count = 0
 
     def fresh(self) -> None:
@@ -40,26 +44,26 @@ class NalUnits:
         if header[0] & FORBIDDEN or self._count > MANY:
             unit.whole = False
             return
-        self._open = True
+        self.open = True
         unit.data += START
         unit.data += header
         unit.data += rest
 
     def go_on(self, unit: AccessUnit, rest: memoryview) -> None:
         """Adds a fragment, which is nothing without the first."""
-        if not self._open:
+        if not self.open:
             unit.whole = False
             return
         unit.data += rest
 
     def last(self) -> None:
         """The fragment added last was the last."""
-        self._open = False
+        self.open = False
 
     def end(self, unit: AccessUnit) -> None:
         """Another one begins, or none: whatever is open lacks its end."""
-        if self._open:
-            unit.whole = self._open = False
+        if self.open:
+            unit.whole = self.open = False
 
 
 class ParameterSets:
