@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +14,22 @@ from framesrv import FrameReader, FrameUnavailableError, FrameWriter, camera_sta
 from framesrv.segment import pace
 from snapd.pictures.capture import Captures
 from snapd.pictures.encoder import Encoder
-from tests.support.footage import footage, read_code
+from tests.support.footage import Codec, footage, read_code
 from tests.support.processes import Program, wait_for, write_config
 from tests.support.rtsp import RtspServer
+from tests.support.side_by_side import side_by_side
 
 INTERVAL = 2.0  # s
 
 
-@pytest.fixture(params=["h264", "hevc"])
-def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[RtspServer]:
-    quick = footage(codec=request.param, width=320, height=240, frames=20, gop=4, number=6)
-    with RtspServer({"cam": slowed(quick, tmp_path / "slow.mp4")}, tmp_path) as running:
+CODECS: tuple[Codec, ...] = ("h264", "hevc")  # which are the cameras' codes
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[RtspServer]:
+    quick = {codec: footage(codec=codec, width=320, height=240, frames=20, gop=4, number=6) for codec in CODECS}
+    slow: dict[str, Path] = {codec: slowed(video, tmp_path / f"{codec}.mp4") for codec, video in quick.items()}
+    with RtspServer(slow, tmp_path) as running:
         yield running
 
 
@@ -42,10 +48,10 @@ def slowed(video: Path, slow: Path) -> Path:
     return slow
 
 
-def decoder(tmp_path: Path, prefix: str, server: RtspServer, **keys: Any) -> Program:
-    camera = {"code": "cam", "source": server.url("cam"), "timeout": 6.0, **keys}
-    config = write_config(tmp_path / "framesrv.toml", {"shm": {"prefix": prefix}}, [camera])
-    return Program("framesrv", "decode", "cam", "--config", config, log=tmp_path / "decode.log")
+def decoder(tmp_path: Path, prefix: str, server: RtspServer, code: str, **keys: Any) -> Program:
+    camera = {"code": code, "source": server.url(code), "timeout": 6.0, **keys}
+    config = write_config(tmp_path / f"{code}.toml", {"shm": {"prefix": prefix}}, [camera])
+    return Program("framesrv", "decode", code, "--config", config, log=tmp_path / f"{code}.log")
 
 
 def is_stale(reader: FrameReader) -> bool:
@@ -59,26 +65,32 @@ def is_stale(reader: FrameReader) -> bool:
 def test_each_picture_comes_at_once_and_is_fresh_until_the_next_one_is_due(
     tmp_path: Path, prefix: str, server: RtspServer
 ) -> None:
-    with decoder(tmp_path, prefix, server) as program, FrameReader("cam", prefix=prefix) as reader:
-        wait_for(lambda: camera_status(prefix, "cam").seq >= 3, "three pictures", 20)
-        sent = server.sent()[-1]
+    side_by_side({code: partial(each_comes_at_once, tmp_path, prefix, server, code) for code in CODECS})
+
+
+def each_comes_at_once(tmp_path: Path, prefix: str, server: RtspServer, code: str) -> None:
+    with decoder(tmp_path, prefix, server, code) as program, FrameReader(code, prefix=prefix) as reader:
+        wait_for(lambda: camera_status(prefix, code).seq >= 3, "three pictures", 20)
         states, seen = set(), set()
         until = time.monotonic() + 3 * INTERVAL
         while time.monotonic() < until:
-            states.add(camera_status(prefix, "cam").state)
+            states.add(camera_status(prefix, code).state)
             with reader.latest(max_age=0.5, timeout=0) as frame:  # nothing is fresher
-                code = read_code(frame.planes[0])
-                assert code is not None
+                read = read_code(frame.planes[0])
+                assert read is not None
                 assert frame.age < pace.LATE * INTERVAL
-                if code[1] not in seen:
-                    seen.add(code[1])
-                    sent = max((one for one in server.sent() if one.index == code[1]), key=lambda one: one.time)
+                if read[1] not in seen:
+                    seen.add(read[1])
+                    sent = max(
+                        (one for one in server.sent() if (one.name, one.index) == (code, read[1])),
+                        key=lambda one: one.time,
+                    )
                     assert frame.captured_at - sent.time < INTERVAL / 2  # its first byte's arrival
                     assert time.time() - sent.time < INTERVAL / 2
             time.sleep(0.1)
         assert states == {"live"}
         assert len(seen) >= 3
-        server.fault("stall")
+        server.fault("stall", code)
         wait_for(lambda: is_stale(reader), "the next one is overdue", 2 * INTERVAL)
         assert program.stop() == 0
 
@@ -86,15 +98,19 @@ def test_each_picture_comes_at_once_and_is_fresh_until_the_next_one_is_due(
 def test_snapshot_of_one_on_demand_waits_for_its_next_picture(
     tmp_path: Path, prefix: str, server: RtspServer
 ) -> None:
-    with decoder(tmp_path, prefix, server, decode="demand") as program:
-        wait_for(lambda: 0 < camera_status(prefix, "cam").fps < 1, "its pace is known", 20)
+    side_by_side({code: partial(snapshot_waits, tmp_path, prefix, server, code) for code in CODECS})
+
+
+def snapshot_waits(tmp_path: Path, prefix: str, server: RtspServer, code: str) -> None:
+    with decoder(tmp_path, prefix, server, code, decode="demand") as program:
+        wait_for(lambda: 0 < camera_status(prefix, code).fps < 1, "its pace is known", 20)
         from framesrv.settings import ShmSettings
 
         captures = Captures(
-            Encoder("simplejpeg", 85), shm=ShmSettings(prefix=prefix), max_age=2.0, wait=0.3, on_demand={"cam"}
+            Encoder("simplejpeg", 85), shm=ShmSettings(prefix=prefix), max_age=2.0, wait=0.3, on_demand={code}
         )
         try:
-            jpeg = captures.take(captures.join("cam"))
+            jpeg = captures.take(captures.join(code))
         finally:
             captures.close()
         assert (jpeg.width, jpeg.height) == (320, 240)

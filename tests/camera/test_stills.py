@@ -4,6 +4,7 @@ import logging
 import struct
 import time
 from collections.abc import Iterator
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from tests.support.http_server import Fault
 from tests.support.picture_server import NUMBER, Form, PictureServer, picture
 from tests.support.processes import Program, wait_for, write_config
 from tests.support.rtsp_login import Login
+from tests.support.side_by_side import side_by_side
 from tests.support.sink import Counts
 from tests.support.trickle import HEAD, TrickleServer
 
@@ -61,7 +63,6 @@ def test_picture_over_http_is_asked_for_at_its_rate(form: Form, kept: bool, capl
     assert caplog.records == []
 
 
-@pytest.mark.parametrize("pixel_format", ["yuv420p", "bgr24"])
 def with_exif(jpeg: bytes, orientation: int) -> bytes:
     """The JPEG with that orientation in its Exif."""
     entry = struct.pack("<HHIHH", 0x0112, 3, 1, orientation, 0)
@@ -78,6 +79,7 @@ def test_picture_with_exif_is_shown_and_turned_as_that_says(orientation: int, tu
     assert (codes([given]), given.orientation.turn) == ([5], turn)
 
 
+@pytest.mark.parametrize("pixel_format", ["yuv420p", "bgr24"])
 def test_picture_that_has_not_changed_is_not_sent_again_and_keeps_its_time(pixel_format: str) -> None:
     with PictureServer(validators=True) as server:
         server.still = True
@@ -291,9 +293,13 @@ def test_picture_in_a_file_follows_what_is_put_there(tmp_path: Path) -> None:
         list(islice(playing, 1000))
 
 
-@pytest.mark.parametrize("kind", ["jpeg", "png", "http", "http-png-closing", "cover"])
-def test_decoder_of_a_single_picture_neither_spins_nor_floods_its_log(kind: str, tmp_path: Path, prefix: str) -> None:
+def test_decoder_of_a_single_picture_neither_spins_nor_floods_its_log(tmp_path: Path, prefix: str) -> None:
     """A JPEG over HTTP took a whole core after its first picture; a PNG two lines of log each time."""
+    kinds = ("jpeg", "png", "http", "http-png-closing", "cover")
+    side_by_side({kind: partial(neither_spins_nor_floods, kind, tmp_path, prefix) for kind in kinds})
+
+
+def neither_spins_nor_floods(kind: str, tmp_path: Path, prefix: str) -> None:
     with PictureServer("png" if "png" in kind else "jpeg", kept="closing" not in kind) as server:
         source = server.source()
         if not kind.startswith("http"):
@@ -302,23 +308,21 @@ def test_decoder_of_a_single_picture_neither_spins_nor_floods_its_log(kind: str,
                 song_with_a_cover(tmp_path) if kind == "cover" else picture(1, "png" if kind == "png" else "jpeg")
             )
             source = str(file)
-        camera = {"code": "cam", "source": source, "fps": 5.0}
-        config = write_config(tmp_path / "framesrv.toml", {"shm": {"prefix": prefix}}, [camera])
-        with Program("framesrv", "decode", "cam", "--config", config, log=tmp_path / "log") as program:
+        camera = {"code": kind, "source": source, "fps": 5.0}
+        config = write_config(tmp_path / f"{kind}.toml", {"shm": {"prefix": prefix}}, [camera])
+        with Program("framesrv", "decode", kind, "--config", config, log=tmp_path / f"{kind}.log") as program:
             if kind == "cover":
                 words = "there is no video in it, only a picture beside the sound"
-                wait_for(lambda: words in camera_status(prefix, "cam").error, "it is said")
-                assert camera_status(prefix, "cam").cause == "no_video"
+                wait_for(lambda: words in camera_status(prefix, kind).error, "it is said")
+                assert camera_status(prefix, kind).cause == "no_video"
             else:
-                wait_for(lambda: camera_status(prefix, "cam").seq > 2, "pictures come")
-            wait_for(
-                lambda: camera_status(prefix, "cam").attempts > 2 or camera_status(prefix, "cam").seq > 15, "more"
-            )
+                wait_for(lambda: camera_status(prefix, kind).seq > 2, "pictures come")
+            wait_for(lambda: camera_status(prefix, kind).attempts > 2 or camera_status(prefix, kind).seq > 15, "more")
             spent, began = processor(program.pid), time.monotonic()
-            seq = camera_status(prefix, "cam").seq
+            seq = camera_status(prefix, kind).seq
             wait_for(lambda: time.monotonic() - began > 2.0, "some time has passed")
             assert processor(program.pid) - spent < 1.0
-            assert camera_status(prefix, "cam").seq - seq <= 5 * (time.monotonic() - began) + 2
+            assert camera_status(prefix, kind).seq - seq <= 5 * (time.monotonic() - began) + 2
             assert program.stop() == 0
         lines = [line for line in program.output.splitlines() if "live" in line or "no stream" in line]
         assert len(lines) == 1, program.output

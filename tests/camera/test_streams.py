@@ -9,9 +9,9 @@ import statistics
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import islice, pairwise
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -22,14 +22,17 @@ from framesrv.camera.sources.ffmpeg.pacing import BEHIND, LivePacing
 from framesrv.camera.sources.ffmpeg.packets import BUFFERED, Wait
 from tests.camera.test_damage import FLOOR, luma, psnr
 from tests.camera.test_sources import gray, pictures
-from tests.support.footage import footage, read_code
+from tests.support.footage import Codec, footage, read_code
 from tests.support.held_up import HeldUp
 from tests.support.hls_server import HlsServer
 from tests.support.ports import free_port
 from tests.support.rtsp_track import Track
 from tests.support.sender import Sender
+from tests.support.side_by_side import side_by_side
 from tests.support.sink import Counts
 from tests.support.users import ALICE, as_user, needs_root
+
+CODECS: tuple[Codec, ...] = ("h264", "hevc")
 
 
 def test_live_stream_in_segments_is_given_at_its_own_pace() -> None:
@@ -54,8 +57,11 @@ def test_live_stream_in_segments_is_given_at_its_own_pace() -> None:
     assert sum(pause > 1e9 for pause in pauses) <= 2
 
 
-@pytest.mark.parametrize("codec", ["h264", "hevc"])
-def test_damage_in_a_segment_is_noticed(codec: Any) -> None:
+def test_damage_in_a_segment_is_noticed() -> None:
+    side_by_side({codec: partial(damage_in_a_segment, codec) for codec in CODECS})
+
+
+def damage_in_a_segment(codec: Codec) -> None:
     video, counts = footage(codec=codec, width=640, height=360, frames=500, gop=25, number=4), Counts()
     sources = luma(video)
     with HlsServer(video, seconds=2, damaged=True) as server:
@@ -115,9 +121,12 @@ def test_packet_that_a_busy_host_gave_late_was_there_all_the_same() -> None:
     assert wait.happened
 
 
-@pytest.mark.parametrize("codec", ["h264", "hevc"])
-def test_pictures_by_rtmp_come_when_they_are_sent_and_say_so(codec: Any, tmp_path: Path) -> None:
+def test_pictures_by_rtmp_come_when_they_are_sent_and_say_so(tmp_path: Path) -> None:
     """Its first pictures counted as new, and it was played as a recording of no length, a group behind for ever."""
+    side_by_side({codec: partial(by_rtmp, codec, tmp_path / codec) for codec in CODECS})
+
+
+def by_rtmp(codec: Codec, tmp_path: Path) -> None:
     video = footage(codec=codec, width=320, height=240, frames=250, gop=25, number=4)
     url = f"rtmp://127.0.0.1:{free_port()}/live/cam"
     with HeldUp() as held_up, Sender(tmp_path, video, url, "flv", rate=10) as sender:
@@ -128,9 +137,12 @@ def test_pictures_by_rtmp_come_when_they_are_sent_and_say_so(codec: Any, tmp_pat
     assert statistics.median(claimed for _, claimed in found[30:]) > -0.05
 
 
-@pytest.mark.parametrize("codec", ["h264", "hevc"])
-def test_pictures_in_a_transport_stream_say_when_they_came(codec: Any, tmp_path: Path) -> None:
+def test_pictures_in_a_transport_stream_say_when_they_came(tmp_path: Path) -> None:
     """FFmpeg gives them two pictures late."""
+    side_by_side({codec: partial(in_a_transport_stream, codec, tmp_path / codec) for codec in CODECS})
+
+
+def in_a_transport_stream(codec: Codec, tmp_path: Path) -> None:
     video = footage(codec=codec, width=320, height=240, frames=250, gop=25, number=4)
     port = free_port(socket.SOCK_DGRAM)
     url = f"udp://127.0.0.1:{port}?pkt_size=1316"
@@ -165,8 +177,11 @@ class Relay:
             one.sendto(b"", ("127.0.0.1", self.port))
 
 
-@pytest.mark.parametrize("codec", ["h264", "hevc"])
-def test_damage_of_a_transport_stream_is_noticed(codec: Any, tmp_path: Path) -> None:
+def test_damage_of_a_transport_stream_is_noticed(tmp_path: Path) -> None:
+    side_by_side({codec: partial(damage_of_a_transport_stream, codec, tmp_path / codec) for codec in CODECS})
+
+
+def damage_of_a_transport_stream(codec: Codec, tmp_path: Path) -> None:
     video = footage(codec=codec, width=640, height=360, frames=250, gop=25, number=4)
     port, counts = free_port(socket.SOCK_DGRAM), Counts()
     with contextlib.closing(Relay(port, 40)) as relay:

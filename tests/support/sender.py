@@ -29,6 +29,7 @@ class Sender:
     """
 
     def __init__(self, directory: Path, video: Path, url: str, form: str, rate: float = 25) -> None:
+        directory.mkdir(exist_ok=True)
         words = ("tests.support.sender", video, url, form, str(rate))
         self._program = Program(*words, log=directory / "sent")
 

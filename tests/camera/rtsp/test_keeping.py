@@ -4,7 +4,7 @@ import asyncio
 import struct
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from tests.support.odd_camera import OddCamera, OddClient
 from tests.support.odd_clients import Forgetful
 from tests.support.processes import wait_for
 from tests.support.rtsp_server import RtspRequest, RtspResponse
+from tests.support.side_by_side import side_by_side
 
 GOP = 25
 
@@ -79,14 +80,13 @@ def test_session_with_a_short_timeout_is_kept(video: Path) -> None:
         assert odd.methods()[-1] == "TEARDOWN"
         assert {one.headers.get("session") for one in odd.asked[4:]} == {"1"}
 
-    kinds = (Forgetful, Silent, Parametric, Boastful)
-    with ThreadPoolExecutor(2 * len(kinds)) as pool:
-        kept = {
-            (kind.__name__, transport): pool.submit(keep, kind, transport)
-            for kind in kinds
+    side_by_side(
+        {
+            f"{kind.__name__} {transport}": partial(keep, kind, transport)
+            for kind in (Forgetful, Silent, Parametric, Boastful)
             for transport in ("tcp", "udp")
         }
-    assert {one: done.exception() for one, done in kept.items() if done.exception()} == {}
+    )
 
 
 def test_session_that_the_camera_has_forgotten_has_ended(video: Path) -> None:
