@@ -10,6 +10,8 @@ from framesrv.segment.file import HalfMadeError, same_file
 from framesrv.segment.frame import Frame
 from framesrv.segment.mapping import Segment, State
 
+_NEWEST, _RETIRED = (layout.OFFSETS[name] // 4 for name in ("newest", "retired"))
+
 
 class Pin:
     """A pinned slot, given back when nothing refers to it any more: no frame, and no array of its memory."""
@@ -48,6 +50,8 @@ class Attachment:
 
     def __init__(self, segment: Segment, path: str) -> None:
         self.segment = segment
+        self._words = segment.words
+        self._guard = segment.guard
         self._path = path
         self._pins = [0] * segment.geometry.slots
         self._asking = 0
@@ -55,6 +59,11 @@ class Attachment:
         self._closing = False
         self.is_parents = False
         forking.tell(self)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether this is no more the camera's segment, or worth nothing."""
+        return self._words[_RETIRED] != 0 or self._guard.cut
 
     @property
     def due_after(self) -> float:
@@ -69,24 +78,28 @@ class Attachment:
 
     def newest(self) -> Frame | None:
         """The newest frame, pinned; None if there is none yet or the writer is filling its slot."""
-        segment = self.segment
+        words = self._words
         while True:
-            slot = segment.newest
-            if slot == layout.NO_SLOT or segment.retired:
+            slot = words[_NEWEST]
+            if slot == layout.NO_SLOT or words[_RETIRED]:
                 return None
             if slot >= len(self._pins):
                 raise SegmentFormatError(f"{self._path}: damaged: its newest slot is {slot} of {len(self._pins)}")
             if not self._pin(slot):
-                if segment.newest == slot:
+                if words[_NEWEST] == slot:
                     return None
                 continue
-            if segment.newest == slot and not segment.retired:
+            if words[_NEWEST] == slot and not words[_RETIRED]:
                 break
             self.unpin(slot)
-        frame = self._frame(Pin(self, slot), slot)
-        if segment.cut:  # and what the header said may have been zeros
+        pin = Pin(self, slot)
+        try:
+            found = record.read(self.segment.memory, slot)
+        except SegmentFormatError as error:
+            raise SegmentFormatError(f"{self._path}: damaged: {error}") from None
+        if self._guard.cut:  # and what the header said may have been zeros
             raise SegmentFormatError(f"{self._path}: damaged: it was cut short while it was read")
-        return frame
+        return None if found is None else Frame(pin, self.segment.form, *found, self._guard)
 
     def unpin(self, slot: int) -> None:
         """Gives one pin back."""
@@ -145,14 +158,6 @@ class Attachment:
             self._pins[slot] += 1
             return True
 
-    def _frame(self, pin: Pin, slot: int) -> Frame | None:
-        segment = self.segment
-        try:
-            found = record.read(segment.memory, slot)
-        except SegmentFormatError as error:
-            raise SegmentFormatError(f"{self._path}: damaged: {error}") from None
-        return None if found is None else Frame(pin, segment.geometry, *found, segment.guard)
-
 
 class Attacher:
     """A reader's way to a camera's segment: it attaches by itself, and again when the segment has been replaced.
@@ -179,11 +184,13 @@ class Attacher:
             SegmentError: it is damaged, of another version, or not for this user to read.
             ValueError: this is closed.
         """
+        attachment = self._attachment
+        if attachment is not None and not attachment.has_ended:
+            return attachment
         with self._mutex:
             attachment = self._attachment
             if attachment is not None:
-                segment = attachment.segment
-                if not segment.retired and not segment.cut:
+                if not attachment.has_ended:
                     return attachment
                 self._detach()
             if self._closed:

@@ -5,7 +5,6 @@ process that has it open dies, however it dies. Two holders through one open fil
 a descriptor between threads counts for itself.
 """
 
-import errno
 import fcntl
 import struct
 from functools import cache
@@ -13,12 +12,20 @@ from functools import cache
 
 def lock_shared(fd: int, byte: int) -> bool:
     """Takes a shared lock without waiting; False if somebody holds an exclusive one."""
-    return _lock(fd, _flock(fcntl.F_RDLCK, byte))
+    try:
+        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _flock(fcntl.F_RDLCK, byte))
+    except (BlockingIOError, PermissionError):  # EAGAIN, EACCES
+        return False
+    return True
 
 
 def lock_exclusive(fd: int, byte: int) -> bool:
     """Takes an exclusive lock without waiting; False if anybody else holds one. Needs a writable `fd`."""
-    return _lock(fd, _flock(fcntl.F_WRLCK, byte))
+    try:
+        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _flock(fcntl.F_WRLCK, byte))
+    except (BlockingIOError, PermissionError):
+        return False
+    return True
 
 
 def unlock(fd: int, byte: int) -> None:
@@ -31,16 +38,6 @@ def is_held(fd: int, byte: int, *, exclusively: bool) -> bool:
     wanted = fcntl.F_RDLCK if exclusively else fcntl.F_WRLCK
     answer: bytes = fcntl.fcntl(fd, fcntl.F_OFD_GETLK, _flock(wanted, byte))
     return bool(struct.unpack_from("h", answer)[0] != fcntl.F_UNLCK)
-
-
-def _lock(fd: int, flock: bytes) -> bool:
-    try:
-        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, flock)
-    except OSError as error:
-        if error.errno in (errno.EAGAIN, errno.EACCES):
-            return False
-        raise
-    return True
 
 
 @cache

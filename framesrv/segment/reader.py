@@ -6,7 +6,6 @@ futex word (or on the directory, while there is no segment) and has a deadline.
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -128,8 +127,8 @@ class SegmentReader:
 
     def _found(self, search: Search, timeout: float) -> Frame:
         deadline = time.monotonic() + timeout
-        with ExitStack() as stack:
-            watch: DirectoryWatch | None = None
+        watch: DirectoryWatch | None = None
+        try:
             while (frame := search.look()) is None:
                 remaining = deadline - time.monotonic()
                 if remaining <= 0:
@@ -139,10 +138,13 @@ class SegmentReader:
                     if not search.attachment.segment.wait(search.sequence, min(LIVENESS, remaining)):
                         search.check()
                 elif watch is None:  # look once more when it is made
-                    watch = stack.enter_context(DirectoryWatch(SHM_DIRECTORY))
+                    watch = DirectoryWatch(SHM_DIRECTORY)
                 else:
                     watch.wait(min(LIVENESS, remaining))
             return frame
+        finally:
+            if watch is not None:
+                watch.close()
 
 
 def _reader(kind: type[SegmentReader], code: str, prefix: str, owner: str | int) -> SegmentReader:

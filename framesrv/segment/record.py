@@ -8,6 +8,10 @@ from framesrv.errors import SegmentFormatError
 from framesrv.segment import layout
 from framesrv.segment.frame import SQUARE, Stamp
 
+_MATRICES = layout.MATRICES
+_CLOCKS = len(layout.CLOCKS)
+_OFFSETS = [layout.record_offset(slot) for slot in range(layout.MAX_SLOTS)]
+_unpack = layout.RECORD_FORMAT.unpack_from
 _MATRIX_NUMBERS = {name: number for number, name in layout.MATRICES.items()}
 
 
@@ -34,21 +38,23 @@ def read(memory: mmap.mmap, slot: int) -> tuple[int, Stamp] | None:
     Raises:
         SegmentFormatError: it is no record.
     """
-    record = layout.RECORD_FORMAT.unpack_from(memory, layout.record_offset(slot))
-    seq, pts, captured, arrived, matrix, colour_range, key_frame, clock, aspect_width, aspect_height, rotated = record
+    # a reader that was asleep is cold: each call and each look-up here costs it microseconds
+    seq, pts, captured, arrived, matrix, colour_range, key_frame, clock, width, height, rotated = _unpack(
+        memory, _OFFSETS[slot]
+    )
     if not seq:
         return None
-    if matrix not in layout.MATRICES or clock >= len(layout.CLOCKS):
+    if matrix not in _MATRICES or clock >= _CLOCKS:
         raise SegmentFormatError(f"frame {seq} has matrix {matrix}, clock {clock}")
     return seq, Stamp(
         None if pts == layout.NO_PTS else pts,
         captured,
         arrived,
-        layout.MATRICES[matrix],
+        _MATRICES[matrix],
         colour_range == 2,
         key_frame != 0,
         layout.CLOCKS[clock],
-        SQUARE if aspect_width == aspect_height or not aspect_height else _ratio(aspect_width, aspect_height),
+        SQUARE if width == height or not height else _ratio(width, height),
         rotated,
     )
 
@@ -60,6 +66,8 @@ def _ratio(width: int, height: int) -> Fraction:
 
 def _aspect(ratio: Fraction) -> tuple[int, int]:
     """A ratio as it is stored; of a square where it is none that fits."""
+    if ratio is SQUARE:
+        return 1, 1
     fits = 0 < ratio.numerator < 2**32 and ratio.denominator < 2**32
     return ratio.as_integer_ratio() if fits else (1, 1)
 
