@@ -1,4 +1,4 @@
-"""What one request is answered with: a picture's URL, those of several, or an error.
+"""What one request is answered with: the URL of a picture or a clip, those of several pictures, or an error.
 
 An answer is found in steps: between them it waits for a later moment, and needs no worker.
 """
@@ -9,16 +9,29 @@ import time
 from collections import deque
 from collections.abc import Generator
 
-from framesrv import FramesrvError, FrameUnavailableError
+from framesrv import FramesrvError, FrameUnavailableError, HistoryUnavailableError
 from framesrv.process.unforeseen import Unforeseen
 from snapd.configured import UPLOAD_LIMIT
-from snapd.errors import CropError, EncoderError, StoreError
+from snapd.errors import ClipError, CropError, EncoderError, StoreError
 from snapd.job import Job, Steps
-from snapd.pictures.capture import Capture
+from snapd.pictures.clips import GRACE
 from snapd.pictures.encoder import Jpeg
+from snapd.stores.facts import JPEG, MP4
 from snapd.telemetry.counters import Counters
 from snapd.wire.burst import Burst
-from snapd.wire.messages import CROP_OUTSIDE, EXPIRED, INTERNAL, NO_OVERLAY, NOT_CONNECTED, UPLOAD_FAILED
+from snapd.wire.messages import (
+    CROP_OUTSIDE,
+    DAMAGED_THEN,
+    EXPIRED,
+    INTERNAL,
+    NO_CLIP,
+    NO_HISTORY,
+    NO_OVERLAY,
+    NOT_CONNECTED,
+    NOT_IN_HISTORY,
+    UPLOAD_FAILED,
+)
+from snapd.wire.moment import Span
 from snapd.wire.result import Result
 
 logger = logging.getLogger(__name__)
@@ -42,12 +55,16 @@ def find_answer(job: Job, counters: Counters, unforeseen: Unforeseen) -> Steps:
         return Result.error(request_id, code, request.problem), False
     if job.is_late:
         return Result.error(request_id, code, EXPIRED), False
-    if job.capture is None:
+    if not job.is_served:
         return Result.error(request_id, code, NOT_CONNECTED.format(code=code), "not_configured"), False
+    if job.moment > time.time() + job.configured.settings.snapshot.wait:
+        return Result.error(request_id, code, NOT_IN_HISTORY.format(code=code), "history_after"), False
     try:
+        if request.clip:
+            return (yield from _clip(job, request.clip, counters)), True
         if request.burst:
-            return (yield from _several(job, job.capture, request.burst, counters)), True
-        return _one(job, job.capture, counters), True
+            return (yield from _several(job, request.burst, counters)), True
+        return _one(job, counters), True
     except Exception as error:  # noqa: BLE001  it is told
         unforeseen.tell("Request failed", error)
         return Result.error(request_id, code, INTERNAL), True
@@ -61,31 +78,50 @@ class _FailedError(Exception):
         self.message, self.reason = message, reason
 
 
-def _one(job: Job, capture: Capture, counters: Counters) -> Result:
+def _one(job: Job, counters: Counters) -> Result:
     request = job.request
     try:
-        url = _stored(job, request.cos_path, _taken(job, capture), counters)
+        picture = _taken(job)
+        url = _stored(job, request.cos_path, picture.content, picture.captured_at, counters)
     except _FailedError as error:
         return Result.error(request.request_id, request.camera_code, error.message, error.reason)
     return Result.ok(request.request_id, request.camera_code, url)
 
 
-def _several(job: Job, capture: Capture, burst: Burst, counters: Counters) -> Generator[float, None, Result]:
+def _clip(job: Job, span: Span, counters: Counters) -> Generator[float, None, Result]:
+    """Waits until what comes after the moment has arrived."""
+    request, moment = job.request, job.moment
+    try:
+        try:
+            yield _due(moment + span.after + GRACE)
+            job.stopwatch.end("waiting")
+            clip = job.configured.clips.make(request.camera_code, moment, span)
+        except FramesrvError as error:
+            raise _failed(error, request.camera_code) from error
+        finally:
+            job.stopwatch.end("waiting")
+        yield time.monotonic()  # a clip is large: storing it may take a while
+        url = _stored(job, request.cos_path, clip.content, clip.captured_at, counters, MP4)
+    except _FailedError as error:
+        return Result.error(request.request_id, request.camera_code, error.message, error.reason)
+    return Result.ok(request.request_id, request.camera_code, url)
+
+
+def _several(job: Job, burst: Burst, counters: Counters) -> Generator[float, None, Result]:
     """Each picture is taken at its time. They are stored in between, as far as that leaves the next one its time."""
     request, began = job.request, time.monotonic()
     series = _Series(job, burst, counters, until=began + burst.seconds + UPLOAD_LIMIT)
     failure = None
     try:
         for number in range(burst.count):
-            due = began + number * burst.interval
+            later = number * burst.interval
+            due = began + later if request.moment is None else _due(job.moment + later)
             series.store(before=due)
             if time.monotonic() < due:
                 yield due
                 job.stopwatch.end("waiting")
-            if number:
-                capture = job.configured.captures.join(request.camera_code, request.form)
             try:
-                series.pictures.append(_taken(job, capture))
+                series.pictures.append(_taken(job, later))
             except _FailedError as error:  # those before it are stored all the same
                 failure = error
                 break
@@ -112,25 +148,30 @@ class _Series:
         while self.pictures and (now := time.monotonic()) + self._spent < before:
             if now > self._until:
                 raise _FailedError(UPLOAD_FAILED, "store_timeout")
-            self.urls.append(_stored(self._job, next(self._paths), self.pictures.popleft(), self._counters))
+            picture = self.pictures.popleft()
+            self.urls.append(
+                _stored(self._job, next(self._paths), picture.content, picture.captured_at, self._counters)
+            )
             self._spent = time.monotonic() - now
 
 
-def _taken(job: Job, capture: Capture) -> Jpeg:
-    """The picture. Raises _FailedError."""
-    code, elsewhere = job.request.camera_code, 0.0
+def _due(moment: float) -> float:
+    """The monotonic time of a moment, in Unix seconds by this host's clock."""
+    return time.monotonic() + moment - time.time()
+
+
+def _taken(job: Job, later: float = 0.0) -> Jpeg:
+    """The picture, or that of so many seconds `later`. Raises _FailedError."""
+    request, captures, elsewhere = job.request, job.configured.captures, 0.0
     try:
-        picture = capture.picture()
+        if request.moment:
+            picture = captures.at(request.camera_code, request.form, job.moment + later)
+        else:
+            capture = job.capture if job.capture and not later else captures.join(request.camera_code, request.form)
+            picture = capture.picture()
         elsewhere = picture.converted + picture.encoded
-    except CropError as error:
-        raise _FailedError(CROP_OUTSIDE) from error
-    except EncoderError as error:
-        logger.warning("No picture reason=%r", str(error))
-        raise _FailedError(NO_OVERLAY) from error
     except FramesrvError as error:
-        logger.warning("No picture reason=%r", str(error))
-        reason = (error.cause or error.reason) if isinstance(error, FrameUnavailableError) else "damaged"
-        raise _FailedError(NOT_CONNECTED.format(code=code), reason) from error
+        raise _failed(error, request.camera_code) from error
     finally:
         job.stopwatch.end("waiting", less=elsewhere)
     job.stopwatch.add("converting", picture.converted)
@@ -138,11 +179,36 @@ def _taken(job: Job, capture: Capture) -> Jpeg:
     return picture
 
 
-def _stored(job: Job, path: str, picture: Jpeg, counters: Counters) -> str:
+def _failed(error: FramesrvError, code: str) -> _FailedError:
+    """What the sender is told of an error of a camera."""
+    if isinstance(error, CropError):
+        return _FailedError(CROP_OUTSIDE)
+    logger.warning("No picture reason=%r", str(error))
+    match error:
+        case EncoderError():
+            return _FailedError(NO_OVERLAY)
+        case HistoryUnavailableError(reason="absent"):
+            return _FailedError(NOT_CONNECTED.format(code=code), error.reason)
+        case HistoryUnavailableError(reason="no_history"):
+            return _FailedError(NO_HISTORY.format(code=code))
+        case HistoryUnavailableError(reason="damaged") | ClipError(reason="damaged"):
+            return _FailedError(DAMAGED_THEN.format(code=code))
+        case HistoryUnavailableError() | ClipError(reason="after"):
+            return _FailedError(NOT_IN_HISTORY.format(code=code), f"history_{error.reason}")
+        case ClipError():
+            return _FailedError(NO_CLIP.format(code=code), f"clip_{error.reason}")
+        case FrameUnavailableError():
+            return _FailedError(NOT_CONNECTED.format(code=code), error.cause or error.reason)
+    return _FailedError(NOT_CONNECTED.format(code=code), "damaged")
+
+
+def _stored(
+    job: Job, path: str, content: bytes, captured_at: float, counters: Counters, content_type: str = JPEG
+) -> str:
     """Where it can be fetched. Raises _FailedError."""
-    about = {"captured-at": f"{picture.captured_at:.6f}", "camera": job.request.camera_code}
+    about = {"captured-at": f"{captured_at:.6f}", "camera": job.request.camera_code}
     try:
-        url = job.configured.store.put(path, picture.content, about=about)
+        url = job.configured.store.put(path, content, content_type, about)
     except StoreError as error:
         counters.add("store_errors", error.trouble)
         counters.uploads.failed(error.reason, error.trouble)

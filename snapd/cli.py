@@ -10,7 +10,7 @@ import click
 from framesrv import __version__, log, settings
 from framesrv.process.command import Group, log_format_option
 from framesrv.settings.option import config_option
-from snapd.local import grab
+from snapd.local import clip, grab
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -27,6 +27,7 @@ def main() -> None:
 
 
 main.add_command(grab)
+main.add_command(clip)
 
 
 @main.command()

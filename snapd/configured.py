@@ -13,6 +13,7 @@ import redis
 from framesrv.settings import FIXED, Settings, SnapshotSettings
 from snapd.answers.handover import Handover
 from snapd.pictures.capture import Captures
+from snapd.pictures.clips import Clips
 from snapd.pictures.encoder import Encoder
 from snapd.requests.redis import COMMAND_LIMIT
 from snapd.stores.store import Store, open_store
@@ -20,6 +21,7 @@ from snapd.telemetry.counters import Counters
 
 UPLOAD_LIMIT = 17.0  # s that a store takes at most, with its second try
 CALLBACK_PAUSE = 1.0  # s between two callbacks, at most
+LARGE_LIMIT = 32.0  # s more for what is large, a clip
 SPARE = 2.0  # s for taking and encoding a picture
 
 
@@ -57,6 +59,7 @@ class Configured:
     settings: Settings
     encoder: Encoder
     captures: Captures
+    clips: Clips
     store: Store
     handover: Handover
 
@@ -90,6 +93,7 @@ class Configured:
             wait=snapshot.wait,
             on_demand=[stream.code for stream in settings.streams if stream.decode == "demand"],
         )
+        clips = Clips(settings.shm, snapshot.wait)
         if old and was and was.store == settings.store:
             store = old.store
         elif store is None:
@@ -98,7 +102,7 @@ class Configured:
             handover = old.handover
         else:
             handover = Handover(settings.result, client, counters)
-        return cls(settings, encoder, captures, store, handover)
+        return cls(settings, encoder, captures, clips, store, handover)
 
     @cached_property
     def cameras(self) -> frozenset[str]:

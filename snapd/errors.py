@@ -56,6 +56,18 @@ class CropError(SnapdError):
     """The part of a picture that is wanted does not lie within it."""
 
 
+class ClipError(SnapdError):
+    """A clip cannot be made.
+
+    Attributes:
+        reason: ``format``, ``large``, ``damaged`` or ``after`` (the camera has sent nothing of that moment).
+    """
+
+    def __init__(self, reason: Literal["format", "large", "damaged", "after"], message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
 class RequestTimeoutError(SnapdError):
     """No result came in time."""
 

@@ -5,11 +5,12 @@ from collections.abc import Generator
 from dataclasses import dataclass, field
 from typing import Self
 
-from snapd.configured import Configured
+from snapd.configured import LARGE_LIMIT, Configured
 from snapd.pictures.capture import Capture
 from snapd.requests.entry import Entry
 from snapd.requests.once import Decision
 from snapd.telemetry.trace import Stopwatch
+from snapd.wire.moment import NOW
 from snapd.wire.request import Request, parse
 from snapd.wire.result import Result
 
@@ -26,28 +27,39 @@ class Job:
 
     Attributes:
         begun: None where nobody can be told a result, or where that is another host's affair.
-        capture: None if no picture will be taken for it.
+        asked_at: Unix seconds, by the clock of this host, at which its request came to the stream.
+        is_served: whether its camera is asked at all.
+        capture: the picture that it shares with others; None for one of a moment of its own.
         is_readable: False if reading it failed in a way nobody thought of.
         is_late: whether it was past its deadline when its turn came.
         steps: what is left to do for the answer, once that was begun.
         result: the answer, once there is one.
+        heard_at: monotonic time at which the stream last heard that it is in hand.
     """
 
     entry: Entry
     request: Request
     configured: Configured
+    asked_at: float = 0.0
     begun: Decision | None = None
+    is_served: bool = False
     capture: Capture | None = None
     is_readable: bool = True
     is_late: bool = False
     steps: Steps | None = None
     result: Result | None = None
-    taken_at: float = field(default_factory=time.monotonic)
+    heard_at: float = field(default_factory=time.monotonic)
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
 
     @classmethod
-    def of(cls, entry: Entry, configured: Configured) -> Self:
-        """That of an entry, answered as one configuration says."""
+    def of(cls, entry: Entry, configured: Configured, *, ahead: float = 0.0) -> Self:
+        """That of an entry, answered as one configuration says.
+
+        Args:
+            entry: as the stream gave it.
+            configured: what it is answered with.
+            ahead: seconds by which the clock of this host is ahead of that of Redis.
+        """
         settings, stream = configured.settings, configured.settings.stream
         request = parse(
             entry.origin,
@@ -56,7 +68,7 @@ class Job:
             longest=settings.snapshot.deadline,
             at=f"{stream.source} {entry.id}" if stream.routed else "",
         )
-        return cls(entry, request, configured)
+        return cls(entry, request, configured, request.sent_at + ahead)
 
     @property
     def is_of_another_host(self) -> bool:
@@ -65,11 +77,12 @@ class Job:
         return ignored and code != "" and code not in self.configured.codes
 
     @property
-    def age(self) -> float:
-        """Seconds since it was taken."""
-        return time.monotonic() - self.taken_at
+    def moment(self) -> float:
+        """Unix seconds, by the clock of this host, of what it wants to see."""
+        return (self.request.moment or NOW).unix(self.asked_at)
 
 
 def longest(job: Job) -> float:
     """Seconds after which a worker that still has this job counts as hung."""
-    return job.configured.limit + job.request.seconds + LATITUDE
+    clip = LARGE_LIMIT if job.request.clip else 0.0
+    return job.configured.limit + job.request.seconds + clip + LATITUDE

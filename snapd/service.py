@@ -44,7 +44,7 @@ logger = logging.getLogger(__name__)
 
 ROUND = 90.0  # s that the reading thread takes at most to come round: 30 of them are for name servers
 WAITING = 64  # requests that wait for a later moment without a worker; others keep theirs
-RENEWED = 10.0  # s that a request has been in hand when others are told that it still is
+RENEW_AFTER = 2.0  # s that a request has been in hand when others are told that it still is
 AGAIN = 1.0  # s after which the reading thread goes on when something nobody thought of happened to it
 
 
@@ -262,12 +262,14 @@ class Service:
                 and not self._is_expired(job)
                 and job.entry.tries <= configured.settings.stream.max_deliveries
             ):
-                job.capture = configured.captures.join(request.camera_code, request.form)
+                job.is_served = True
+                if request.is_of_now:
+                    job.capture = configured.captures.join(request.camera_code, request.form)
         return jobs
 
     def _job(self, entry: Entry, configured: Configured) -> Job:
         try:
-            return Job.of(entry, configured)
+            return Job.of(entry, configured, ahead=self._stream.clock.ahead or 0.0)
         except Exception as error:  # noqa: BLE001  it is told
             self._unforeseen.tell(f"Entry cannot be read entry={entry.id}", error)
             return Job(entry, Request(entry.origin, "", "", "", ""), configured, is_readable=False)
@@ -289,6 +291,7 @@ class Service:
         self._stream.hand_over()
         self._stream.close()
         self._configured.captures.close()
+        self._configured.clips.close()
         self._configured.store.close()
 
     def _guard(self, job: Job, step: Callable[[Job], None]) -> None:
@@ -307,8 +310,6 @@ class Service:
         """Gets the answer and passes it on; or ends the entry, if no answer is due."""
         entry, request = job.entry, job.request
         if job.steps is not None:
-            if job.age > RENEWED:
-                self._stream.renew(entry.id)
             self._go_on(job)
             return
         if not job.is_readable:
@@ -341,6 +342,9 @@ class Service:
     def _go_on(self, job: Job) -> None:
         """Takes the next steps to the answer, and passes it on when it is there."""
         while job.steps is not None:
+            if time.monotonic() > job.heard_at + RENEW_AFTER:
+                self._stream.renew(job.entry.id)
+                job.heard_at = time.monotonic()
             try:
                 due = next(job.steps)
             except StopIteration as end:
@@ -350,9 +354,10 @@ class Service:
                     self._answered.keep(job.request, job.result, job.begun)
                     job.stopwatch.end("keep")
                 break
-            if self._waiting.put(job, due):
+            remaining = due - time.monotonic()
+            if remaining > 0 and self._waiting.put(job, due):
                 return
-            if self._stopped.wait(max(0.0, due - time.monotonic())):
+            if remaining > 0 and self._stopped.wait(remaining):
                 self._stream.give_back(job.entry.id, counts=False)
                 return
         self._handing.claim()

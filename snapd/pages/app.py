@@ -1,5 +1,6 @@
 """The addresses: the page, cameras, pictures, streams, health and metrics. `README.md` has the table."""
 
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.resources import files
@@ -12,8 +13,9 @@ from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from framesrv import FramesrvError, FrameUnavailableError, log
+from framesrv import FramesrvError, FrameUnavailableError, HistoryUnavailableError, log
 from framesrv.settings import Settings
+from snapd.errors import ClipError, CropError
 from snapd.pages.access import Access
 from snapd.pages.follow import MAX_FPS, Followers, FpsLimit
 from snapd.pages.metrics import Metrics
@@ -22,9 +24,12 @@ from snapd.pages.parameters import ParameterError, Parameters
 from snapd.pages.pictures import BusyError, FrameId, Picture, Pictures
 from snapd.pages.places import Place, Places
 from snapd.pages.readiness import Readiness
+from snapd.stores.facts import MP4
 from snapd.wire.form import Form
+from snapd.wire.moment import NOW
 
 STREAMS = 64  # that may be watched at once
+CLIPS = 8  # that are made at once
 BOUNDARY = b"frame"
 
 CONTENT = {
@@ -47,7 +52,8 @@ class Pages:
     followers: Followers
     metrics: Metrics
     readiness: Readiness
-    streams: Places = field(default_factory=lambda: Places(STREAMS))
+    streams: Places = field(default_factory=lambda: Places(STREAMS, "streams are watched"))
+    clips: Places = field(default_factory=lambda: Places(CLIPS, "clips are made"))
 
     def configure(self, settings: Settings) -> None:
         """Shows the cameras of `settings` from now on."""
@@ -59,6 +65,7 @@ class Pages:
         routes = [
             Route("/cameras", self._cameras),
             Route("/cameras/{code}.jpg", self._told(self._picture)),
+            Route("/cameras/{code}.mp4", self._told(self._clip)),
             Route("/cameras/{code}.mjpeg", self._told(self._stream)),
             Route("/overview", self._overview),
             Route("/fleet", self._fleet),
@@ -95,6 +102,10 @@ class Pages:
     async def _picture(self, request: Request) -> Response:
         code = request.path_params["code"]
         parameters = Parameters(request.query_params)
+        if moment := parameters.moment():
+            form = parameters.form(None, self.pictures.settings.snapshot)
+            past = await self.pictures.past(code, form, moment.unix(time.time()))
+            return Response(past.jpeg, media_type="image/jpeg", headers=_about(past.frame))
         max_age = parameters.seconds("max_age", self.pictures.settings.snapshot.max_age)
         newest = await self.pictures.look(code, max_age)
         form = parameters.form(newest.size, self.pictures.settings.snapshot)
@@ -103,6 +114,23 @@ class Pages:
             return Response(status_code=304, headers=_headers(newest.frame, form))
         picture = await self.pictures.picture(code, form, newest.frame)
         return Response(picture.jpeg, media_type="image/jpeg", headers=_headers(picture.frame, form))
+
+    async def _clip(self, request: Request) -> Response:
+        code = request.path_params["code"]
+        parameters = Parameters(request.query_params)
+        span, asked_at = parameters.span(), time.time()
+        moment = (parameters.moment() or NOW).unix(asked_at)
+        if moment > asked_at + self.pictures.settings.snapshot.wait:
+            raise ParameterError("at: that moment is to come")
+        if request.method == "HEAD":
+            return Response(media_type=MP4)
+        place = self.clips.take()
+        try:
+            clip = await self.pictures.clip(code, moment, span)
+        finally:
+            place.leave()
+        headers = {"X-Frame-Captured-At": f"{clip.captured_at:.6f}"}
+        return Response(clip.content, media_type=MP4, headers=headers)
 
     async def _stream(self, request: Request) -> Response:
         code = request.path_params["code"]
@@ -161,6 +189,10 @@ class Pages:
                 return PlainTextResponse(f"{error}\n", 400)
             except BusyError as error:
                 return PlainTextResponse(f"{error}\n", 503, {"Retry-After": "1"})
+            except (HistoryUnavailableError, ClipError) as error:
+                return PlainTextResponse(f"{log.mask(str(error))}\n", 404, {"X-Reason": error.reason})
+            except CropError as error:
+                return PlainTextResponse(f"{error}\n", 400)
             except FramesrvError as error:
                 reason = error.reason if isinstance(error, FrameUnavailableError) else "unreadable"
                 headers = {"Retry-After": "1", "X-Reason": reason}

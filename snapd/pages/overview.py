@@ -18,6 +18,7 @@ import redis
 from framesrv import CameraStatus, camera_statuses, log, segment_path
 from framesrv.settings import Settings
 from snapd.pages.channel import Condition
+from snapd.pages.kept import Kept
 from snapd.requests.backlog import Backlog, look
 from snapd.requests.cause import explain
 from snapd.requests.fleet import kind_of, shared
@@ -56,6 +57,8 @@ class Overview:
         self._cameras = Cached(CAMERAS_EVERY, self._look_at_cameras)
         self._queue = Cached(QUEUE_EVERY, self._look_at_queue)
         self._fleet = Cached(QUEUE_EVERY, self._look_at_fleet)
+        self._histories, self._live = Kept(settings.shm), frozenset[str]()
+        self._kept = Cached(CAMERAS_EVERY, self._look_at_histories)
 
     def configure(self, settings: Settings) -> None:
         """Shows the cameras of `settings` from now on."""
@@ -86,7 +89,8 @@ class Overview:
     async def page(self) -> dict[str, Any]:
         """What the page shows."""
         cameras, found = await asyncio.gather(self.cameras(), self.queue(PAGE_PATIENCE))
-        condition = self.condition
+        self._live = frozenset(camera.code for camera in cameras if camera.state == "live")
+        kept, condition = await self._kept.value(), self.condition
         return {
             "now": time.time(),
             "status": f"{condition.hang} hangs" if condition.hang else log.mask(condition.status),
@@ -95,7 +99,7 @@ class Overview:
             and not (condition.away or condition.hang or condition.uploads.failed or condition.unrouted),
             "routed": self.settings.stream.routed,
             "queue": _numbers(found.queue),
-            "cameras": [self._card(camera) for camera in cameras],
+            "cameras": [_card(camera) | {"history_s": kept.get(camera.code)} for camera in cameras],
             "requests": [_row(trace) for trace in reversed(self.requests)],
         }
 
@@ -112,11 +116,11 @@ class Overview:
         """Whether it routes."""
         return kind_of(self.settings.stream) == "routers"
 
-    def _card(self, camera: CameraStatus) -> dict[str, Any]:
-        return camera.to_json() | {"reason": log.mask(camera.reason)}
-
     def _look_at_cameras(self) -> list[CameraStatus]:
         return camera_statuses(self.settings.shm.prefix, self.settings.policies, self.settings.shm.owner)
+
+    def _look_at_histories(self) -> dict[str, float]:
+        return self._histories.seconds(self._live)
 
     def _look_at_queue(self) -> BacklogFound:
         try:
@@ -134,6 +138,10 @@ class Overview:
             if is_refusal(error):
                 self._refusals.tell("HGETALL", error)
             return None
+
+
+def _card(camera: CameraStatus) -> dict[str, Any]:
+    return camera.to_json() | {"reason": log.mask(camera.reason)}
 
 
 def _numbers(queue: Backlog | None) -> Mapping[str, Any] | None:

@@ -5,8 +5,10 @@ from collections.abc import Mapping
 
 from framesrv.settings import SnapshotSettings
 from snapd.errors import FieldError
-from snapd.wire.form import BEST, Crop, Form
+from snapd.wire.form import BEST, MAX_SIDE, Crop, Form
+from snapd.wire.moment import LONGEST_AFTER, LONGEST_BEFORE, Moment, Span
 
+USUAL_BEFORE = 5.0  # s
 LEAST_WIDTH = 16  # pixels
 LONGEST = 86400.0  # s
 SHOWN = 40  # characters of a wrong value
@@ -44,8 +46,32 @@ class Parameters:
         """A time, in seconds. Raises ParameterError."""
         return self.number(name, 0.001, LONGEST, default)
 
-    def form(self, size: tuple[int, int], settings: SnapshotSettings) -> Form:
-        """How a picture of that size is wanted; `settings` say what is not given. Raises ParameterError."""
+    def moment(self, name: str = "at") -> Moment | None:
+        """A moment; None where it is not given. Raises ParameterError."""
+        text = self._given.get(name)
+        if text is None:
+            return None
+        try:
+            return Moment.parse(text)
+        except FieldError:
+            raise ParameterError(
+                f"{name}={text[:SHOWN]!a}: expected Unix seconds or milliseconds, or -2.5 for so many seconds ago"
+            ) from None
+
+    def span(self) -> Span:
+        """The seconds before a moment and after it. Raises ParameterError."""
+        before = self.number("before", 0, LONGEST_BEFORE, USUAL_BEFORE)
+        after = self.number("after", 0, LONGEST_AFTER, 0)
+        if not (before or after):
+            raise ParameterError("before and after: expected one of them above 0")
+        return Span(before, after)
+
+    def form(self, size: tuple[int, int] | None, settings: SnapshotSettings) -> Form:
+        """How a picture of that size is wanted; `settings` say what is not given. Raises ParameterError.
+
+        Where the size is not known yet, whatever some picture could have will do.
+        """
+        size = size or (MAX_SIDE, MAX_SIDE)
         quality = self.whole("quality", 1, BEST, settings.quality)
         overlay = bool(self.whole("overlay", 0, 1, int(settings.overlay)))
         crop, widest = self._crop(size)

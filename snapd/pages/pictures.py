@@ -14,8 +14,11 @@ from typing import NamedTuple, TypeVar
 
 from framesrv import Frame, FrameReader, FrameUnavailableError
 from framesrv.settings import Settings
+from snapd.pictures.clip import Clip
+from snapd.pictures.clips import GRACE, Clips
 from snapd.pictures.encoder import Encoder
 from snapd.wire.form import Form
+from snapd.wire.moment import Span
 
 ENCODERS = 2  # threads
 QUEUE = 64  # pictures that wait for them
@@ -76,7 +79,9 @@ class Pictures:
         self._encoder = Encoder.of(settings.snapshot)
         self._encoders = ThreadPoolExecutor(ENCODERS, "encoder")
         self._waiters = ThreadPoolExecutor(WAITERS, "waiter")
-        self._queued = 0
+        self._past_looks = ThreadPoolExecutor(ENCODERS, "past")
+        self._queued = self._looking_back = 0
+        self._clips = Clips(settings.shm, settings.snapshot.wait)
         self._kept: OrderedDict[tuple[str, Form], tuple[FrameId, asyncio.Future[Picture]]] = OrderedDict()
         self._waits: dict[str, asyncio.Future[NewestFrame]] = {}
 
@@ -109,6 +114,36 @@ class Pictures:
             wait.add_done_callback(lambda _: self._waits.pop(code, None))
         return await asyncio.shield(wait)
 
+    async def past(self, code: str, form: Form, moment: float) -> Picture:
+        """The picture of what was shown at a moment, in Unix seconds.
+
+        Raises:
+            HistoryUnavailableError, SegmentError: it is not there.
+            CropError: the part that is wanted does not lie within it.
+            BusyError: too many want one.
+        """
+        return await self._looked_back(lambda: self._past(code, form, moment))
+
+    async def clip(self, code: str, moment: float, span: Span) -> Clip:
+        """The clip around a moment, in Unix seconds, when that has gone by.
+
+        Raises:
+            HistoryUnavailableError, SegmentError: it is not there.
+            ClipError: it cannot be made.
+            BusyError: too many want one.
+        """
+        await asyncio.sleep(max(0.0, moment + span.after + GRACE - time.time()))
+        return await self._looked_back(lambda: self._clips.make(code, moment, span))
+
+    async def _looked_back(self, what: Callable[[], Value]) -> Value:
+        if self._looking_back >= QUEUE:
+            raise BusyError
+        self._looking_back += 1
+        try:
+            return await self._in(self._past_looks, what)
+        finally:
+            self._looking_back -= 1
+
     async def picture(self, code: str, form: Form, frame: FrameId) -> Picture:
         """The picture of `frame`, or of a newer one if that has come.
 
@@ -134,6 +169,13 @@ class Pictures:
             reader.latest(max_age=max_age, timeout=timeout) as frame,
         ):
             return NewestFrame(FrameId.of(frame), frame.display_size)
+
+    def _past(self, code: str, form: Form, moment: float) -> Picture:
+        snapshot = self.settings.snapshot
+        with FrameReader(code, prefix=self.settings.shm.prefix, owner=self.settings.shm.owner) as reader:
+            frame = reader.at(moment, tolerance=snapshot.max_age, timeout=snapshot.wait)
+            identity = FrameId.of(frame)
+            return Picture(self._encoder.jpeg(frame, code, form).content, identity)
 
     def _encode(self, code: str, form: Form) -> Picture:
         with FrameReader(code, prefix=self.settings.shm.prefix, owner=self.settings.shm.owner) as reader:

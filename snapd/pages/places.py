@@ -1,4 +1,4 @@
-"""Places for those who watch streams: so many and no more, however many come at the same instant."""
+"""Places for those who want what lasts: so many and no more, however many come at the same instant."""
 
 from snapd.pages.pictures import BusyError
 
@@ -19,17 +19,21 @@ class Place:
 class Places:
     """For the event loop's thread.
 
+    Args:
+        number: how many there are.
+        what: is done by those who have one.
+
     Attributes:
         taken: how many are.
     """
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, what: str) -> None:
         self.taken = 0
-        self._number = number
+        self._number, self._what = number, what
 
     def take(self) -> Place:
         """One of them. Raises BusyError if there is none left."""
         if self.taken >= self._number:
-            raise BusyError(f"{self._number} streams are watched at once, and no more; try again when one has ended.")
+            raise BusyError(f"{self._number} {self._what} at once, and no more; try again when one has ended.")
         self.taken += 1
         return Place(self)

@@ -119,6 +119,16 @@ class Captures:
         self.close_to_others(capture)
         return self._encoder.jpeg(frame, capture.code, capture.form)
 
+    def at(self, code: str, form: Form, moment: float) -> Jpeg:
+        """A picture of what the camera showed at a moment, in Unix seconds.
+
+        Raises:
+            HistoryUnavailableError: that is not known.
+            FramesrvError: otherwise, as `Capture.picture`.
+        """
+        frame = self._reader(code).at(moment, tolerance=self._max_age, timeout=self._wait)
+        return self._encoder.jpeg(frame, code, form)
+
     def _frame(self, code: str, wait: float) -> Frame:
         reader = self._reader(code)
         if code not in self._on_demand:

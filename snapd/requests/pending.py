@@ -35,9 +35,10 @@ def leave(client: redis.Redis, settings: StreamSettings, kept: Callable[[], set[
         logger.info("Left pending entries to others count=%d", len(left))
 
 
-def renew(client: redis.Redis, settings: StreamSettings, entry_id: str) -> None:
+def renew(client: redis.Redis, settings: StreamSettings, entry_id: str, refusals: Refusals) -> None:
     """Makes a pending entry count as heard of just now, which is no delivery. Raises RedisError."""
-    client.xclaim(settings.source, settings.source_group, settings.consumer, 0, [entry_id], justid=True)
+    with refusals.without("XCLAIM"):
+        client.xclaim(settings.source, settings.source_group, settings.consumer, 0, [entry_id], justid=True)
 
 
 def claim(

@@ -171,7 +171,7 @@ class RequestStream:
     def renew(self, entry_id: str) -> None:
         """The entry is still in hand: others are not to take it for left behind."""
         try:
-            renew(self._client, self._settings, entry_id)
+            renew(self._client, self._settings, entry_id, self._refusals)
         except redis.RedisError as error:
             logger.warning("An entry may be answered twice entry=%s reason=%r", entry_id, explain(error, self._url))
 

@@ -39,6 +39,7 @@ from snapd.stores.credentials import Credentials, CredentialSource
 from snapd.stores.facts import JPEG, StoreFacts
 
 LIMIT = 8.0  # s for one try, all of it
+LARGE, LARGE_RATE, LARGE_LIMIT = 2 * 1024 * 1024, 512 * 1024, 16.0  # bytes; bytes a second beyond, for so many s more
 PATIENCE = 3.5  # s of silence that a try bears
 # A probe has less, so that it is over soon after the store is back; every second one has as much as any
 # other try, or else a store that has become slow would never pass.
@@ -140,7 +141,7 @@ class CosStore:
     def _upload(self, key: str, content: bytes, content_type: str, metadata: Mapping[str, str]) -> _Client:
         client = self._current()
         try:
-            with self._attempt() as patience, deadline(LIMIT, silence=patience):
+            with self._attempt() as patience, deadline(_limit(content), silence=patience):
                 client.sdk.put_object(
                     Bucket=self._bucket, Body=content, Key=key, ContentType=content_type, Metadata=metadata
                 )
@@ -245,6 +246,11 @@ class _ReplacedError(CosException):  # type: ignore[misc]
 
 class _RedirectError(Exception):
     """COS answered with a redirect, which the SDK takes for a success."""
+
+
+def _limit(content: bytes) -> float:
+    """The seconds that one try takes at most; a clip has more than a picture."""
+    return LIMIT + min(LARGE_LIMIT, max(0, len(content) - LARGE) / LARGE_RATE)
 
 
 def _no_redirect(response: requests.Response, **_: Any) -> None:

@@ -1,8 +1,8 @@
 """How long pictures stay in a directory: some days, and while the disk has room. The oldest go first.
 
 Only what snapd itself can have written goes: a regular file of this process's own user, with one name, that begins as
-a JPEG does, on the file system of the store, in directories that are reached without a symbolic link. Whatever else
-lies there stays, and so does what another program has linked to.
+a JPEG or an MP4 does, on the file system of the store, in directories that are reached without a symbolic link.
+Whatever else lies there stays, and so does what another program has linked to.
 
 A thread of its own looks through the directory: once an hour for old pictures, and when an upload finds too little
 room. It holds no more than `BATCH` names in memory, and rests between.
@@ -33,7 +33,7 @@ BATCH = 10_000  # pictures that are removed, at most, in one look for room
 SLACK = 1.1  # times the room that must be there is made, so that not every upload lacks it
 NOTHING_LEFT = 300.0  # s until the next look for room where the last one found nothing to remove
 EMPTY_FOR = DAY  # s after which an empty directory goes: nobody is about to write to it
-JPEG = b"\xff\xd8\xff"
+JPEG, MP4 = b"\xff\xd8\xff", b"ftyp"  # of which the second stands behind four bytes of length
 
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 BELOW = DIRECTORY | os.O_NOFOLLOW
@@ -185,7 +185,7 @@ class Retention:
                 return False
             now = _picture(directory, picture.path, os.geteuid())
             # written anew since it was seen: that is another picture
-            if now is None or now.written_at != picture.written_at or not _is_jpeg(directory, name):
+            if now is None or now.written_at != picture.written_at or not _is_own(directory, name):
                 return False
             with suppress(OSError):  # a directory that may not be changed, say: it is not ours
                 os.unlink(name, dir_fd=directory)
@@ -239,13 +239,15 @@ def _picture(directory: int, path: tuple[str, ...], uid: int) -> Picture | None:
     return Picture(status.st_mtime, path, status.st_blocks * 512)
 
 
-def _is_jpeg(directory: int, name: str) -> bool:
+def _is_own(directory: int, name: str) -> bool:
+    """Whether it begins as what snapd writes."""
     try:
         descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
     except OSError:
         return False
     try:
-        return os.read(descriptor, len(JPEG)) == JPEG
+        head = os.read(descriptor, 8)
+        return head.startswith(JPEG) or head[4:] == MP4
     except OSError:
         return False
     finally:

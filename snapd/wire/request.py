@@ -13,6 +13,7 @@ from snapd.errors import FieldError
 from snapd.wire.burst import NUMBER, Burst
 from snapd.wire.form import AS_IT_IS, Form
 from snapd.wire.messages import BAD_ENCODING, BAD_FIELD, BAD_ID, BAD_PATH, CHECKED, INCOMPLETE
+from snapd.wire.moment import Moment, Span, parse_moment, parse_span
 
 FIELDS = ("request_id", "camera_code", "cos_path", "callback_url")
 MAX_ID = 128  # characters
@@ -41,6 +42,8 @@ class Request:
         at: the stream that it was routed to and its id there, with a blank between; empty if it was not.
         form: how the picture is wanted.
         burst: how many pictures are; None: one.
+        moment: of which they are; None: of now.
+        clip: the seconds around that moment that are wanted as a clip, in place of a picture; None: no clip is.
         problem: the message that answers a request which cannot be served; empty if there is no problem.
     """
 
@@ -54,12 +57,19 @@ class Request:
     traceparent: str = ""
     form: Form = AS_IT_IS
     burst: Burst | None = None
+    moment: Moment | None = None
+    clip: Span | None = None
     at: str = ""
 
     @property
     def seconds(self) -> float:
         """For which it waits for later moments."""
-        return self.burst.seconds if self.burst else 0.0
+        return self.clip.after if self.clip else self.burst.seconds if self.burst else 0.0
+
+    @property
+    def is_of_now(self) -> bool:
+        """Whether a camera's newest frame is what is wanted."""
+        return self.moment is None and self.clip is None
 
     @property
     def sent_at(self) -> float:
@@ -97,10 +107,11 @@ def parse(
     path = path.removeprefix("/")
     if not problem and not (is_path(path) and path.startswith(folder(key_prefix))):
         problem = BAD_PATH
-    form, burst = AS_IT_IS, None
+    form, burst, moment, clip = AS_IT_IS, None, None, None
     try:
         checked = _texts(fields, CHECKED)
         form, burst = Form.parse(checked), Burst.parse(checked, longest)
+        moment, clip = parse_moment(checked), parse_span(checked, longest)
     except FieldError as error:
         problem = problem or BAD_FIELD.format(name=error.name)
     if not problem and burst and burst.count > 1 and NUMBER not in path:
@@ -111,7 +122,19 @@ def parse(
     wants_trace = fields.get(b"trace") == b"1"
     traceparent = fields.get(b"traceparent", b"")[:MAX_TRACEPARENT].decode("ascii", "replace")
     return Request(
-        entry_id, known_id, known_code, path, callback_url, problem, wants_trace, traceparent, form, burst, at
+        entry_id,
+        known_id,
+        known_code,
+        path,
+        callback_url,
+        problem,
+        wants_trace,
+        traceparent,
+        form,
+        burst,
+        moment,
+        clip,
+        at,
     )
 
 

@@ -157,7 +157,7 @@ def test_others_of_the_group_are_told_that_a_burst_is_still_in_hand(
     edge: Edge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     edge.camera("cam01")
-    monkeypatch.setattr("snapd.service.RENEWED", 0.5)
+    monkeypatch.setattr("snapd.service.RENEW_AFTER", 0.5)
     edge.redis.xgroup_create(STREAM, GROUP, "0", mkstream=True)
     with Running(edge.settings()):
         fields, sent_at = burst(edge, 3, 1), time.monotonic()

@@ -15,6 +15,7 @@ from snapd.stores.retention import DAY, EMPTY_FOR, JPEG, Retention
 from snapd.telemetry.counters import Counters
 from tests.support.edge import Edge, Running, wait_until
 
+CLIP = b"\0\0\0\x20ftypisom" + b"." * 200_000
 PICTURE = JPEG + b"." * 200_000
 
 
@@ -56,12 +57,13 @@ def test_pictures_older_than_keep_go_and_are_counted(
     caplog.set_level(logging.INFO)
     root = tmp_path / "pictures"
     old = [picture(root / name) for name in ("a.jpg", "x/b.jpg", "x/y/摄.png")]
+    old.append(picture(root / "x/c.mp4", content=CLIP))
     young = [picture(root / name, age=0.9 * DAY) for name in ("c.jpg", "x/d.jpg")]
     retention(keep=1).tidy()
     assert not any(one.exists() for one in old)
     assert all(one.exists() for one in young)
-    assert retention.removed() == {"age": 3}  # type: ignore[attr-defined]
-    assert [line for line in caplog.messages if "count=3" in line and "why=age" in line]
+    assert retention.removed() == {"age": 4}  # type: ignore[attr-defined]
+    assert [line for line in caplog.messages if "count=4" in line and "why=age" in line]
 
 
 def test_nothing_goes_where_nothing_is_said_of_it(tmp_path: Path, retention: Callable[..., Retention]) -> None:

@@ -44,9 +44,9 @@ def cos_store(cos: CosServer, **changes: Any) -> CosStore:
     return CosStore(store_settings(cos, **changes), connections=8)
 
 
-def failure(store: Any, key: str = "a.jpg") -> StoreError:
+def failure(store: Any, key: str = "a.jpg", content: bytes = b"jpeg") -> StoreError:
     with pytest.raises(StoreError) as caught:
-        store.put(key, b"jpeg")
+        store.put(key, content)
     return caught.value
 
 
@@ -134,6 +134,25 @@ def test_store_that_trickles_its_reply_is_cut_off(cos: CosServer, monkeypatch: p
 def test_slow_line_is_not_taken_for_silence(cos: CosServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """The kernel takes the whole picture at once; the store's reply can come only when it has been sent."""
     monkeypatch.setattr("snapd.stores.cos.PATIENCE", 0.5)
+    _slow_line(monkeypatch, 0.2)
+    with CosServer() as server:
+        began = time.monotonic()
+        cos_store(server).put("a.jpg", bytes(2_000_000))
+        assert time.monotonic() - began > 1.5
+
+
+def test_clip_has_longer_to_be_stored_than_a_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("snapd.stores.cos.LIMIT", 0.5)
+    _slow_line(monkeypatch, 0.1)
+    with CosServer() as server:
+        store = cos_store(server)
+        assert failure(store, content=bytes(2_000_000)).trouble == "silent"
+        assert store.put("a.mp4", bytes(6_000_000), "video/mp4")
+        assert server.objects["a.mp4"].content_type == "video/mp4"
+
+
+def _slow_line(monkeypatch: pytest.MonkeyPatch, pause: float) -> None:
+    """Uploads come in eight parts, with so many seconds between two."""
     read = http_server._Handler._handle
 
     def slow(handler: Any) -> None:
@@ -141,17 +160,13 @@ def test_slow_line_is_not_taken_for_silence(cos: CosServer, monkeypatch: pytest.
         parts = []
         for _ in range(8):
             parts.append(handler.rfile.read(left // 8))
-            time.sleep(0.2)
+            time.sleep(pause)
         parts.append(handler.rfile.read(left % 8))
         handler.rfile = io.BytesIO(b"".join(parts))
         read(handler)
 
     monkeypatch.setattr(http_server._Handler, "do_PUT", slow)
     monkeypatch.setattr(http_server._Server, "server_bind", _with_a_small_window(http_server._Server.server_bind))
-    with CosServer() as server:
-        began = time.monotonic()
-        cos_store(server).put("a.jpg", bytes(2_000_000))
-        assert time.monotonic() - began > 1.5
 
 
 def _with_a_small_window(bind: Callable[[Any], None]) -> Callable[[Any], None]:

@@ -14,7 +14,7 @@ const STEP = 160; // pixels between two widths asked for, so that viewers share 
 const $ = (id) => document.getElementById(id);
 const cards = new Map(); // by code
 const filter = { words: "", states: new Set() };
-let host = { cameras: [], requests: [] };
+let host = { cameras: [], requests: [], ahead: 0 };
 
 // Small things
 
@@ -165,11 +165,16 @@ function pump() {
 
 const large = {
   shown: "", // what the stream is of: nothing else of a camera that changes is a reason to begin another
+  code: "",
 
   update() {
     const code = new URLSearchParams(location.hash.slice(1)).get("camera");
     const camera = host.cameras.find((one) => one.code === code);
     const dialog = $("large");
+    if (this.code !== (camera ? camera.code : "")) {
+      this.code = camera ? camera.code : "";
+      past.leave();
+    }
     if (!camera) {
       this.stream(null);
       if (dialog.open) dialog.close();
@@ -184,7 +189,8 @@ const large = {
     show(dialog.querySelector(".reason"), camera.reason);
     dialog.querySelector(".picture").classList.toggle("old", camera.state !== "live");
     // A stream that has ended, or shows a decoder that is gone, is opened anew when the camera is back.
-    const live = camera.state === "live" && !document.hidden;
+    past.update(camera);
+    const live = camera.state === "live" && !document.hidden && past.moment === null;
     this.stream(live ? camera : null);
   },
 
@@ -208,6 +214,69 @@ const large = {
   },
 };
 
+// What the camera showed a while ago, as far as its decoder keeps that: one picture is asked for at a time
+
+const CLIP = 5; // s before the moment, and after it
+
+const past = {
+  moment: null, // Unix seconds by the clock of the host; null: the stream is shown
+  busy: false,
+
+  update(camera) {
+    const kept = Math.floor((camera.history_s ?? 0) * 10 - 5) / 10; // what is about to go is not offered
+    $("past").hidden = !(kept > 0) && this.moment === null;
+    if (kept > 0) $("ago").min = String(-kept);
+  },
+
+  leave() {
+    this.moment = null;
+    $("ago").value = "0";
+    show($("then"), "live");
+    $("clip").hidden = true;
+  },
+
+  choose() {
+    const ago = Number($("ago").value);
+    if (ago === 0) {
+      this.leave();
+      large.update();
+      return;
+    }
+    this.moment = Date.now() / 1000 + host.ahead + ago;
+    large.stream(null);
+    const code = encodeURIComponent(large.code);
+    $("clip").href = `cameras/${code}.mp4?at=${this.moment.toFixed(3)}&before=${CLIP}&after=${CLIP}`;
+    $("clip").hidden = false;
+    if (!this.busy) this.look();
+  },
+
+  async look() {
+    const camera = host.cameras.find((one) => one.code === large.code);
+    const moment = this.moment;
+    if (!camera || moment === null) return;
+    const image = $("large").querySelector("img");
+    this.busy = true;
+    try {
+      const url = `${path(camera, "jpg", $("large").querySelector(".picture"))}&at=${moment.toFixed(3)}`;
+      const answer = await fetch(url, { cache: "no-store", signal: AbortSignal.timeout(PATIENCE) });
+      if (!answer.ok) throw new Error((await answer.text()).trim());
+      const content = URL.createObjectURL(await answer.blob());
+      const captured = new Date(Number(answer.headers.get("X-Frame-Captured-At")) * 1000);
+      if (this.moment !== null && image.isConnected) {
+        image.addEventListener("load", () => URL.revokeObjectURL(content), { once: true });
+        image.src = content;
+        image.alt = `Camera ${camera.code}, a while ago`;
+        show($("then"), `${captured.toLocaleTimeString()}.${String(captured.getMilliseconds()).padStart(3, "0")}`);
+      }
+    } catch (error) {
+      if (this.moment !== null) show($("then"), error.message);
+    }
+    this.busy = false;
+    if (this.moment !== null && this.moment !== moment) this.look(); // another was chosen meanwhile
+  },
+};
+
+$("ago").addEventListener("input", () => past.choose());
 $("large").addEventListener("close", () => go({ camera: "" }));
 $("close").addEventListener("click", () => $("large").close());
 
@@ -341,6 +410,7 @@ async function look() {
     const answer = await fetch("overview", { cache: "no-store", signal: AbortSignal.timeout(PATIENCE) });
     if (!answer.ok) throw new Error((await answer.text()).trim().split("\n")[0]);
     host = await answer.json();
+    host.ahead = host.now - Date.now() / 1000; // s by which its clock is before the browser's
     const queue = host.queue ? `${host.queue.lag} waiting, ${host.queue.pending} in hand, ${host.queue.dead} dead` : "Redis does not answer";
     const warning = host.warning ? `; its group is not this host's alone: ${host.warning}` : "";
     showStatus(`snapd: ${host.status}; ${queue}${warning}`, !host.well || !host.queue || warning !== "");
