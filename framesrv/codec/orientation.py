@@ -6,9 +6,11 @@ takes a pixel, right and down from the corner, to where it is to be shown.
 
 import math
 import struct
+from collections.abc import Callable, Mapping
 from typing import NamedTuple, cast
 
 import av
+from av.sidedata.sidedata import SideDataContainer
 
 MATRIX = "DISPLAYMATRIX"
 SIZE = 36  # bytes: nine numbers of 32 bits, of which the first, second, fourth and fifth turn and mirror
@@ -33,12 +35,15 @@ AS_IT_IS = Orientation()
 def orientation_of(frame: av.VideoFrame) -> Orientation:
     """As the frame tells it; that it stays as it is where it tells nothing."""
     try:
-        data = frame.side_data.get(MATRIX)
+        # not by `frame.side_data`: the frame and it keep each other, and 3 MB each, until garbage is collected
+        data = cast(Callable[[av.VideoFrame], Mapping[str, object]], SideDataContainer)(frame).get(MATRIX)
     except ValueError:  # PyAV does not know all that FFmpeg puts there, as Exif, and gives nothing of it then
         return Orientation(turn=round(-frame.rotation / 90) * 90 % 360)  # which counts the other way
-    if data is None:
-        return AS_IT_IS
-    told = bytes(cast(bytes, data))  # any buffer
+    return AS_IT_IS if data is None else orientation(bytes(cast(bytes, data)))  # any buffer
+
+
+def orientation(told: bytes) -> Orientation:
+    """As the bytes of a matrix tell it; that it stays as it is where they show nothing."""
     if len(told) != SIZE:
         return AS_IT_IS
     a, b, _, c, d, *_ = struct.unpack("=9i", told)
