@@ -1,6 +1,7 @@
 """Streams that FFmpeg plays, other than RTSP: when their pictures come, by the clock of who sends them."""
 
 import contextlib
+import datetime
 import errno
 import itertools
 import os
@@ -9,17 +10,22 @@ import statistics
 import threading
 import time
 from collections.abc import Callable, Iterator
+from fractions import Fraction
 from functools import partial
 from itertools import islice, pairwise
 from pathlib import Path
+from typing import cast
 
+import av
 import pytest
 
 from framesrv import SourceError
 from framesrv.camera.sources import SourceFrame
 from framesrv.camera.sources.ffmpeg.cause import explain
+from framesrv.camera.sources.ffmpeg.dates import Dates
 from framesrv.camera.sources.ffmpeg.pacing import BEHIND, LivePacing
 from framesrv.camera.sources.ffmpeg.packets import BUFFERED, Wait
+from framesrv.codec.arrival import Packet
 from tests.camera.test_damage import FLOOR, luma, psnr
 from tests.camera.test_sources import gray, pictures
 from tests.support.footage import Codec, footage, read_code
@@ -55,6 +61,53 @@ def test_live_stream_in_segments_is_given_at_its_own_pace() -> None:
     assert min(seconds) > 0.9  # of a second of video
     pauses = [later - earlier for earlier, later in pairwise(moments)]
     assert sum(pause > 1e9 for pause in pauses) <= 2
+
+
+@pytest.mark.parametrize("playlist", ["live", "master"])
+@pytest.mark.parametrize("zone", [datetime.UTC, datetime.timezone(datetime.timedelta(hours=8))])
+def test_pictures_in_segments_are_dated_as_their_playlist_says(playlist: str, zone: datetime.tzinfo) -> None:
+    """FFmpeg passes its dates over: they were dated by when they came, a segment or two later."""
+    began = time.time() - 10
+
+    def date(seconds: float) -> str:
+        return datetime.datetime.fromtimestamp(began + seconds, zone).isoformat(timespec="milliseconds")
+
+    video = footage(width=320, height=240, frames=1000, gop=25, number=4)
+    with HlsServer(video, seconds=1, date=date) as server:
+        for picture in islice(pictures(server.source.replace("live", playlist)), 30):
+            code = read_code(gray(picture))
+            assert code is not None
+            assert picture.stamp.clock == "camera"
+            assert picture.stamp.captured_ns / 1e9 == pytest.approx(began + code[1] / 25, abs=0.002)
+
+
+@pytest.mark.parametrize(
+    ("date", "words"),
+    [
+        ("2000-01-01T00:00:00Z", ""),  # which no clock of this time says
+        ("2000-01-01T00:00:00", "2000-01-01T00:00:00 has no time zone"),
+        ("yesterday", "Invalid isoformat string: 'yesterday'"),
+    ],
+)
+def test_dates_that_cannot_be_right_are_passed_over(date: str, words: str, caplog: pytest.LogCaptureFixture) -> None:
+    video = footage(width=320, height=240, frames=1000, gop=25, number=4)
+    with HlsServer(video, seconds=1, date=lambda _: date) as server:
+        assert {picture.stamp.clock for picture in islice(pictures(server.source), 3)} == {"arrival"}
+    assert words in caplog.text
+    assert bool(words) == ("The dates of its playlist are not known" in caplog.text)
+
+
+def test_date_that_jumps_with_the_clock_of_the_stream_is_not_believed() -> None:
+    now = time.time()
+    dates = Dates((1 << 33) - 90_000, now)
+    packet = av.Packet(b"x")
+    packet.time_base = Fraction(1, 90_000)
+    given = []
+    for ticks in ((1 << 33) - 45_000, 45_000, 45_000 + 90_000 * 11, 45_000 + 90_000 * 11 + 3600):
+        packet.pts = ticks
+        given.append(dates.of(cast(Packet, packet)))
+    assert given[2:] == [None, None]
+    assert [one and one / 1e9 - now for one in given[:2]] == pytest.approx([0.5, 1.5])  # around its end
 
 
 def test_damage_in_a_segment_is_noticed() -> None:

@@ -2,6 +2,7 @@
 
 import io
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import av
@@ -19,6 +20,7 @@ class HlsServer(FaultyServer):
         video: with a key frame where each segment begins.
         seconds: of a segment.
         damaged: two packets are missing in each segment.
+        date: gives the date of so many seconds of the video, as the playlist has it.
 
     Attributes:
         asked: the names of the segments that were asked for, in their order.
@@ -26,8 +28,11 @@ class HlsServer(FaultyServer):
 
     faulty_method = "GET"
 
-    def __init__(self, video: Path, seconds: int = 2, *, damaged: bool = False) -> None:
+    def __init__(
+        self, video: Path, seconds: int = 2, *, damaged: bool = False, date: Callable[[float], str] | None = None
+    ) -> None:
         super().__init__()
+        self._date = date
         self._seconds = seconds
         self._segments = _segments(video, seconds)
         if damaged:
@@ -41,6 +46,9 @@ class HlsServer(FaultyServer):
 
     def answer(self, request: HttpRequest) -> HttpResponse:
         published = min(int((time.monotonic() - self._began) / self._seconds), len(self._segments))
+        if request.path == "/master.m3u8":
+            text = "#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1000000\nlive.m3u8\n"
+            return HttpResponse(200, text.encode(), "application/vnd.apple.mpegurl")
         if request.path == "/live.m3u8":
             return HttpResponse(200, self._playlist(published), "application/vnd.apple.mpegurl")
         number = int(request.path.strip("/").partition(".")[0])
@@ -54,6 +62,8 @@ class HlsServer(FaultyServer):
         lines = ["#EXTM3U", "#EXT-X-VERSION:3", f"#EXT-X-TARGETDURATION:{self._seconds}"]
         lines.append(f"#EXT-X-MEDIA-SEQUENCE:{first}")
         for number in range(first, published):
+            if self._date:
+                lines.append(f"#EXT-X-PROGRAM-DATE-TIME:{self._date(number * self._seconds)}")
             lines += [f"#EXTINF:{self._seconds:.3f},", f"{number}.ts"]
         return "\n".join([*lines, ""]).encode()
 

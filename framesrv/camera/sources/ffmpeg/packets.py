@@ -5,7 +5,7 @@ import resource
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from typing import TypeAlias, cast
+from typing import TYPE_CHECKING, TypeAlias, cast
 
 import av
 from av.container import InputContainer
@@ -18,6 +18,9 @@ from framesrv.codec.arrival import Arrival, Packet
 from framesrv.codec.damage import Damage
 from framesrv.errors import SourceError
 from framesrv.segment.status import CLOCK_OFF
+
+if TYPE_CHECKING:
+    from framesrv.camera.sources.ffmpeg.dates import Dates
 
 # How many packets late each one comes. Over RTP a parser gives a packet of these codecs when the next one begins
 # (need_parsing in libavformat/rtpdec_*.c); in a transport stream the demultiplexer waits for that as well.
@@ -48,6 +51,7 @@ class Packets:
         cost: what reading may.
         timeout: seconds without a packet after which the stream is lost.
         first: packets that were read while the track was chosen.
+        dates: of the pictures, as a playlist tells them; None where there is none that does.
 
     Attributes:
         recorded: whether the stream has an end and comes as fast as it is read; it is given at its own pace.
@@ -64,6 +68,7 @@ class Packets:
         cost: Cost,
         timeout: float,
         first: Sequence[Packet] = (),
+        dates: "Dates | None" = None,
     ) -> None:
         has_end = bool(container.duration) or os.path.isfile(container.name)  # a live stream of FLV lasts 0 s
         self.recorded = has_end and container.format.name not in LIVE and not container.name.startswith(PACED)
@@ -72,6 +77,7 @@ class Packets:
         # of a pipe or a device FFmpeg knows no time-out
         self._remote = container.format.name in LIVE or not os.path.exists(container.name)
         self._first = first
+        self._captured = dates.of if dates else _captured
         self._segmented = not self.recorded and container.format.name in SEGMENTED
         self._complains = stream.codec_context.name == "h264"  # the decoder, of what is missing
         self._join: Packet | None = None
@@ -117,7 +123,7 @@ class Packets:
             moments.append(self._opened if buffered else now)
             arrived = moments.popleft()
             if packet.size or packet.dts is None:  # an empty one in mid-stream would end the decoding
-                yield packet, Arrival(*arrived, _captured(packet), self._is_whole(packet, now[0]))
+                yield packet, Arrival(*arrived, self._captured(packet), self._is_whole(packet, now[0]))
 
     def _silent(self, spent: float) -> SourceError:
         """That no packet has come in time, with so many seconds of processor time."""

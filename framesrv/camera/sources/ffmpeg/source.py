@@ -10,6 +10,7 @@ import time
 from collections.abc import Generator, Iterator
 from contextlib import closing
 from enum import Enum
+from typing import TYPE_CHECKING
 
 import av
 from av.container import InputContainer
@@ -35,7 +36,10 @@ from framesrv.history.writer import HistoryWriter
 from framesrv.masking import user_info
 from framesrv.settings import Camera
 
-MOTION_JPEG = "mpjpeg"  # FFmpeg's name of it over HTTP
+if TYPE_CHECKING:
+    from framesrv.camera.sources.ffmpeg.dates import Dates
+
+MOTION_JPEG, SEGMENTS = "mpjpeg", "hls"  # FFmpeg's names of what comes over HTTP
 
 
 class Kind(Enum):
@@ -150,7 +154,8 @@ class FFmpeg:
         self._hardware.look(stream.codec_context)
         self._check_size(stream.codec_context.width, stream.codec_context.height)
         stream.codec_context.options = {"max_pixels": str(self._camera.max_pixels)}
-        packets = Packets(container, stream, damage, opened, pacing, self._cost, self._camera.timeout, first)
+        dates, timeout = self._dates(container), self._camera.timeout
+        packets = Packets(container, stream, damage, opened, pacing, self._cost, timeout, first, dates)
         decoding = Decoding(
             stream.codec_context, self._camera.presentation, self._policy, damage, sink, history=self._history
         )
@@ -180,6 +185,14 @@ class FFmpeg:
             if not count or not _wound_back(container):
                 return False
             decoding.restart()
+
+    def _dates(self, container: InputContainer) -> "Dates | None":
+        """Of the pictures, where a playlist may tell them."""
+        if container.format.name != SEGMENTS:
+            return None
+        from framesrv.camera.sources.ffmpeg.dates import dates_of  # which few cameras need
+
+        return dates_of(self._camera)
 
     def _wait(
         self, packet: Packet, arrival: Arrival, packets: Packets, decoding: Decoding, damage: Damage, sink: Sink

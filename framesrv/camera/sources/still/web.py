@@ -89,6 +89,15 @@ class Web:
 
         return more
 
+    def beginning(self, size: int) -> bytes:
+        """So many bytes of what is there, whatever it is, or all of it."""
+
+        def take(response: http.client.HTTPResponse) -> bytes:
+            self._kind(response)
+            return response.read(size)
+
+        return self._fetched(take)
+
     def _fetched(self, take: Callable[[http.client.HTTPResponse], Taken]) -> Taken:
         """What is made of the answer, after all redirects."""
         self._deadline = time.monotonic() + self._camera.timeout
