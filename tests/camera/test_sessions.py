@@ -3,6 +3,7 @@
 import re
 import time
 from collections.abc import Iterator
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from tests.support.odd_camera import OddCamera, OddClient
 from tests.support.odd_clients import Forgetful, answering, asked_for, describing, replaced
 from tests.support.processes import Program, wait_for, write_config
 from tests.support.rtsp_server import RtspRequest, RtspResponse
+from tests.support.side_by_side import side_by_side
 from tests.support.sink import Counts
 
 GOP = 25
@@ -103,9 +105,12 @@ def test_udp_that_loses_packets_is_given_up_where_tcp_works(video: Path) -> None
         assert asked_for(camera) == ["tcp", "udp", "udp", "tcp"]
 
 
-@pytest.mark.parametrize("transport", ["tcp", "udp"])
-def test_camera_that_falls_silent_gives_no_picture_before_it_counts_as_lost(transport: str, video: Path) -> None:
+def test_camera_that_falls_silent_gives_no_picture_before_it_counts_as_lost(video: Path) -> None:
     """FFmpeg hands out the picture that its parser held when its own time-out comes, and waits once more."""
+    side_by_side({transport: partial(falls_silent, transport, video) for transport in ("tcp", "udp")})
+
+
+def falls_silent(transport: str, video: Path) -> None:
     with OddCamera(video) as camera:
         playing = pictures(camera.url(), timeout=2.0, transport=transport)
         assert len(list(islice(playing, 50))) == 50

@@ -4,6 +4,7 @@ import random
 import socket
 import time
 from contextlib import suppress
+from functools import partial
 from itertools import islice
 
 import pytest
@@ -13,6 +14,7 @@ from framesrv.camera.sources.rtsp import description, message
 from framesrv.camera.sources.rtsp.session import Session
 from framesrv.errors import SourceError
 from framesrv.settings import Camera
+from tests.support.side_by_side import side_by_side
 from tests.support.tcp_server import TcpServer
 
 SEEDS = 60
@@ -73,8 +75,11 @@ class Mutating(TcpServer):
             connection.sendall(mutated(answer.replace("{0}", number).encode("latin-1"), self._chance))
 
 
-@pytest.mark.parametrize("transport", ["tcp", "multicast"])
-def test_whatever_a_camera_answers_there_is_an_error_in_words(transport: str) -> None:
+def test_whatever_a_camera_answers_there_is_an_error_in_words() -> None:
+    side_by_side({transport: partial(answered, transport) for transport in ("tcp", "multicast")})
+
+
+def answered(transport: str) -> None:
     for seed in range(SEEDS):
         with Mutating(seed) as server, suppress(SourceError):  # any other error ends the test
             url = f"rtsp://u:p@127.0.0.1:{server.port}/x"

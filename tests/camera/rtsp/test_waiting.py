@@ -5,6 +5,7 @@ import re
 import socket
 import threading
 from collections.abc import Iterator
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,10 @@ from framesrv.camera.sources.patience import Patience
 from framesrv.segment.status import camera_status
 from framesrv.settings import Camera
 from tests.camera.test_sources import gray
-from tests.support.footage import footage, read_code
+from tests.support.footage import Codec, footage, read_code
 from tests.support.ports import free_port
 from tests.support.rtsp import RtspServer
+from tests.support.side_by_side import side_by_side
 from tests.support.sink import Counts
 
 CELL = 188  # bytes of a transport stream's packet
@@ -42,18 +44,22 @@ def numbers(source: Source, sink: Counts | FrameWriter) -> Iterator[int]:
             yield code[0]
 
 
-@pytest.mark.parametrize(("before", "after"), [("h264", "hevc"), ("hevc", "h264")])
-def test_camera_whose_codec_changes_is_opened_anew(before: Any, after: Any, tmp_path: Path) -> None:
-    files = [footage(codec=before, number=1, **SIZE), footage(codec=after, number=2, **SIZE)]
-    with RtspServer({"cam": files}, tmp_path) as server:
-        source, sink = source_of(server.url("cam")), Counts()
-        playing = numbers(source, sink)
-        assert list(islice(playing, 5)) == [1] * 5
-        server.fault("switch")
-        with pytest.raises(SourceError, match=f"what comes is no {before}.*opened anew") as caught:
-            assert set(playing) <= {1}
-        assert caught.value.cause == "damaged"
-        assert next(numbers(source, sink)) == 2
+def test_camera_whose_codec_changes_is_opened_anew(tmp_path: Path) -> None:
+    codecs: tuple[Codec, Codec] = ("h264", "hevc")
+    one, other = ([footage(codec=codec, number=number, **SIZE) for codec in codecs] for number in (1, 2))
+    with RtspServer({"h264": [one[0], other[1]], "hevc": [one[1], other[0]]}, tmp_path) as server:
+        side_by_side({codec: partial(codec_changes, codec, server) for codec in codecs})
+
+
+def codec_changes(before: Codec, server: RtspServer) -> None:
+    source, sink = source_of(server.url(before)), Counts()
+    playing = numbers(source, sink)
+    assert list(islice(playing, 5)) == [1] * 5
+    server.fault("switch", before)
+    with pytest.raises(SourceError, match=f"what comes is no {before}.*opened anew") as caught:
+        assert set(playing) <= {1}
+    assert caught.value.cause == "damaged"
+    assert next(numbers(source, sink)) == 2
 
 
 @pytest.mark.parametrize("codec", ["h264", "hevc"])
