@@ -10,6 +10,7 @@ from framesrv.codec.deinterlacing import Deinterlacer
 from framesrv.codec.orientation import AS_IT_IS, orientation_of
 from framesrv.codec.picture import SourceFrame
 from framesrv.codec.presentation import Presentation
+from framesrv.codec.ticks import nanoseconds
 from framesrv.segment import colour
 from framesrv.segment.frame import SQUARE, Stamp, usual_matrix
 from framesrv.segment.layout import Matrix, PixelFormat
@@ -58,8 +59,9 @@ class Conversion:
         full = frame.color_range == ColorRange.JPEG or frame.format.name.startswith("yuvj")
         full_range = full and not frame.format.is_rgb
         matrix = MATRICES.get(frame.colorspace, usual_matrix(frame.height))
+        ticks, base = frame.pts, frame.time_base
         stamp = Stamp(
-            pts=_nanoseconds(frame.pts, frame.time_base),
+            pts=None if ticks is None or base is None else nanoseconds(ticks, base),
             captured_ns=arrival.captured_ns,
             arrived_ns=arrival.monotonic,
             matrix=matrix,
@@ -84,8 +86,3 @@ class Conversion:
             self._untold += 1
             if self._untold == UNTOLD:
                 self._orientation = AS_IT_IS
-
-
-def _nanoseconds(ticks: int | None, base: Fraction | None) -> int | None:
-    """So many ticks; with numbers alone, as fractions are slow."""
-    return None if ticks is None or base is None else ticks * 10**9 * base.numerator // base.denominator

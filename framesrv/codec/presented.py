@@ -4,7 +4,10 @@ A picture comes after those that it refers to, be they shown before it or after.
 is shown: what came soonest after its own time on the stream's clock says how far that clock is from the host's.
 """
 
+from fractions import Fraction
+
 from framesrv.codec.arrival import Arrival, Packet
+from framesrv.codec.ticks import nanoseconds
 
 JUMP = 2_000_000_000  # ns by which the two clocks part where the stream's begins anew, or has stood still
 DRIFT = 0.001  # of the time: clocks run apart, and what came soonest counts less and less
@@ -17,12 +20,14 @@ class Presented:
         self._ahead: int | None = None  # of the stream's clock, the host's
         self._arrived = self._newest = 0
         self._reordered = False
+        self._base: Fraction | None = None  # of the stream; a packet makes it anew each time
 
     def note(self, packet: Packet, arrival: Arrival) -> None:
         """Looks at a packet, and tells its arrival."""
-        if packet.pts is None or not packet.time_base:
+        self._base = self._base or packet.time_base
+        if packet.pts is None or not self._base:
             return
-        at = int(packet.pts * packet.time_base * 10**9)
+        at = nanoseconds(packet.pts, self._base)
         ahead = arrival.unix - at
         if self._ahead is None or abs(ahead - self._ahead) > JUMP:
             self._ahead, self._newest = ahead, at
