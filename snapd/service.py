@@ -351,8 +351,12 @@ class Service:
                 job.steps = None
                 job.result, took_work = end.value
                 if took_work and job.begun:  # it is remembered
-                    self._answered.keep(job.request, job.result, job.begun)
+                    is_ours = self._answered.keep(job.request, job.result, job.begun)
                     job.stopwatch.end("keep")
+                    if not is_ours:
+                        logger.warning("Another host has taken the request up meanwhile")
+                        self._stream.give_back(job.entry.id, counts=False)
+                        return
                 break
             remaining = due - time.monotonic()
             if remaining > 0 and self._waiting.put(job, due):

@@ -68,8 +68,10 @@ class Trial:
     unanswered: int
 
     def quantile(self, percent: int) -> float:
-        """Milliseconds."""
-        return self.times.quantile(percent, MS) if len(self.times) > 1 else float("nan")
+        """Milliseconds. Raises BenchmarkError where hardly anything was answered."""
+        if len(self.times) < 2:
+            raise BenchmarkError(f"{self.hosts} hosts, {self.rate:g} requests a second: nothing was answered")
+        return self.times.quantile(percent, MS)
 
 
 @dataclass(frozen=True, slots=True)

@@ -181,8 +181,13 @@ class IdempotencyKeys:
             for request, was_set, found in zip(requests, replies[::2], replies[1::2], strict=True)
         ]
 
-    def keep(self, request: Request, result: Result, decision: Decision) -> None:
-        """This is the result, and it is about to be handed over."""
+    def keep(self, request: Request, result: Result, decision: Decision) -> bool:
+        """This is the result, and it is about to be handed over; False if that is another host's by now.
+
+        As where this one was stopped, or cut off, for so long that its entry was moved to another.
+        """
+        if request.at and decision.remembered and self._is_of_another_place(request):
+            return False
         mark = Mark.of("result", request, result, decision.earlier)
         refused = decision.refused
         if decision.remembered:  # else Redis has just failed to, and would cost time again
@@ -193,6 +198,7 @@ class IdempotencyKeys:
                 refused = not is_passing(error)
         if not refused:  # that may last: by then a new picture is better than this one
             self._memory.put(request.request_id, mark)
+        return True
 
     def done(self, request: Request, result: Result, decision: Decision, how: How = "callback") -> Also:
         """It was handed over; to be written before its entry is acknowledged.
@@ -210,6 +216,16 @@ class IdempotencyKeys:
             self._noted.put(request.request_id, True)
 
         return note
+
+    def _is_of_another_place(self, request: Request) -> bool:
+        """Whether the same entry is in work elsewhere, or was answered there."""
+        try:
+            found: Any = self._client.get(done_key(request.request_id))
+        except redis.RedisError as error:
+            self._complain("GET", error)
+            return False
+        mark = Mark.parse(found) if found is not None else None
+        return mark is not None and mark.entry_id == request.entry_id and mark.at != request.at
 
     def _decide(self, request: Request, was_set: Any, found: Any) -> Decision:
         """Whose turn it is, by the answers of Redis and what is remembered here."""

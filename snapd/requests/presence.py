@@ -243,11 +243,11 @@ class Presence:
         """Whether another may be that holds a name."""
         if other.instance == self._instance or other.has_ended:
             return False
-        if not self._settings.routed:
-            return True  # its key is its lease
-        own, kind = self._settings, fleet.kind_of(self._settings)
+        if not self._settings.routed or other.place == _place():
+            return True  # its key is its lease, or its process is there
+        own, kind, oldest = self._settings, fleet.kind_of(self._settings), self.now() - LEASE
         found = fleet.beats(self._client, own, kind)
-        return any(one.is_alive(self.now()) for one in found if (one.host, one.consumer) == (own.own_host, consumer))
+        return any(one.at > oldest for one in found if (one.host, one.consumer) == (own.own_host, consumer))
 
     def _take(self, name: str) -> Host | None:
         """Takes a name; gives who has it, if somebody has who may be alive."""

@@ -112,14 +112,13 @@ class Router:
 
     @property
     def words(self) -> str:
-        """Where requests go, what matters most first."""
+        """Where requests go, and what is wrong with that."""
         hosts = self.hosts
-        words = []
+        words = [f"{len(hosts.live)} hosts with {len(hosts.cameras)} cameras"]
         if hosts.dead:
-            words.append(f"{len(hosts.dead)} hosts are dead: {', '.join(hosts.dead[:SHOWN])}")
-        if doubled := describe_doubled(hosts.doubled):
-            words.append(doubled)
-        return "; ".join([*words, f"{len(hosts.live)} hosts with {len(hosts.cameras)} cameras"])
+            more = f" and {len(hosts.dead) - SHOWN} more" if len(hosts.dead) > SHOWN else ""
+            words.append(f"dead: {', '.join(hosts.dead[:SHOWN])}{more}")
+        return "; ".join([*words, *filter(None, [describe_doubled(hosts.doubled)])])
 
     @property
     def hang(self) -> str:

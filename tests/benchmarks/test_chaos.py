@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from benchmarks.chaos.faults import RECOVERY, REPLICATED, schedule
+from benchmarks.chaos.faults import RECOVERY, REPLICATED, ROUTERS, SNAPDS, schedule
 from benchmarks.chaos.ledger import Answer, Ledger
+from snapd.requests.fleet import BEAT_EVERY, LEASE
 from tests.conftest import SHM
 from tests.support.processes import ROOT, alive, descendants, wait_for
 
@@ -97,6 +98,13 @@ def test_same_seed_gives_the_same_faults() -> None:
     assert schedule(3, 300) == schedule(3, 300) != schedule(4, 300)
     for redis in ("sentinel", "cluster"):
         assert schedule(3, 300, redis) == schedule(3, 300, redis) != schedule(3, 300)
+
+
+def test_routers_are_hit_where_there_are_some_and_hosts_for_longer_than_they_count_as_alive() -> None:
+    faults = schedule(5, 600, routed=True)
+    assert {fault.kind for fault in faults if fault.target in ROUTERS} == {"kill", "stop"}
+    assert max(fault.seconds for fault in faults if fault.target in SNAPDS) > LEASE + BEAT_EVERY
+    assert not any(fault.target in ROUTERS for fault in schedule(5, 600))
 
 
 @pytest.mark.parametrize("redis", ["sentinel", "cluster"])

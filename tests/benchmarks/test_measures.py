@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.measures import decode, load, plot, scale, snapshot, video
+from benchmarks.measures import decode, fleet, load, plot, scale, snapshot, video
 from benchmarks.measures.backend import open_backend
 from benchmarks.measures.charts import Bars, Lines
 from benchmarks.measures.cpu_meter import CpuMeter
@@ -21,6 +21,7 @@ from benchmarks.measures.stages import STAGES, Samples
 from benchmarks.measures.table import Report, render
 from tests.support.footage import Codec, footage
 from tests.support.processes import ROOT, wait_for
+from tests.support.redis_server import RedisServer
 
 BRIEFLY = 0.3  # s
 STALLED = 0.5  # s without a frame
@@ -113,6 +114,17 @@ def test_cameras_whose_stream_stalls_are_not_carried(tmp_path: Path) -> None:
         failures = " ".join(two.trial(1.0, 0.0).failures)
     assert "2 cameras published too little" in failures
     assert "2 cameras did not get all of their stream" in failures
+
+
+def test_fleet_counts_deliveries_with_a_router_and_without(tmp_path: Path) -> None:
+    with RedisServer(tmp_path / "redis") as server:
+        there = fleet.Fleet(tmp_path, server)
+        routed = there.trial(3, 30.0, 1.0, routed=True)
+        grouped = there.trial(3, 30.0, 1.0, routed=False)
+    assert (routed.deliveries, grouped.deliveries) == (2, 3)
+    assert (routed.unanswered, grouped.unanswered) == (0, 0)
+    assert routed.quantile(99) > 0
+    assert min(routed.nbytes, grouped.nbytes) > 100
 
 
 def test_what_lies_unread_in_a_connection_is_seen() -> None:

@@ -12,6 +12,7 @@ import orjson
 import pytest
 
 from snapd.check import findings
+from snapd.requests import fleet
 from snapd.requests.presence import LEASE, Host
 from tests.support.edge import CONSUMER, GROUP, STREAM, Edge, Running, wait_until, write_config
 from tests.support.processes import Program
@@ -120,3 +121,15 @@ def test_process_is_known_to_have_ended_by_its_number_and_beginning() -> None:
     assert dataclasses.replace(this, started=this.started - 1).has_ended
     assert dataclasses.replace(this, pid=2**22 + 1).has_ended
     assert not dataclasses.replace(this, place="another boot", pid=1, started=1).has_ended
+
+
+def test_name_of_a_snapd_that_lives_here_is_not_taken_though_its_signs_of_life_are_old(edge: Edge) -> None:
+    """Redis was away for longer than they last: a second one took its name, and answered what it had in hand."""
+    settings = edge.settings(stream={"routed": True, "host": "edge1"})
+    with Running(settings) as first:
+        wait_until(lambda: fleet.beats(edge.redis, settings.stream, "hosts"))
+        edge.redis.delete(fleet.key_of(settings.stream, "hosts"))
+        first.service._heartbeat.stop()
+        with Running(settings) as second:
+            wait_until(lambda: second.service.joined)
+            assert second.service.report.consumer != first.service.report.consumer

@@ -148,7 +148,6 @@ def test_routed_host_that_ignores_unknown_cameras_is_refused(edge: Edge, tmp_pat
     assert b"stream.unknown_camera: expected" in snapd("check", "--config", config).stderr
 
 
-@pytest.mark.usefixtures("impatient")
 def test_router_that_ignores_unknown_cameras_leaves_them_to_others(edge: Edge) -> None:
     with host(edge, "edge1", ["cam01"]), router(edge, stream={"unknown_camera": "ignore"}) as routing:
         wait_until(lambda: "1 hosts" in routing.service.status)

@@ -8,6 +8,7 @@ import pytest
 
 from framesrv.settings import NOBODY
 from snapd.requests import fleet
+from snapd.requests.once import Mark
 from snapd.telemetry.trace import find
 from tests.support.edge import GROUP, STREAM, Edge, wait_until
 from tests.support.hosts import (
@@ -26,7 +27,6 @@ from tests.support.hosts import (
 NOT_CONNECTED = "摄像头流未连接: {}"
 
 
-@pytest.mark.usefixtures("impatient")
 def test_each_request_is_answered_by_the_host_that_has_its_camera(edge: Edge) -> None:
     with host(edge, "edge1", ["cam01"]) as first, host(edge, "edge2", ["cam02"]) as second, router(edge) as routing:
         wait_for_hosts(routing, 2)
@@ -94,7 +94,6 @@ def test_entry_that_came_twice_is_answered_once(edge: Edge) -> None:
     assert len({one.url for one in edge.wvp.results}) == 5
 
 
-@pytest.mark.usefixtures("impatient")
 def test_what_a_dead_host_left_is_answered_by_another_or_by_the_router(edge: Edge) -> None:
     stream = died(edge, "edge0", ["cam01", "cam03"])
     requests = [edge.fields("cam01"), edge.fields("cam03"), edge.fields("cam01"), edge.fields("cam03")]
@@ -107,12 +106,11 @@ def test_what_a_dead_host_left_is_answered_by_another_or_by_the_router(edge: Edg
         results = edge.wvp.wait(4, 20)
         wait_until(lambda: left_on(edge, stream) == 0)
         assert edge.ask(camera_code="cam03").message == NOT_CONNECTED.format("cam03")
-        assert "1 hosts are dead: edge0" in routing.service.status
+        assert "; dead: edge0" in routing.service.status
     by_code = {code: {one.message for one in results if one.camera_code == code} for code in ("cam01", "cam03")}
     assert by_code == {"cam01": {""}, "cam03": {NOT_CONNECTED.format("cam03")}}
 
 
-@pytest.mark.usefixtures("impatient")
 def test_tries_at_hosts_that_died_count(edge: Edge) -> None:
     stream = died(edge, "edge0", ["cam01"])
     fields = edge.fields()
@@ -128,7 +126,6 @@ def test_tries_at_hosts_that_died_count(edge: Edge) -> None:
     assert {name for name in letter if not name.startswith(b"dead:")} == {name.encode() for name in fields}
 
 
-@pytest.mark.usefixtures("impatient")
 def test_camera_on_two_hosts_is_said_and_one_of_them_answers(edge: Edge) -> None:
     with host(edge, "edge2", ["cam01"]) as second, host(edge, "edge1", ["cam01", "cam02"]) as first:
         with router(edge) as routing:
@@ -187,3 +184,19 @@ def test_two_hosts_of_one_name_are_said(edge: Edge, monkeypatch: pytest.MonkeyPa
     edge.redis.xgroup_createconsumer(stream.source, stream.source_group, stream.consumer)
     with host(edge, "edge1", ["cam01"]) as running:
         wait_until(lambda: "give each host a name of its own, [stream] host" in running.service.status)
+
+
+def test_host_that_was_stopped_leaves_the_answer_to_the_one_that_has_taken_over(
+    edge: Edge, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It went on where it had been stopped, and the platform heard of one request twice."""
+    first = stream_of(edge, "edge1")
+    fields = edge.fields()
+    edge.cos.delay = 2.0
+    with host(edge, "edge1", ["cam01"]):
+        origin = route_by_hand(edge, first, fields)
+        wait_until(lambda: edge.cos.requests["PUT"])
+        at = f"{stream_of(edge, 'edge2').source} 5-0"
+        edge.redis.set(f"snap:done:{fields['request_id']}", Mark("taken", origin, at=at).to_json(), ex=60)
+        wait_until(lambda: "Another host has taken the request up" in caplog.text)
+    assert edge.wvp.results == []

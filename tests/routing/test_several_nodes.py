@@ -22,7 +22,6 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisCluster]:
         yield nodes
 
 
-@pytest.mark.usefixtures("impatient")
 def test_requests_reach_hosts_whose_streams_lie_on_other_nodes(
     cluster: RedisCluster, caplog: pytest.LogCaptureFixture
 ) -> None:
