@@ -10,7 +10,11 @@ from typing import Any
 
 import pytest
 
+<<<<<<< Updated upstream
 from benchmarks.measures import decode, fleet, load, plot, scale, snapshot, video
+=======
+from benchmarks.measures import decode, inference, load, plot, readers, scale, snapshot, video
+>>>>>>> Stashed changes
 from benchmarks.measures.backend import open_backend
 from benchmarks.measures.charts import Bars, Lines
 from benchmarks.measures.cpu_meter import CpuMeter
@@ -51,6 +55,7 @@ def in_little(monkeypatch: pytest.MonkeyPatch) -> None:
         },
         scale: {"MOST": 2, "FEW": 1, "WINDOW": 4.0, "POLICIES": (scale.PolicyCase("demand", 0, rate=4.0),)},
         load: {"SETTLING": 0.1},
+        readers: {"READERS": (2,), "CAMERAS": (2,)},
     }
     for module, values in little.items():
         for name, value in values.items():
@@ -76,6 +81,27 @@ def test_decode_compares_every_policy_with_other_ways() -> None:
         if "ffmpeg" not in one.beside:
             assert (f"H.264, {one.ours}", one.beside) in compared
     assert all(figure["value"] > 0 for figure in found["figures"])
+
+
+@pytest.mark.usefixtures("in_little")
+def test_readers_of_every_kind_are_compared() -> None:
+    found = check(readers.run(1.0))
+    compared = {(figure["name"].partition(":")[0], figure["beside"]) for figure in found["figures"]}
+    expected = {
+        ("2 readers, frames, Python", one) for one in ("bare futex", "multiprocessing.Queue", "a Unix socket")
+    }
+    expected |= {("2 cameras, FrameSet", "a thread a camera"), ("2 cameras, asyncio", "a thread a camera")}
+    if readers.NO_COMPILER not in found["notes"]:
+        expected |= {(f"2 readers, {way}, C", "bare futex") for way in ("frames", "latest")}
+    assert expected <= compared
+    assert all(figure["value"] > 0 for figure in found["figures"])
+
+
+@pytest.mark.usefixtures("in_little")
+def test_example_of_the_documents_looks_at_three_cameras(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inference, "ROUNDS", 1)
+    found = check(inference.run(2.0))
+    assert all(figure["value"] > 0 and figure["beside_value"] > 0 for figure in found["figures"])
 
 
 @pytest.mark.usefixtures("in_little")

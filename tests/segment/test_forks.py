@@ -216,3 +216,38 @@ def test_pickled_reader_is_one_of_the_same_camera_of_the_same_owner(prefix: str)
             camera._attacher.path,
             os.geteuid(),
         )
+
+
+class Pictures:
+    """A data set of a camera's pictures; its reader was attached before the workers began."""
+
+    def __init__(self, camera: FrameReader) -> None:
+        self.camera = camera
+        with camera.latest(max_age=None) as frame:
+            self.first = frame.seq
+
+    def __len__(self) -> int:
+        return 8
+
+    def __getitem__(self, index: int) -> Any:
+        with self.camera.latest(max_age=None, timeout=20) as frame:
+            return frame.tensor(layout="CHW"), numbers(frame)[0], os.getpid()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_workers_of_a_data_loader_read_frames(
+    method: str, writer: FrameWriter, camera: FrameReader, prefix: str
+) -> None:
+    data = pytest.importorskip("torch.utils.data", reason="needs torch")
+    put(writer, 5)
+    loader = data.DataLoader(
+        Pictures(camera), batch_size=2, num_workers=2, multiprocessing_context=method, timeout=60
+    )
+    workers = set()
+    for batch, seqs, pids in loader:
+        assert tuple(batch.shape) == (2, 3, HEIGHT, WIDTH)
+        assert seqs.tolist() == [1, 1]
+        workers |= set(pids.tolist())
+    assert len(workers) == 2
+    assert os.getpid() not in workers
+    assert pinned(prefix, "cam") == []
