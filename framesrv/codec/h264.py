@@ -23,12 +23,14 @@ class Sequence:
         bits: of `frame_num`.
         gaps: pictures may be left out on purpose.
         size: width and height of what is shown, pixels.
+        fields: pictures may be coded as two, of every second line each.
     """
 
     separate: bool
     bits: int
     gaps: bool
     size: tuple[int, int]
+    fields: bool
 
 
 @dataclass(frozen=True)
@@ -39,11 +41,19 @@ class SliceHead:
         first: number of its first macroblock.
         intra: it refers to no other picture.
         frame_num: of its picture; None where its parameter sets are not known.
+        bottom: it is of a field, that of the second line and so on, or not; None where it is of a whole frame.
     """
 
     first: int
     intra: bool
     frame_num: int | None
+    bottom: bool | None = None
+
+    def completes(self, other: "SliceHead | None") -> bool:
+        """Whether its field and that of another slice, before it, make a frame."""
+        if other is None or self.bottom is None or other.bottom is None:
+            return False
+        return self.bottom != other.bottom and self.frame_num == other.frame_num
 
 
 class FrameNumbers:
@@ -90,7 +100,9 @@ class FrameNumbers:
             return SliceHead(first, kind in INTRA, None)
         self._modulus, self._gaps = 1 << sequence.bits, sequence.gaps
         bits.take(2 * sequence.separate)
-        return SliceHead(first, kind in INTRA, bits.take(sequence.bits))
+        frame_num = bits.take(sequence.bits)
+        is_field = sequence.fields and bits.flag()
+        return SliceHead(first, kind in INTRA, frame_num, bits.flag() if is_field else None)
 
     def misses(self, frame_num: int | None, *, idr: bool, referred: bool) -> bool:
         """Whether a picture is missing that is referred to, between the newest and this one.
@@ -138,12 +150,15 @@ def _sequence(bits: Bits) -> tuple[int, Sequence]:
     bits.number()
     if size > 16:
         raise ValueError("log2_max_frame_num is too large")
-    return number, Sequence(separate, size, bits.flag(), _size(bits, 0 if separate else chroma))
-
-
-def _size(bits: Bits, chroma: int) -> tuple[int, int]:
+    gaps = bits.flag()
     width, height = 16 * (bits.number() + 1), 16 * (bits.number() + 1)
-    fields = not bits.flag()  # its pictures may be coded as two fields, of half the height
+    fields = not bits.flag()
+    return number, Sequence(
+        separate, size, gaps, _cropped(bits, width, height, 0 if separate else chroma, fields), fields
+    )
+
+
+def _cropped(bits: Bits, width: int, height: int, chroma: int, fields: bool) -> tuple[int, int]:
     bits.take(1 + fields)
     height *= 1 + fields
     if bits.flag():

@@ -119,7 +119,7 @@ class Decoding:
             # a recovery point, from which on the picture is refreshed bit by bit
             self._refreshes = True
             self._decoder.intact = False
-            logger.warning("Its key frames are no whole pictures (intra refresh): all of it is decoded")
+            logger.warning("Its key frames are no whole pictures: all of it is decoded")
         return frames
 
     def _on_demand(self, packet: Packet, arrival: Arrival, number: int) -> Frames:

@@ -7,7 +7,7 @@ from framesrv.camera.sources.rtsp.payloads.nal import START, NalUnits, Parameter
 from framesrv.camera.sources.rtsp.rtp import RtpPacket
 from framesrv.camera.sources.rtsp.unit import AccessUnit
 from framesrv.codec.bits import LONGEST, Bits
-from framesrv.codec.h264 import IDR, PPS, SEI, SLICE, SPS, FrameNumbers
+from framesrv.codec.h264 import IDR, PPS, SEI, SLICE, SPS, FrameNumbers, SliceHead
 
 LAST_TYPE = 23
 STAP_A, FU_A = 24, 28
@@ -27,6 +27,8 @@ class H264:
         self._sets = ParameterSets()
         self._nals = NalUnits()
         self._numbers = FrameNumbers()
+        self._before: SliceHead | None = None  # a field whose other one is to come, in an access unit of its own
+        self._leading: bool | None = None  # the bottom field of a frame is its first one
         for nal in parameters:
             self._numbers.learn(nal)
             self._keep(nal)
@@ -41,6 +43,8 @@ class H264:
         self._intra = True  # every slice so far
         self._first = False  # a slice begins with the first macroblock
         self._recovers = self._has_parameters = self._numbered = False
+        self._field: SliceHead | None = None  # the first one
+        self._is_paired = False  # the other field of the frame has come as well
         self._nals.fresh()
 
     def begins(self, payload: memoryview) -> bool:
@@ -49,8 +53,20 @@ class H264:
         if kind == STAP_A:
             return any(map(self.begins, pieces(payload[1:])))
         if kind == FU_A:
-            return payload[1] & 0x80 != 0 and payload[1] & 31 in (SLICE, IDR) and payload[2] & 0x80 != 0
-        return kind in (SLICE, IDR) and payload[1] & 0x80 != 0
+            kind = payload[1] & 31 if payload[1] & 0x80 else 0
+            payload = payload[1:]
+        if kind not in (SLICE, IDR) or not payload[1] & 0x80:
+            return False
+        return kind == IDR or not self._completes(payload)
+
+    def _completes(self, nal: memoryview) -> bool:
+        """Whether it is of the other field of the frame whose first one has come."""
+        if self._field is None or self._is_paired:
+            return False
+        try:
+            return self._numbers.head(nal).completes(self._field)
+        except ValueError:
+            return False
 
     def add(self, unit: AccessUnit, packet: RtpPacket) -> None:
         """See `Payload.add`."""
@@ -78,12 +94,36 @@ class H264:
         self._nals.end(unit)
         if unit.picture:
             unit.whole = unit.whole and self._first
-            if self._intra and not (unit.key or self._recovers):
-                unit.data[:0] = START + RECOVERS_HERE
-            unit.key = unit.key or self._recovers or self._intra
+            if not self._is_second_field(unit):
+                self._see_to_key(unit)
         if unit.key and unit.whole and not self._has_parameters:
             unit.data[:0] = b"".join(START + nal for _, nal in self._sets.nals())
         self._fresh()
+
+    def _is_second_field(self, unit: AccessUnit) -> bool:
+        """Whether it is the other field of a frame, whose first one was an access unit of its own."""
+        field, before = self._field, self._before
+        self._before = None
+        if field is None:
+            return False
+        if self._is_paired:
+            self._leading = field.bottom
+            return False
+        if field.completes(before):
+            self._leading = not field.bottom
+            return True
+        if field.bottom == self._leading or self._leading is None:
+            self._before = field
+        else:  # the first one of its frame is missing
+            unit.whole = False
+        return False
+
+    def _see_to_key(self, unit: AccessUnit) -> None:
+        # an I field alone may be the second one of a frame, whose first one is missing
+        intra = self._intra and (self._field is None or self._is_paired)
+        if intra and not (unit.key or self._recovers):
+            unit.data[:0] = START + RECOVERS_HERE
+        unit.key = unit.key or self._recovers or intra
 
     def _whole(self, unit: AccessUnit, nal: memoryview) -> None:
         if self._nals.whole(unit, nal):
@@ -132,6 +172,9 @@ class H264:
             return
         self._first = self._first or head.first == 0
         self._intra = self._intra and head.intra
+        if head.bottom is not None:
+            self._is_paired = self._is_paired or head.completes(self._field)
+            self._field = self._field or head
         if not self._numbered:
             self._numbered = True
             if self._numbers.misses(head.frame_num, idr=idr, referred=bool(nal[0] & 0x60)):
