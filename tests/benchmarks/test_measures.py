@@ -10,11 +10,7 @@ from typing import Any
 
 import pytest
 
-<<<<<<< Updated upstream
-from benchmarks.measures import decode, fleet, load, plot, scale, snapshot, video
-=======
-from benchmarks.measures import decode, inference, load, plot, readers, scale, snapshot, video
->>>>>>> Stashed changes
+from benchmarks.measures import decode, fleet, inference, load, plot, readers, scale, snapshot, video
 from benchmarks.measures.backend import open_backend
 from benchmarks.measures.charts import Bars, Lines
 from benchmarks.measures.cpu_meter import CpuMeter
