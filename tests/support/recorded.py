@@ -3,12 +3,14 @@
 import io
 from contextlib import ExitStack
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cache
 from pathlib import Path
 from typing import Any, Self
 
 import av
 import numpy as np
+from PIL import ExifTags, Image
 
 from framesrv import History, HistoryUnavailableError
 from tests.support.footage import footage, read_code
@@ -16,6 +18,7 @@ from tests.support.processes import Program, wait_for, write_config
 from tests.support.rtsp import RtspServer
 
 SECONDS = 12.0  # that are kept
+EXACT = 1e-5  # s to which a picture says when it was taken
 WIDTH, HEIGHT, FPS, GROUP, FRAMES = 640, 360, 25, 25, 100
 H264, HEVC, FORGETFUL = "cam01", "cam02", "cam03"  # the last one keeps nothing
 CAMERAS = (H264, HEVC, FORGETFUL)
@@ -65,6 +68,32 @@ class Recorded:
             return newest - oldest >= seconds
 
         wait_for(lambda: is_kept(H264) and is_kept(HEVC), f"{seconds:g} s that are kept")
+
+    def shown_at(self, code: str, moment: float) -> float:
+        """When the picture was captured that the camera showed at a moment."""
+        return max(one for one in self._captured(code) if one <= moment)
+
+    def key_at(self, code: str, moment: float) -> float:
+        """The same of the last key frame until then."""
+        return max(one for one in self._captured(code, keys=True) if one <= moment)
+
+    def pictures_between(self, code: str, first: float, last: float) -> int:
+        """How many pictures later one came than another; both by the times of their capture."""
+        return sum(first + EXACT < one <= last + EXACT for one in self._captured(code))
+
+    def _captured(self, code: str, *, keys: bool = False) -> list[float]:
+        """Of all pictures that are kept, but perhaps those that are about to go."""
+        with History(code, prefix=self.prefix) as history:
+            oldest, _ = history.span()
+            return [packet.captured_at for packet in history.packets(oldest + 0.5) if packet.key or not keys]
+
+
+def taken_at(jpeg: bytes) -> float:
+    """When a picture says that it was taken, in Unix seconds."""
+    with Image.open(io.BytesIO(jpeg)) as picture:
+        exif = picture.getexif().get_ifd(ExifTags.IFD.Exif)
+    parts = (exif[ExifTags.Base[f"{name}Original"]] for name in ("DateTime", "SubsecTime", "OffsetTime"))
+    return datetime.strptime("{}.{} {}".format(*parts), "%Y:%m:%d %H:%M:%S.%f %z").timestamp()
 
 
 @dataclass(frozen=True)
