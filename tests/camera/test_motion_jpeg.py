@@ -10,15 +10,19 @@ import pytest
 import simplejpeg
 
 from framesrv import SourceError
+from framesrv.camera.policy import Policy
+from framesrv.camera.sources import Source, open_source
 from framesrv.camera.sources.motion import parts
 from framesrv.camera.sources.still.image import LARGEST
 from framesrv.errors import SourceLimitError
+from framesrv.settings import Camera
 from tests.camera.test_sources import gray, pictures
 from tests.camera.test_streams import lags
 from tests.support.footage import read_code
 from tests.support.motion_camera import MotionCamera, with_length, without_length
 from tests.support.picture_server import PictureServer, picture
 from tests.support.rtsp_answers import Answering
+from tests.support.rtsp_login import Login
 from tests.support.sink import Counts
 
 JPEG = picture(3)
@@ -42,6 +46,21 @@ def test_motion_jpeg_that_falls_silent_or_ends_is_lost_and_found_again() -> None
             with pytest.raises(SourceError, match=words):
                 given.extend(read_code(gray(one)) for one in pictures(camera.source, timeout=1.0))
             assert given == [(7, index) for index in range(10)]
+
+
+@pytest.mark.parametrize("algorithm", ["", "SHA-256"])
+def test_motion_jpeg_behind_a_password_is_had(algorithm: str) -> None:
+    """FFmpeg, which looks at it first, knows no Digest but MD5."""
+    login = Login("digest", "admin", "pw", algorithm=algorithm)
+    with MotionCamera(without_length, 20, number=30, login=login) as camera:
+        source = camera_source(camera.source)
+        for _ in range(2):
+            shown = islice((one for one in source.frames(Counts()) if one is not None), 5)
+            assert [read_code(gray(one)) for one in shown] == [(7, index) for index in range(5)]
+
+
+def camera_source(url: str) -> Source:
+    return open_source(Camera(code="cam", source=url, timeout=2.0), Policy("all"))
 
 
 def test_answer_in_chunks_that_breaks_off_is_one_that_ended() -> None:

@@ -127,7 +127,7 @@ def test_wrong_password_of_a_picture_is_said_and_not_tried_for_ever() -> None:
 
 def test_stream_behind_a_password_that_ffmpeg_cannot_tell_is_not_blamed_on_the_password() -> None:
     with PictureServer(login=Login("digest", "admin", "pw", algorithm="SHA-256")) as server:
-        server.body, server.content_type = b"--frame", "multipart/x-mixed-replace; boundary=frame"
+        server.body, server.content_type = b"G", "video/mp2t"
         with pytest.raises(SourceError, match="offers only Digest SHA-256, which FFmpeg does not know"):
             next(pictures(server.source("admin:pw@")))
 

@@ -8,6 +8,7 @@ from typing import cast
 
 from tests.support.background import Background
 from tests.support.picture_server import picture
+from tests.support.rtsp_login import Login
 
 Part = Callable[[bytes], bytes]
 
@@ -29,6 +30,7 @@ class MotionCamera(Background):
         part: makes one of a JPEG.
         rate: pictures a second.
         number: of pictures, after which it falls silent; for ever where it is 0.
+        login: what it asks for.
 
     Attributes:
         source: its URL.
@@ -36,14 +38,18 @@ class MotionCamera(Background):
         silent: seconds that it waits, silent, before it ends a connection.
     """
 
-    def __init__(self, part: Part = with_length, rate: float = 10.0, number: int = 0) -> None:
+    def __init__(
+        self, part: Part = with_length, rate: float = 10.0, number: int = 0, login: Login | None = None
+    ) -> None:
         super().__init__()
+        self.login = login
         self._part, self._rate, self._number = part, rate, number
         self.sent: dict[int, int] = {}
         self.silent = 0.0
         self._server = _Server(("127.0.0.1", 0), _Connection)
         self._server.camera = self
-        self.source = f"http://127.0.0.1:{self._server.server_port}/video"
+        user = f"{login.user}:{login.password}@" if login else ""
+        self.source = f"http://{user}127.0.0.1:{self._server.server_port}/video"
 
     def run(self) -> None:
         """See `Background.run`."""
@@ -71,11 +77,17 @@ class _Server(http.server.ThreadingHTTPServer):
 
 class _Connection(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
+        camera = cast(_Server, self.server).camera
+        if camera.login and not camera.login.admits("GET", self.headers.get("Authorization", "")):
+            self.send_response(401)
+            self.send_header("WWW-Authenticate", camera.login.challenge)
+            self.end_headers()
+            return
         self.send_response(200)
         self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
         self.end_headers()
         with contextlib.suppress(ConnectionError):
-            cast(_Server, self.server).camera.play(self.wfile.write)
+            camera.play(self.wfile.write)
 
     def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002
         """Says nothing."""

@@ -8,7 +8,7 @@ the source is silent until the next key frame that has come whole.
 
 import time
 from collections.abc import Generator, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -80,24 +80,33 @@ class FFmpeg:
 
     def frames(self, sink: Sink) -> Iterator[SourceFrame | None]:
         """See `Source.frames`."""
-        strange = ""
-        if self._other is None:
-            kind = Kind.STILL
-            try:
-                kind = yield from self._played(sink)
-            except SourceError as error:
-                strange = self._strange_login() if error.cause == "unauthorized" else ""
-                if not strange:
-                    raise
-            self._other = self._of(kind)
+        if self._other is not None:
+            yield from self._by_another(self._other, sink)
+            return
         try:
-            yield from self._other.frames(sink)
-        except NoImageError as error:
-            self._other = None
+            kind = yield from self._played(sink)
+        except SourceError as error:
+            strange = self._strange_login() if error.cause == "unauthorized" else ""
             if not strange:
                 raise
-            words = f"the camera offers only {strange}, which FFmpeg does not know: choose Digest MD5 in its settings"
-            raise reasons.cannot(("protocol", words)) from error
+        else:
+            yield from self._by_another(self._of(kind), sink)
+            return
+        for kind in Kind:
+            with suppress(NoImageError):
+                yield from self._by_another(self._of(kind), sink)
+                return
+        words = f"the camera offers only {strange}, which FFmpeg does not know: choose Digest MD5 in its settings"
+        raise reasons.cannot(("protocol", words))
+
+    def _by_another(self, source: Source, sink: Sink) -> Iterator[SourceFrame | None]:
+        """The pictures of a source in our place, which stays that until something else is there."""
+        self._other = source
+        try:
+            yield from source.frames(sink)
+        except NoImageError:
+            self._other = None
+            raise
 
     def _strange_login(self) -> str:
         """What a camera offers to whoever has a password, by HTTP, where FFmpeg knows none of it; else empty."""
