@@ -24,6 +24,7 @@ from snapd.pages.parameters import ParameterError, Parameters
 from snapd.pages.pictures import BusyError, FrameId, Picture, Pictures
 from snapd.pages.places import Place, Places
 from snapd.pages.readiness import Readiness
+from snapd.pictures.clip import Clip
 from snapd.stores.facts import MP4
 from snapd.wire.form import Form
 from snapd.wire.moment import NOW
@@ -127,10 +128,10 @@ class Pages:
         place = self.clips.take()
         try:
             clip = await self.pictures.clip(code, moment, span)
-        finally:
+            return _Clip(clip, place)
+        except BaseException:
             place.leave()
-        headers = {"X-Frame-Captured-At": f"{clip.captured_at:.6f}"}
-        return Response(clip.content, media_type=MP4, headers=headers)
+            raise
 
     async def _stream(self, request: Request) -> Response:
         code = request.path_params["code"]
@@ -206,6 +207,22 @@ class _Stream(StreamingResponse):
 
     def __init__(self, content: AsyncIterator[bytes], place: Place, media_type: str) -> None:
         super().__init__(content, media_type=media_type)
+        self._place = place
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Sends it."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._place.leave()
+
+
+class _Clip(Response):
+    """A clip, which keeps its place until it is sent: it is large."""
+
+    def __init__(self, clip: Clip, place: Place) -> None:
+        headers = {"X-Frame-Captured-At": f"{clip.captured_at:.6f}"}
+        super().__init__(clip.content, media_type=MP4, headers=headers)
         self._place = place
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

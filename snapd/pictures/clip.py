@@ -25,7 +25,7 @@ from snapd.errors import ClipError
 from snapd.pictures.nal import byte_stream, own_sets, parameter_sets
 
 CLOCK = 90_000  # units a second
-MOST_BYTES = 64 * 1024 * 1024
+MOST_BYTES = 32 * 1024 * 1024
 CODECS = ("h264", "hevc")
 MATRIX = "DISPLAYMATRIX"  # of a decoded frame's side data
 NANOSECONDS = 1_000_000_000

@@ -9,6 +9,7 @@ from snapd.pictures.clip import Clip, make_clip
 from snapd.wire.moment import Span
 
 REORDERED = 1.0  # s in which all has come that is shown until a moment, where pictures are out of order
+AT_ONCE = 2  # clips that are made: each is in memory three times until it is done
 GRACE = 0.3  # s from a picture's capture until it has usually arrived, the one after it too
 
 
@@ -23,6 +24,7 @@ class Clips:
     def __init__(self, shm: ShmSettings, wait: float) -> None:
         self._shm, self._wait = shm, wait
         self._lock = threading.Lock()
+        self._room = threading.BoundedSemaphore(AT_ONCE)
         self._histories: dict[str, History] = {}
 
     def make(self, code: str, moment: float, span: Span) -> Clip:
@@ -36,10 +38,11 @@ class Clips:
         history = self._history(code)
         end = moment + span.after
         arrived = history.wait_until(end, self._wait)
-        packets = history.packets(moment - span.before, end + REORDERED)
-        if not arrived and max(packet.captured_at for packet in packets) < moment:
-            raise ClipError("after", f"camera {code} has sent nothing until that moment")
-        return make_clip(code, packets, moment, end)
+        with self._room:
+            packets = history.packets(moment - span.before, end + REORDERED)
+            if not arrived and max(packet.captured_at for packet in packets) < moment:
+                raise ClipError("after", f"camera {code} has sent nothing until that moment")
+            return make_clip(code, packets, moment, end)
 
     def close(self) -> None:
         """Detaches from all of them."""

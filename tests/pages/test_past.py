@@ -3,6 +3,7 @@
 import re
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from itertools import pairwise
 from pathlib import Path
 
@@ -10,10 +11,12 @@ import pytest
 import simplejpeg
 from playwright.sync_api import Browser, Page, expect
 
+from snapd.pages.app import CLIPS
 from tests.pages.test_browser import browser, page  # noqa: F401  fixtures
 from tests.support.cos import CosServer
 from tests.support.edge import Edge
-from tests.support.pages import Shown, shown
+from tests.support.pages import Shown, Viewer, shown
+from tests.support.processes import wait_for
 from tests.support.recorded import EXACT, FORGETFUL, FPS, GROUP, H264, HEVC, Recorded, play, taken_at
 from tests.support.redis_server import RedisServer
 from tests.support.wvp import WvpServer
@@ -84,6 +87,16 @@ def test_clip_is_for_those_alone_who_may_see_the_pages(edge: Edge, recorded: Rec
         for path in (f"/cameras/{H264}.mp4?before=1", f"/cameras/{H264}.jpg?at=-1"):
             assert pages.get(path).status_code == 401
             assert pages.get(path, Authorization="Bearer 0123456789abcdef").status_code == 200
+
+
+def test_so_many_clips_are_made_at_once_and_places_come_back(there: Shown) -> None:
+    path = f"/cameras/{H264}.mp4?before=0.1&after="
+    with ExitStack() as stack:
+        waiting = [stack.enter_context(Viewer(there, f"{path}2")) for _ in range(CLIPS)]
+        refused = wait_for(lambda: (one := there.get(f"{path}0")).status_code == 503 and one, "places that are taken")
+        assert refused.text == f"{CLIPS} clips are made at once, and no more; try again when one has ended.\n"
+        assert [viewer.status() for viewer in waiting] == [200] * CLIPS
+    wait_for(lambda: there.get(f"{path}0").status_code == 200, "a place")
 
 
 PLAY = """async video => {
