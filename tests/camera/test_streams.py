@@ -63,8 +63,9 @@ def test_live_stream_in_segments_is_given_at_its_own_pace() -> None:
     assert sum(pause > 1e9 for pause in pauses) <= 2
 
 
-@pytest.mark.parametrize("playlist", ["live", "master"])
-@pytest.mark.parametrize("zone", [datetime.UTC, datetime.timezone(datetime.timedelta(hours=8))])
+@pytest.mark.parametrize(
+    ("playlist", "zone"), [("live", datetime.UTC), ("master", datetime.timezone(datetime.timedelta(hours=8)))]
+)
 def test_pictures_in_segments_are_dated_as_their_playlist_says(playlist: str, zone: datetime.tzinfo) -> None:
     """FFmpeg passes its dates over: they were dated by when they came, a segment or two later."""
     began = time.time() - 10

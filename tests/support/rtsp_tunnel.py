@@ -38,15 +38,18 @@ class RtspTunnel(TcpServer):
         cookie = head.partition(b"x-sessioncookie: ")[2].partition(b"\r")[0]
         assert TYPE in head
         if head.startswith(b"GET "):
-            connection.sendall(f"HTTP/1.0 {self._status}\r\nContent-Type: {TYPE.decode()}\r\n\r\n".encode())
-            if self._status == "200 OK":
-                self._bring(cookie, connection)
+            self._bring(cookie, connection)
         else:
             self._take(cookie, connection)
 
     def _bring(self, cookie: bytes, connection: socket.socket) -> None:
+        answer = f"HTTP/1.0 {self._status}\r\nContent-Type: {TYPE.decode()}\r\n\r\n".encode()
+        if self._status != "200 OK":
+            connection.sendall(answer)
+            return
         with socket.create_connection(("127.0.0.1", self._port)) as camera:
-            self._cameras[cookie] = camera
+            self._cameras[cookie] = camera  # before whoever asked knows, and goes on by another connection
+            connection.sendall(answer)
             while data := camera.recv(65536):
                 connection.sendall(data)
 
