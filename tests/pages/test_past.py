@@ -93,8 +93,13 @@ def test_so_many_clips_are_made_at_once_and_places_come_back(there: Shown) -> No
     path = f"/cameras/{H264}.mp4?before=0.1&after="
     with ExitStack() as stack:
         waiting = [stack.enter_context(Viewer(there, f"{path}2")) for _ in range(CLIPS)]
-        refused = wait_for(lambda: (one := there.get(f"{path}0")).status_code == 503 and one, "places that are taken")
-        assert refused.text == f"{CLIPS} clips are made at once, and no more; try again when one has ended.\n"
+
+        def refusal() -> str:
+            response = there.get(f"{path}0")
+            return response.text if response.status_code == 503 else ""
+
+        words = f"{CLIPS} clips are made at once, and no more; try again when one has ended.\n"
+        assert wait_for(refusal, "places that are taken") == words
         assert [viewer.status() for viewer in waiting] == [200] * CLIPS
     wait_for(lambda: there.get(f"{path}0").status_code == 200, "a place")
 
