@@ -54,7 +54,8 @@ def test_deadline_trace_and_age_count_from_the_platforms_entry(edge: Edge) -> No
         late = edge.fields()
         edge.redis.xadd(STREAM, late, id=f"{int((time.time() - 61) * 1000)}-0")
         assert edge.wvp.wait(1, 10)[0].message == "请求已超时"
-        traced = edge.fields(trace="1", traceparent="00-1-2-01")
+        forged = {"routed:entry": "1-0", "routed:tries": "99"}  # which only routers write
+        traced = edge.fields(trace="1", traceparent="00-1-2-01", **forged)
         entry_id: Any = edge.redis.xadd(STREAM, traced)
         assert edge.wvp.wait(2, 10)[1].status == "ok"
         wait_until(lambda: find(edge.redis, traced["request_id"]))
