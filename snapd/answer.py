@@ -57,7 +57,7 @@ def find_answer(job: Job, counters: Counters, unforeseen: Unforeseen) -> Steps:
         return Result.error(request_id, code, EXPIRED), False
     if not job.is_served:
         return Result.error(request_id, code, NOT_CONNECTED.format(code=code), "not_configured"), False
-    if job.moment > time.time() + job.configured.settings.snapshot.wait:
+    if not request.is_of_now and job.moment > time.time() + job.configured.settings.snapshot.wait:
         return Result.error(request_id, code, NOT_IN_HISTORY.format(code=code), "history_after"), False
     try:
         if request.clip:

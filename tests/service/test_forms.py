@@ -3,6 +3,7 @@
 import io
 import json
 import sys
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -121,3 +122,10 @@ def test_overlay_without_its_library_is_answered(
     overlay._font.cache_clear()
     result = asked(edge, overlay="1")
     assert (result["message"], result["reason"]) == ("overlay 不可用", "no_overlay")
+
+
+def test_request_that_is_dated_ahead_gets_its_picture(edge: Edge, running: Running) -> None:
+    """It was told that its moment is to come, where the clock of Redis was ahead of the host's."""
+    fields = edge.fields(callback_url=None)
+    edge.redis.xadd("edge_snap_request", fields, id=f"{int((time.time() + 3600) * 1000)}-0")
+    assert edge.result_by_key(fields).status == "ok"
