@@ -3,16 +3,21 @@
 One host is booted for each module; each test brings it to the cameras it needs.
 """
 
+import io
 import re
 import time
+import uuid
 from collections.abc import Callable
 
+import av
 import pytest
 
 from framesrv.host.units import environment
 from framesrv.host.units.systemd import unit_name
 from framesrv.process.retry import FREE
 from framesrv.segment.owner import service_user
+from tests.support.cos import StoredObject
+from tests.support.edge import STREAM, Fields
 from tests.support.footage import footage
 from tests.support.site import ALL, CAMERAS, READ, ROUTE, SNAPD, SPARE, Load, Site, assert_without_a_gap
 from tests.support.systemd import obstacle
@@ -103,6 +108,32 @@ def test_cameras_are_live_and_requests_are_answered(site: Site) -> None:
         assert (row["unit"], row["active"], row["state"]) == (unit_name(code), "active", "live")
         assert row["status"].startswith("live 640x360")
     assert rows["snapd"]["status"].startswith("serving")
+
+
+def test_clip_of_a_moment_is_made_within_the_limits_of_the_units(site: Site) -> None:
+    """A history is read across users, and an MP4 made where the file system is read-only."""
+    code = CAMERAS[0]
+    site.write([{"code": code, "source": site.rtsp[code].url(code), "decode": "demand", "history": 5.0}])
+    site.sync()
+    client = site.redis.client()
+
+    def stored(**wanted: str) -> StoredObject | None:
+        """What comes of a request; None while the history is too short for it."""
+        request, count = uuid.uuid4().hex, len(site.wvp.results)
+        path = f"moment/{request}"
+        fields: Fields = {"request_id": request, "camera_code": code, "cos_path": path, "callback_url": site.wvp.url}
+        client.xadd(STREAM, fields | wanted)
+        site.wvp.wait(count + 1, 30)
+        return site.cos.objects.get(path)
+
+    clip = site.host.wait_for(lambda: stored(clip="1,0.5"), "a clip")
+    assert clip.content_type == "video/mp4"
+    with av.open(io.BytesIO(clip.body), "r") as container:
+        assert sum(1 for _ in container.decode(video=0)) > 25
+    picture = site.host.wait_for(lambda: stored(at="-1"), "a picture of then")
+    assert picture.content_type == "image/jpeg"
+    done = site.host.run("snapd", "clip", code, "-o", "/tmp/a.mp4", "--before", "1", user="framesrv")
+    assert done.returncode == 0, done.stderr
 
 
 def test_decoder_and_snapd_run_as_users_who_can_do_nothing_else(site: Site) -> None:
