@@ -17,6 +17,7 @@ from framesrv.camera.frozen import Frozen
 from framesrv.camera.policy import Policy
 from framesrv.camera.shaped_sink import ShapedSink
 from framesrv.camera.sources import Source, SourceFrame, has_packets, open_source
+from framesrv.camera.sources.size_limit import SizeLimit
 from framesrv.codec.shape import Shape
 from framesrv.errors import (
     FramesrvError,
@@ -145,6 +146,7 @@ class Decoder:
         self._looked_at = 0.0  # monotonic time, for the segment's name
         self._changes: deque[float] = deque(maxlen=CHANGES)  # monotonic times at which the size changed
         self._attempts = Attempts()
+        self._limit = SizeLimit(camera)
         self._shape = Shape(camera.presentation)
         self._said = Repeats()
         self._frozen = Frozen()
@@ -280,13 +282,12 @@ class Decoder:
 
     def _check_size(self, frame: SourceFrame) -> None:
         """Raises SourceLimitError for a frame that is too large, or one of too many sizes."""
-        size = f"{frame.width}x{frame.height}"
-        if frame.width * frame.height > self._camera.max_pixels:
-            raise SourceLimitError(f"its pictures of {size} are larger than max_pixels = {self._camera.max_pixels}")
+        self._limit.checked(frame.width, frame.height)
         geometry = self._writer.geometry
         if geometry.slots and (geometry.width, geometry.height) != (frame.width, frame.height):
             now = time.monotonic()
             if len(self._changes) == CHANGES and now - self._changes[0] < CHANGES_WITHIN:
+                size = f"{frame.width}x{frame.height}"
                 raise SourceLimitError(f"its pictures change their size all the time, to {size} at last")
             self._changes.append(now)
 

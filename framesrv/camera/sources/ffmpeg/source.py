@@ -26,12 +26,13 @@ from framesrv.camera.sources.ffmpeg.pacing import Pacing
 from framesrv.camera.sources.ffmpeg.packets import Moment, Packets
 from framesrv.camera.sources.ffmpeg.tracks import choose
 from framesrv.camera.sources.patience import Patience
+from framesrv.camera.sources.size_limit import SizeLimit
 from framesrv.camera.sources.still.image import NoImageError
 from framesrv.codec.arrival import Arrival, Packet
 from framesrv.codec.conversion import Conversion
 from framesrv.codec.damage import Damage
 from framesrv.codec.hardware import Hardware
-from framesrv.errors import SourceError, SourceLimitError
+from framesrv.errors import SourceError
 from framesrv.history.writer import HistoryWriter
 from framesrv.masking import user_info
 from framesrv.settings import Camera
@@ -70,6 +71,7 @@ class FFmpeg:
         self._policy = policy
         self._history = history
         self._conversion = Conversion(camera.presentation)
+        self._limit = SizeLimit(camera)
         self._hardware = Hardware(camera.hwaccel)
         self._cost = Cost(camera.max_pixels, camera.timeout, driver=bool(camera.hwaccel))
         self._patience = Patience(camera.timeout)
@@ -161,8 +163,8 @@ class FFmpeg:
         stream, first = choose(container, self._camera.track)
         self._codec = stream.codec_context
         self._hardware.look(stream.codec_context)
-        self._check_size(stream.codec_context.width, stream.codec_context.height)
-        stream.codec_context.options = {"max_pixels": str(self._camera.max_pixels)}
+        self._limit.checked(stream.codec_context.width, stream.codec_context.height)
+        stream.codec_context.options = self._limit.options
         dates, timeout = self._dates(container), self._camera.timeout
         packets = Packets(container, stream, damage, opened, pacing, self._cost, timeout, first, dates)
         decoding = Decoding(
@@ -176,7 +178,7 @@ class FFmpeg:
                 count += bool(packet.size)
                 frames = decoding.frames(packet, arrival)
                 if damage.oversized:
-                    raise self._oversized(damage.oversized)
+                    raise self._limit.exceeded(damage.oversized)
                 for frame, its in frames:
                     # the codec's own, or that of the file
                     ratio = stream.codec_context.sample_aspect_ratio or stream.sample_aspect_ratio
@@ -231,15 +233,6 @@ class FFmpeg:
             if came or error.cause != "timeout" or not (advice := experience.fruitless(1)):
                 raise
             raise SourceError(f"{error}; {advice}", "timeout") from error
-
-    def _check_size(self, width: int, height: int) -> None:
-        if width * height > self._camera.max_pixels:
-            raise self._oversized(f"{width}x{height}")
-
-    def _oversized(self, size: str) -> SourceLimitError:
-        return SourceLimitError(
-            f"its pictures of {size} are larger than max_pixels = {self._camera.max_pixels} allows"
-        )
 
 
 def _wound_back(container: InputContainer) -> bool:

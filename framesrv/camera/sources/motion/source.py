@@ -12,12 +12,13 @@ from framesrv.camera.sources import Facts, Sink, SourceFrame
 from framesrv.camera.sources.decoding import Decoding
 from framesrv.camera.sources.motion.parts import pictures
 from framesrv.camera.sources.patience import Patience
+from framesrv.camera.sources.size_limit import SizeLimit
 from framesrv.camera.sources.still.web import Web
 from framesrv.codec.arrival import Arrival, Packet
 from framesrv.codec.conversion import Conversion
 from framesrv.codec.damage import Damage
 from framesrv.codec.jpeg import shape_of
-from framesrv.errors import SourceError, SourceLimitError
+from framesrv.errors import SourceError
 from framesrv.history.writer import HistoryWriter
 from framesrv.settings import Camera
 
@@ -32,6 +33,7 @@ class Motion:
         self._policy = policy
         self._history = history
         self._conversion = Conversion(camera.presentation)
+        self._limit = SizeLimit(camera)
         self._patience = Patience(camera.timeout)
         self._told: set[str] = set()
         self._codec: VideoCodecContext | None = None
@@ -43,14 +45,14 @@ class Motion:
             NoImageError: there are no such pictures, but something else.
         """
         self._codec = codec = cast(VideoCodecContext, av.CodecContext.create(CODEC, "r"))
-        codec.options = {"max_pixels": str(self._camera.max_pixels)}
+        codec.options = self._limit.options
         with Damage() as damage, closing(Web(self._camera, self._told)) as web:
             decoding = Decoding(codec, self._camera.presentation, self._policy, damage, sink, history=self._history)
             self._patience.begin()
             for image in pictures(web.stream()):
                 size = _size_of(image.data)
                 if size != decoding.size:
-                    decoding.size = self._checked(size)
+                    decoding.size = size and self._limit.checked(*size)
                 packet = cast(Packet, av.Packet(image.data))
                 packet.is_keyframe = True
                 self._patience.came(key=True, whole=True)
@@ -58,7 +60,7 @@ class Motion:
                 for frame, its in frames:
                     yield self._conversion.source_frame(frame, its)
                 if damage.oversized:
-                    raise self._oversized(damage.oversized)
+                    raise self._limit.exceeded(damage.oversized)
                 self._patience.look(sink, intact=decoding.intact, complaint=damage.complaint)
                 if not frames:
                     yield None
@@ -67,16 +69,6 @@ class Motion:
     def facts(self) -> Facts:
         """See `Source.facts`."""
         return Facts(CODEC, pixel_format=(self._codec.pix_fmt or "") if self._codec else "")
-
-    def _checked(self, size: tuple[int, int] | None) -> tuple[int, int] | None:
-        if size and size[0] * size[1] > self._camera.max_pixels:
-            raise self._oversized(f"{size[0]}x{size[1]}")
-        return size
-
-    def _oversized(self, size: str) -> SourceLimitError:
-        return SourceLimitError(
-            f"its pictures of {size} are larger than max_pixels = {self._camera.max_pixels} allows"
-        )
 
 
 def _size_of(jpeg: bytes) -> tuple[int, int] | None:

@@ -19,10 +19,10 @@ from framesrv.camera.sources.experience import Experience
 from framesrv.camera.sources.patience import Patience
 from framesrv.camera.sources.rtsp.session import Session
 from framesrv.camera.sources.rtsp.stream import CODECS, Stream
+from framesrv.camera.sources.size_limit import SizeLimit
 from framesrv.codec.conversion import Conversion
 from framesrv.codec.damage import Damage
 from framesrv.codec.hardware import Hardware
-from framesrv.errors import SourceLimitError
 from framesrv.history.writer import HistoryWriter
 from framesrv.settings import Camera
 
@@ -47,7 +47,7 @@ class Rtsp:
         self._experience = Experience(camera)
         self._questions: Questions | None = None
         self._playing: tuple[Session, Stream, VideoCodecContext] | None = None
-        self._options = {"max_pixels": str(camera.max_pixels)}  # of the codec
+        self._limit = SizeLimit(camera)
         self._ahead: float | None = None  # its clock, as it was told
         self._other: Source | None = None  # which plays it in our place
 
@@ -87,7 +87,7 @@ class Rtsp:
             from framesrv.codec.questions import Questions  # which the other codecs do not need
             from framesrv.codec.trial import Trial
 
-            self._questions = Questions(Trial(self._options))
+            self._questions = Questions(Trial(self._limit.options))
         questions = self._questions if asks else None
         decoding = Decoding(codec, self._camera.presentation, self._policy, damage, sink, questions, self._history)
         stream = Stream(session.track, keeps_order=session.transport in ORDERED)
@@ -104,12 +104,12 @@ class Rtsp:
                     came = True
                     self._patience.came(key=packet.is_keyframe, whole=arrival.whole)
                     if packet.is_keyframe and stream.size != decoding.size:
-                        decoding.size = self._checked(stream.size)
+                        decoding.size = stream.size and self._limit.checked(*stream.size)
                     for frame, its in decoding.frames(packet, arrival):
                         given = True
                         yield self._conversion.source_frame(frame, its, codec.sample_aspect_ratio, codec=codec.name)
                     if damage.oversized:
-                        raise self._oversized(damage.oversized)
+                        raise self._limit.exceeded(damage.oversized)
                 if not came and arrived - turn < TURN:
                     continue
                 turn = arrived
@@ -133,16 +133,5 @@ class Rtsp:
         accelerator: HWAccel | None = self._hardware.accelerator()
         codec = cast(VideoCodecContext, av.CodecContext.create(name, "r", hwaccel=accelerator))
         self._hardware.look(codec)
-        codec.options = self._options
+        codec.options = self._limit.options
         return codec
-
-    def _checked(self, size: tuple[int, int] | None) -> tuple[int, int] | None:
-        """Raises SourceLimitError for a size that is too large."""
-        if size and size[0] * size[1] > self._camera.max_pixels:
-            raise self._oversized(f"{size[0]}x{size[1]}")
-        return size
-
-    def _oversized(self, size: str) -> SourceLimitError:
-        return SourceLimitError(
-            f"its pictures of {size} are larger than max_pixels = {self._camera.max_pixels} allows"
-        )

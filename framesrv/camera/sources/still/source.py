@@ -16,12 +16,13 @@ from av.video.codeccontext import VideoCodecContext
 from framesrv.camera.policy import Policy
 from framesrv.camera.sources import Facts, Sink, SourceFrame
 from framesrv.camera.sources.decoding import Decoding
+from framesrv.camera.sources.size_limit import SizeLimit
 from framesrv.camera.sources.still.file import File
 from framesrv.camera.sources.still.image import Image, Origin
 from framesrv.codec.arrival import Arrival, Packet
 from framesrv.codec.conversion import Conversion
 from framesrv.codec.damage import Damage
-from framesrv.errors import SourceError, SourceLimitError
+from framesrv.errors import SourceError
 from framesrv.history.writer import HistoryWriter
 from framesrv.settings import Camera
 
@@ -37,6 +38,7 @@ class Still:
         self._policy = policy
         self._history = history
         self._conversion = Conversion(camera.presentation)
+        self._limit = SizeLimit(camera)
         self._codec = ""
         self._told: set[str] = set()
 
@@ -67,7 +69,7 @@ class Still:
                 arrived = fresh.monotonic if fresh else time.monotonic_ns()
                 frames = decoding.frames(_packet(image), Arrival(arrived, kept.unix))
                 if damage.oversized:
-                    raise self._oversized(damage.oversized)
+                    raise self._limit.exceeded(damage.oversized)
                 if decoding.intact:
                     shown = time.monotonic()
                 elif self._is_over(shown):
@@ -102,20 +104,15 @@ class Still:
                 codec.decode(_packet(image))
             except (av.error.FFmpegError, OSError) as error:
                 if damage.noticed(self._codec) and damage.oversized:
-                    raise self._oversized(damage.oversized) from error
+                    raise self._limit.exceeded(damage.oversized) from error
                 raise SourceError("its picture is damaged", "damaged") from error
             decoding.size = (codec.width, codec.height)
         return decoding
 
     def _context(self) -> VideoCodecContext:
         codec = cast(VideoCodecContext, av.CodecContext.create(self._codec, "r"))
-        codec.options = {"max_pixels": str(self._camera.max_pixels)}
+        codec.options = self._limit.options
         return codec
-
-    def _oversized(self, size: str) -> SourceLimitError:
-        return SourceLimitError(
-            f"its pictures of {size} are larger than max_pixels = {self._camera.max_pixels} allows"
-        )
 
 
 def _packet(image: Image) -> Packet:
