@@ -1,10 +1,15 @@
 """What of a stream is decoded: ``all``, ``keyframes``, ``fps:N`` or ``demand``."""
 
+import math
 import time
+from collections import deque
+from collections.abc import Callable
 from typing import Protocol
 
 SLACK = 0.1  # of the interval: a camera's own jitter must not cost every other frame
-LINGER = 2.0  # s that decoding goes on after the last reader asked
+LINGER = 2.0  # s that decoding goes on after the last question, at most
+PAUSES = 3  # between the newest questions, of which the longest counts
+PATIENT = 1.5  # times that pause: readers have jitter, too
 
 
 class Policy:
@@ -49,15 +54,32 @@ class Demanded(Protocol):
 
 
 class Demand:
-    """Whether readers want frames: while one asks, and for `LINGER` seconds after the last one did."""
+    """Whether readers want frames: while one asks, and until he should have asked again where they do so soon.
 
-    def __init__(self, writer: Demanded) -> None:
+    How long is learnt from the pauses between the newest questions. Who asks once is given what he needs, and nothing
+    is decoded after that; who reads one frame after the other finds the next one ready.
+    """
+
+    def __init__(self, writer: Demanded, clock: Callable[[], float] = time.monotonic) -> None:
         self._writer = writer
-        self._until = 0.0
+        self._clock = clock
+        self._pauses: deque[float] = deque(maxlen=PAUSES)  # s between questions
+        self._asked = -math.inf  # monotonic time at which one last did
+        self._asks = False
 
     def stands(self) -> bool:
         """To be called for every packet."""
-        now = time.monotonic()
-        if self._writer.demanded:
-            self._until = now + LINGER
-        return now < self._until
+        now = self._clock()
+        asks, asked = self._writer.demanded, self._asks
+        self._asks = asks
+        if asks:
+            if not asked:
+                self._pauses.append(now - self._asked)
+            self._asked = now
+            return True
+        return now - self._asked < self._linger
+
+    @property
+    def _linger(self) -> float:
+        """Seconds that decoding goes on after the last question."""
+        return min(PATIENT * max((pause for pause in self._pauses if pause <= LINGER), default=0.0), LINGER)

@@ -81,6 +81,36 @@ def to_planes(
     return red, green, blue
 
 
+def as_video(picture: Picture, width: int, height: int, crop: Rectangle | None = None) -> av.VideoFrame:
+    """A yuv420p picture, or a part of it that begins at even pixels, scaled; its colours stay as they are.
+
+    What is not changed is not copied, where PyAV can see it as it lies.
+    """
+    if crop is None:
+        source = video_frame(picture.planes, picture.pixel_format)
+    else:
+        left, top, part_width, part_height = crop
+        luma, *chroma = picture.planes
+        halves = (slice(top // 2, (top + part_height + 1) // 2), slice(left // 2, (left + part_width + 1) // 2))
+        part = luma[top : top + part_height, left : left + part_width]
+        source = _copied((part, *(plane[halves] for plane in chroma)))
+    if (source.width, source.height) == (width, height):
+        return source
+    space, own = COLORSPACES[picture.matrix], ColorRange.JPEG if picture.full_range else ColorRange.MPEG
+    return reformatter().reformat(
+        source,
+        width,
+        height,
+        "yuv420p",
+        src_colorspace=space,
+        dst_colorspace=space,
+        src_color_range=own,
+        dst_color_range=own,
+        interpolation="AREA" if width < source.width else "BICUBIC",
+        threads=1,
+    )
+
+
 def _converted(
     picture: Picture, pixel_format: str, width: int, height: int, crop: Rectangle | None
 ) -> tuple[Pixels, ...]:

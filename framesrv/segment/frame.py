@@ -245,6 +245,34 @@ class Frame:
         """
         return self._packed("rgb", width, height, crop, within, out)
 
+    def jfif(self, width: int, height: int, *, crop: Rectangle | None = None) -> tuple[Pixels, ...] | None:
+        """The picture as JPEG encoders take it: Y, Cb and Cr of BT.601, full range, 4:2:0; a copy where it is not so.
+
+        Args:
+            width: pixels.
+            height: pixels.
+            crop: as of `rgb`.
+
+        Returns:
+            Y (height x width), Cb and Cr (each half as much each way), or None where there is no short way to them:
+            of a ``bgr24`` frame, of an odd width or height, of a part that begins at an odd pixel. Take `bgr` then.
+
+        Raises:
+            ValueError: as `rgb`.
+            FrameReleasedError: as `planes`.
+            SegmentFormatError: as `check`.
+        """
+        if self.pixel_format != "yuv420p" or any(side % 2 for side in (width, height, *(crop or ())[:2])):
+            return None
+        from framesrv.segment import jfif
+        from framesrv.segment.colour import scaled
+
+        picture = self._picture()
+        picture.size_of(crop)
+        copy = jfif.to_jfif(picture, *scaled(self.width, self.height, width, height), crop)
+        self.check()
+        return copy
+
     def tensor(
         self,
         width: int | None = None,

@@ -54,6 +54,7 @@ class Encoder:
         self.quality = quality
         self._exif, self._overlay = exif, overlay
         self._encode = _turbojpeg() if name == "turbojpeg" else _simplejpeg
+        self._takes_planes = name == "simplejpeg"
         self._count = 0
         self._lock = threading.Lock()
         if overlay:
@@ -84,17 +85,21 @@ class Encoder:
         quality = form.quality or self.quality
         draws = self._overlay if form.overlay is None else form.overlay
         code_and_time = code, frame.stamp.captured_ns
-        began = converted = time.perf_counter()
+        began = time.perf_counter()
+        content = planes = None
         with frame:
             part, (width, height) = _part(frame, form)
             whole = part is None and (width, height) == (frame.width, frame.height)
-            as_it_lies = frame.pixel_format == "bgr24" and whole and not draws
-            if as_it_lies:
+            if self._takes_planes and not draws:
+                planes = frame.jfif(width, height, crop=part)
+            if frame.pixel_format == "bgr24" and whole and not draws:
                 content = self._encode(frame.planes[0], quality)
-            else:
+            elif planes is None:
                 bgr = frame.bgr(width, height, crop=part)
-                converted = time.perf_counter()
-        if not as_it_lies:
+            converted = began if content else time.perf_counter()
+        if planes is not None:
+            content = simplejpeg.encode_jpeg_yuv_planes(*planes, quality=quality)
+        elif content is None:
             if draws:
                 draw(bgr, words(*code_and_time))
             content = self._encode(bgr, quality)

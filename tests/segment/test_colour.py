@@ -77,6 +77,23 @@ def stamp(height: int, matrix: Matrix, full_range: bool) -> Stamp:
     return Stamp.now(height, matrix=matrix, full_range=full_range)
 
 
+def assert_like(
+    planes: tuple[NDArray[np.uint8], ...] | None, size: tuple[int, int], bgr: NDArray[np.float64]
+) -> None:
+    """Planes as JPEG has them are of that size, if it is even, and have the bars' colours, blue, green and red."""
+    width, height = size
+    if width % 2 or height % 2:
+        assert planes is None
+        return
+    assert planes is not None
+    half = (height // 2, width // 2)
+    assert [plane.shape for plane in planes] == [(height, width), half, half]
+    columns = centres(width)
+    shown = (planes[0][::2, columns], planes[1][:, columns // 2], planes[2][:, columns // 2])
+    error = np.abs(decode(shown, "bt601", full_range=True) - bgr)
+    assert error.max() <= TOLERANCE, (size, error.max(axis=(0, 2)))
+
+
 @pytest.mark.parametrize(("width", "height"), SIZES)
 @pytest.mark.parametrize(("matrix", "full_range"), KINDS)
 def test_colours_are_those_of_the_standard(
@@ -97,6 +114,7 @@ def test_colours_are_those_of_the_standard(
                 assert picture.flags.c_contiguous
                 error = np.abs(picture[:, centres(size[0])].astype(float) - expected)
                 assert error.max() <= TOLERANCE, (size, error.max(axis=(0, 2)))
+                assert_like(frame.jfif(*size), size, expected)
 
 
 @pytest.mark.parametrize(("width", "height"), SIZES)
@@ -112,6 +130,8 @@ def test_each_row_and_column_stays_in_its_place(prefix: str, camera: FrameReader
             with camera.latest(max_age=None) as frame:
                 expected = (luma.astype(float) - 16) / 219 * 255
                 assert np.abs(frame.bgr() - expected[..., None]).max() <= TOLERANCE
+                if (jfif := frame.jfif(width, height)) is not None:
+                    assert np.abs(jfif[0] - expected).max() <= 1
 
 
 def test_bottom_and_right_edges_have_their_colour(prefix: str, camera: FrameReader) -> None:
