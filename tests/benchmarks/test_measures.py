@@ -51,7 +51,7 @@ def in_little(monkeypatch: pytest.MonkeyPatch) -> None:
         },
         scale: {"MOST": 2, "FEW": 1, "WINDOW": 4.0, "POLICIES": (scale.PolicyCase("demand", 0, rate=4.0),)},
         load: {"SETTLING": 0.1},
-        readers: {"READERS": (2,), "CAMERAS": (2,)},
+        readers: {"READERS": (1,), "CAMERAS": (2,)},
     }
     for module, values in little.items():
         for name, value in values.items():
@@ -84,11 +84,11 @@ def test_readers_of_every_kind_are_compared() -> None:
     found = check(readers.run(1.0))
     compared = {(figure["name"].partition(":")[0], figure["beside"]) for figure in found["figures"]}
     expected = {
-        ("2 readers, frames, Python", one) for one in ("bare futex", "multiprocessing.Queue", "a Unix socket")
+        ("1 reader, frames, Python", one) for one in ("bare futex", "multiprocessing.Queue", "a Unix socket")
     }
     expected |= {("2 cameras, FrameSet", "a thread a camera"), ("2 cameras, asyncio", "a thread a camera")}
     if readers.NO_COMPILER not in found["notes"]:
-        expected |= {(f"2 readers, {way}, C", "bare futex") for way in ("frames", "latest")}
+        expected |= {(f"1 reader, {way}, C", "bare futex") for way in ("frames", "latest")}
     assert expected <= compared
     assert all(figure["value"] > 0 for figure in found["figures"])
 
