@@ -142,7 +142,7 @@ def test_slider_shows_what_was_a_while_ago(there: Shown, page: Page) -> None:  #
     expect(image).to_have_attribute("src", re.compile(r"cam01\.mjpeg"))
     ago.fill("-2")
     expect(image).to_have_attribute("src", re.compile("^blob:"))
-    expect(then).to_have_text(re.compile(r"\d:\d\d.*\.\d{3}$"))
+    expect(then).to_have_text(re.compile(r"\d:\d\d\.\d{3}"))
     with page.expect_download() as download:
         page.locator("#clip").click()
     assert download.value.path().read_bytes()[4:8] == b"ftyp"

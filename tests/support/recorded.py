@@ -12,7 +12,7 @@ import av
 import numpy as np
 from PIL import ExifTags, Image
 
-from framesrv import History, HistoryUnavailableError
+from framesrv import SHM_DIRECTORY, History, HistoryUnavailableError
 from tests.support.footage import footage, read_code
 from tests.support.processes import Program, wait_for, write_config
 from tests.support.rtsp import RtspServer
@@ -38,6 +38,7 @@ class Recorded:
         self.prefix = prefix
         self._place = place
         self._stack = ExitStack()
+        self._decoders: list[Program] = []
 
     def __enter__(self) -> Self:
         server = self._stack.enter_context(RtspServer({code: video(code) for code in CAMERAS}, self._place))
@@ -49,12 +50,15 @@ class Recorded:
         config = write_config(self._place / "cameras.toml", sections, cameras)
         for code in CAMERAS:
             log = self._place / f"{code}.log"
-            self._stack.enter_context(Program("framesrv", "decode", code, "--config", config, log=log))
+            program = Program("framesrv", "decode", code, "--config", config, log=log)
+            self._decoders.append(self._stack.enter_context(program))
         self.wait(3.6)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stack.close()
+        with self._stack:
+            assert [program.stop() for program in self._decoders] == [0] * len(CAMERAS)
+        assert list(Path(SHM_DIRECTORY).glob(f"{self.prefix}[.+]*")) == []
 
     def wait(self, seconds: float) -> None:
         """Until so many seconds are kept."""

@@ -217,6 +217,7 @@ const large = {
 // What the camera showed a while ago, as far as its decoder keeps that: one picture is asked for at a time
 
 const CLIP = 5; // s before the moment, and after it
+const TO_THE_MILLISECOND = { hour: "2-digit", minute: "2-digit", second: "2-digit", fractionalSecondDigits: 3 };
 
 const past = {
   moment: null, // Unix seconds by the clock of the host; null: the stream is shown
@@ -266,7 +267,7 @@ const past = {
         image.addEventListener("load", () => URL.revokeObjectURL(content), { once: true });
         image.src = content;
         image.alt = `Camera ${camera.code}, a while ago`;
-        show($("then"), `${captured.toLocaleTimeString()}.${String(captured.getMilliseconds()).padStart(3, "0")}`);
+        show($("then"), captured.toLocaleTimeString(undefined, TO_THE_MILLISECOND));
       }
     } catch (error) {
       if (this.moment !== null) show($("then"), error.message);
