@@ -7,7 +7,7 @@ from av.video.reformatter import ColorRange
 
 from framesrv.codec.arrival import Arrival
 from framesrv.codec.deinterlacing import Deinterlacer
-from framesrv.codec.orientation import AS_IT_IS, orientation_of
+from framesrv.codec.orientation import AS_IT_IS, Orientation, orientation_of
 from framesrv.codec.picture import SourceFrame
 from framesrv.codec.presentation import Presentation
 from framesrv.codec.ticks import nanoseconds
@@ -43,6 +43,7 @@ class Conversion:
         sample_aspect_ratio: Fraction | None = None,
         *,
         codec: str = "",
+        exif: Orientation | None = None,
     ) -> SourceFrame:
         """The frame in the pixel format that is wanted; without a copy where it has it already.
 
@@ -51,6 +52,7 @@ class Conversion:
             arrival: how it came.
             sample_aspect_ratio: as the stream tells it; None where it does not.
             codec: FFmpeg's name of it.
+            exif: how the picture is to be turned by its own Exif, see `codec.exif`; None where it can have none.
         """
         ratio = SQUARE if sample_aspect_ratio in (None, 0, 1) else sample_aspect_ratio
         is_field = frame.interlaced_frame and codec in FIELDS
@@ -70,15 +72,18 @@ class Conversion:
             clock=arrival.clock,
             sample_aspect_ratio=ratio,
         )
-        self.hear(frame)
+        self.hear(frame, exif)
         picture = self._deinterlacer.applied(frame) if self._deinterlacer and not is_field else frame
         if self._wanted != "yuv420p" or picture.format.name not in PLANAR:
             picture = colour.convert(picture, self._wanted, matrix, full_range=full_range)
         planes = colour.planes_of(picture)
         return SourceFrame(planes, picture.width, picture.height, self._wanted, stamp, self._orientation)
 
-    def hear(self, frame: av.VideoFrame) -> None:
-        """Takes note of how pictures are to be turned, which the codec tells with few of them."""
+    def hear(self, frame: av.VideoFrame, exif: Orientation | None = None) -> None:
+        """Takes note of how pictures are to be turned, which the codec tells with few of them, and Exif with each."""
+        if exif is not None:
+            self._orientation = exif
+            return
         told = orientation_of(frame)
         if told != AS_IT_IS:
             self._orientation, self._untold = told, 0

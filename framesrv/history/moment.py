@@ -10,6 +10,7 @@ from av.video.codeccontext import VideoCodecContext
 from framesrv.codec.arrival import Arrival, Packet
 from framesrv.codec.conversion import Conversion
 from framesrv.codec.damage import Damage
+from framesrv.codec.exif import orientation_in
 from framesrv.codec.intact import IntactDecoder
 from framesrv.codec.questions import Questions
 from framesrv.codec.shape import Shape
@@ -102,7 +103,8 @@ def _packet(kept: HistoryPacket | None) -> tuple[Packet, Arrival]:
 def _given(conversion: Conversion, decoded: av.VideoFrame, packet: HistoryPacket, ratio: Fraction | None) -> Frame:
     """The decoded frame as readers get it: in the form that is wanted, upright, in memory of its own."""
     arrival = Arrival(packet.monotonic_ns, packet.arrived_ns, packet.captured_ns)
-    converted = conversion.source_frame(decoded, arrival, ratio or SQUARE, codec=packet.parameters.codec)
+    exif = orientation_in(packet.data) if packet.parameters.codec == "mjpeg" else None
+    converted = conversion.source_frame(decoded, arrival, ratio or SQUARE, codec=packet.parameters.codec, exif=exif)
     shaped = Shape(packet.parameters.presentation).applied(converted)
     geometry = Geometry(shaped.width, shaped.height, shaped.pixel_format, 2)
     memory = Own(geometry)

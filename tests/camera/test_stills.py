@@ -12,11 +12,15 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+import simplejpeg
 
 from framesrv import SourceError, camera_status
 from framesrv.camera.policy import Policy
 from framesrv.camera.sources import SourceFrame
 from framesrv.camera.sources.still.source import Still
+from framesrv.codec.exif import orientation_in
+from framesrv.codec.presentation import Presentation
+from framesrv.codec.shape import Shape
 from framesrv.errors import SourceLimitError
 from framesrv.settings import Camera
 from tests.camera.test_costly_cameras import processor
@@ -70,13 +74,40 @@ def with_exif(jpeg: bytes, orientation: int) -> bytes:
     return jpeg[:2] + b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif + jpeg[2:]
 
 
-@pytest.mark.parametrize(("orientation", "turn"), [(1, 0), (6, 90), (3, 180), (8, 270)])
-def test_picture_with_exif_is_shown_and_turned_as_that_says(orientation: int, turn: int, tmp_path: Path) -> None:
+UPRIGHT = np.arange(64, dtype=np.uint8).reshape(8, 8)
+AS_STORED = {  # by what Exif tells: what shows the picture upright where it is turned so
+    1: UPRIGHT,
+    2: np.fliplr(UPRIGHT),
+    3: np.rot90(UPRIGHT, 2),
+    4: np.flipud(UPRIGHT),
+    5: UPRIGHT.T,
+    6: np.rot90(UPRIGHT),
+    7: np.rot90(UPRIGHT, 2).T,
+    8: np.rot90(UPRIGHT, -1),
+}
+
+
+@pytest.mark.parametrize("orientation", AS_STORED)
+def test_picture_with_exif_is_shown_as_that_says(orientation: int, tmp_path: Path) -> None:
     """FFmpeg gives Exif beside the picture, in a form that PyAV does not know: none of them was shown."""
     file = tmp_path / "picture.jpg"
-    file.write_bytes(with_exif(picture(5), orientation))
-    given = next(pictures(file, fps=RATE))
-    assert (codes([given]), given.orientation.turn) == ([5], turn)
+    luma = (AS_STORED[orientation] * 3 + 16).repeat(16, 0).repeat(16, 1)
+    jpeg = simplejpeg.encode_jpeg(np.ascontiguousarray(luma[..., None]), 95, "GRAY", "Gray")
+    file.write_bytes(with_exif(bytes(jpeg), orientation))
+    for playing in (stills(str(file)), pictures(file, fps=RATE)):  # FFmpeg shows the first one itself
+        given = Shape(Presentation()).applied(next(playing))
+        assert np.abs(given.planes[0][8::16, 8::16].astype(int) - (UPRIGHT * 3 + 16)).max() <= 6
+
+
+@pytest.mark.parametrize(
+    "exif", [b"", b"II", b"XX*\0\x08\0\0\0", b"II*\0\xff\xff\xff\xff", b"MM\0*\0\0\0\x08\xff\xff"]
+)
+def test_exif_that_makes_no_sense_turns_nothing(exif: bytes) -> None:
+    content = b"Exif\0\0" + exif
+    jpeg = picture(1)
+    odd = jpeg[:2] + b"\xff\xe1" + (len(content) + 2).to_bytes(2, "big") + content + jpeg[2:]
+    assert orientation_in(odd) is None
+    assert orientation_in(b"\x89PNG") is None
 
 
 @pytest.mark.parametrize("pixel_format", ["yuv420p", "bgr24"])

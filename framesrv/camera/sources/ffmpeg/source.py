@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import av
 from av.container import InputContainer
 from av.video.codeccontext import VideoCodecContext
+from av.video.stream import VideoStream
 
 from framesrv.camera.policy import Policy
 from framesrv.camera.sources import Facts, Sink, Source, SourceFrame, reasons
@@ -31,6 +32,7 @@ from framesrv.camera.sources.still.image import NoImageError
 from framesrv.codec.arrival import Arrival, Packet
 from framesrv.codec.conversion import Conversion
 from framesrv.codec.damage import Damage
+from framesrv.codec.exif import orientation_in
 from framesrv.codec.hardware import Hardware
 from framesrv.errors import SourceError
 from framesrv.history.writer import HistoryWriter
@@ -180,9 +182,7 @@ class FFmpeg:
                 if damage.oversized:
                     raise self._limit.exceeded(damage.oversized)
                 for frame, its in frames:
-                    # the codec's own, or that of the file
-                    ratio = stream.codec_context.sample_aspect_ratio or stream.sample_aspect_ratio
-                    yield self._conversion.source_frame(frame, its, ratio, codec=stream.codec_context.name)
+                    yield self._converted(stream, packet, frame, its)
                 self._wait(packet, arrival, packets, decoding, damage, sink)
                 if not frames:
                     yield None
@@ -196,6 +196,12 @@ class FFmpeg:
             if not count or not _wound_back(container):
                 return False
             decoding.restart()
+
+    def _converted(self, stream: VideoStream, packet: Packet, frame: av.VideoFrame, its: Arrival) -> SourceFrame:
+        codec = stream.codec_context
+        ratio = codec.sample_aspect_ratio or stream.sample_aspect_ratio  # that of the file
+        exif = orientation_in(bytes(packet)) if codec.name == "mjpeg" else None  # whose frames are their packets'
+        return self._conversion.source_frame(frame, its, ratio, codec=codec.name, exif=exif)
 
     def _dates(self, container: InputContainer) -> "Dates | None":
         """Of the pictures, where a playlist may tell them."""

@@ -17,7 +17,9 @@ from framesrv.camera.sources.still.web import Web
 from framesrv.codec.arrival import Arrival, Packet
 from framesrv.codec.conversion import Conversion
 from framesrv.codec.damage import Damage
+from framesrv.codec.exif import orientation_in
 from framesrv.codec.jpeg import shape_of
+from framesrv.codec.orientation import AS_IT_IS
 from framesrv.errors import SourceError
 from framesrv.history.writer import HistoryWriter
 from framesrv.settings import Camera
@@ -58,7 +60,7 @@ class Motion:
                 self._patience.came(key=True, whole=True)
                 frames = decoding.frames(packet, Arrival(image.monotonic, image.unix))
                 for frame, its in frames:
-                    yield self._conversion.source_frame(frame, its)
+                    yield self._conversion.source_frame(frame, its, exif=orientation_in(image.data) or AS_IT_IS)
                 if damage.oversized:
                     raise self._limit.exceeded(damage.oversized)
                 self._patience.look(sink, intact=decoding.intact, complaint=damage.complaint)

@@ -22,6 +22,8 @@ from framesrv.camera.sources.still.image import Image, Origin
 from framesrv.codec.arrival import Arrival, Packet
 from framesrv.codec.conversion import Conversion
 from framesrv.codec.damage import Damage
+from framesrv.codec.exif import orientation_in
+from framesrv.codec.orientation import AS_IT_IS
 from framesrv.errors import SourceError
 from framesrv.history.writer import HistoryWriter
 from framesrv.settings import Camera
@@ -76,7 +78,7 @@ class Still:
                     said = f': its decoder says "{damage.complaint}"' if damage.complaint else ""
                     raise SourceError(f"lost: its pictures come damaged{said}", "damaged")
                 for frame, its in frames:
-                    yield self._conversion.source_frame(frame, its)
+                    yield self._conversion.source_frame(frame, its, exif=orientation_in(image.data) or AS_IT_IS)
 
     def facts(self) -> Facts:
         """See `Source.facts`."""
