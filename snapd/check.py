@@ -3,15 +3,16 @@
 from typing import Any
 
 import redis
+from msgspec.structs import replace
 
 from framesrv import ConfigError
 from framesrv.process.finding import Finding
-from framesrv.settings import Settings
+from framesrv.settings import NOBODY, Settings, StreamSettings
 from snapd.errors import EncoderError, RedisVersionError, StoreError
 from snapd.pictures.encoder import Encoder
+from snapd.requests import fleet
 from snapd.requests.cause import explain
 from snapd.requests.cluster import RedisClient
-from snapd.requests.fleet import key_of, without_router
 from snapd.requests.presence import Host, describe, strangers
 from snapd.requests.redis import check_version, open_client
 from snapd.requests.trouble import WITHOUT, Refusals, is_refusal
@@ -25,6 +26,24 @@ NEEDED = {"XREADGROUP", "XACK", "SET"}  # of Redis; the others make things bette
 def findings(settings: Settings) -> list[Finding]:
     """Looks at everything, in the order in which one would mend things."""
     return [_encoder(settings), *_redis(settings), *_store(settings), _pages(settings)]
+
+
+def findings_of_router(settings: Settings) -> list[Finding]:
+    """The same for a router, which needs neither encoder nor store."""
+    stream = settings.stream
+    shared = replace(settings, stream=fleet.shared(stream, stream.consumer), cameras=())
+    own = replace(shared, stream=fleet.of_host(stream, NOBODY))
+    client = open_client(settings.redis.url)
+    try:
+        version = _version(client)
+        reached = Finding("redis", 0, f"{settings.redis.url} answers, version {version or 'unknown'}")
+        found = [reached, _group(shared, client), _rights(own, client), *_strangers(shared, client)]
+        found += _hosts(stream, client)
+    except (RedisVersionError, redis.RedisError, OSError) as error:
+        found = [Finding("redis", 1, explain(error, settings.redis.url))]
+    finally:
+        client.close()
+    return [*found, _pages(replace(settings, http=replace(settings.http, listen=settings.route.listen)))]
 
 
 def _encoder(settings: Settings) -> Finding:
@@ -89,7 +108,7 @@ def _rights(settings: Settings, client: redis.Redis) -> Finding:
         ("XPENDING", stream.source, nobody),
         ("XCLAIM", stream.source, nobody, nobody, 0, "0-0"),
         ("XADD", stream.dead, "NOMKSTREAM", "0-0", "no", "letter"),
-        *([("XDEL", stream.source, "0-0"), ("HGETALL", key_of(stream, "routers"))] if stream.routed else []),
+        *([("XDEL", stream.source, "0-0"), ("HGETALL", fleet.key_of(stream, "routers"))] if stream.routed else []),
     ):
         try:
             client.execute_command(*command)  # type: ignore[no-untyped-call]
@@ -112,6 +131,16 @@ def _strangers(settings: Settings, client: redis.Redis) -> list[Finding]:
     return [Finding("group", 1, words)] if words else []
 
 
+def _hosts(stream: StreamSettings, client: RedisClient) -> list[Finding]:
+    """Whom requests are routed to."""
+    found = look(client, stream)
+    dead = [one.host for one in found.hosts if one.state == "dead"]
+    live = len(found.hosts) - len(dead)
+    hosts = Finding("hosts", int(bool(dead)), f"{live} live" + (f", dead: {', '.join(dead)}" if dead else ""))
+    doubled = describe_doubled(found.doubled)
+    return [hosts, *([Finding("cameras", 1, doubled)] if doubled else [])]
+
+
 def _fleet(settings: Settings, client: RedisClient) -> list[Finding]:
     """Whether requests are brought here, and not to others with the same cameras."""
     if not settings.stream.routed:
@@ -124,7 +153,7 @@ def _fleet(settings: Settings, client: RedisClient) -> list[Finding]:
     if live:
         router = Finding("router", 0, f"{', '.join(live)} on {settings.stream.name}")
     else:
-        router = Finding("router", 1, without_router((), 0.0, settings.stream))
+        router = Finding("router", 1, fleet.without_router((), 0.0, settings.stream))
     own = {stream.code for stream in settings.streams}
     doubled = describe_doubled({code: hosts for code, hosts in found.doubled.items() if code in own})
     return [router, *([Finding("cameras", 1, doubled)] if doubled else [])]

@@ -231,8 +231,9 @@ def dead(config: Path | None, replay: str | None, as_json: bool) -> None:
 
 @main.command()
 @config_option
+@click.option("--router", is_flag=True, help="What `snapd route` needs: neither encoder nor store.")
 @click.option("--json", "as_json", is_flag=True, help='Print a list of {"name", "ok", "message"}.')
-def check(config: Path | None, as_json: bool) -> None:
+def check(config: Path | None, router: bool, as_json: bool) -> None:
     """Try what snapd needs; say what is wrong.
 
     That is the encoder, Redis, the stream and the store. Nothing is changed, but for a file made and removed
@@ -247,9 +248,9 @@ def check(config: Path | None, as_json: bool) -> None:
     import orjson
 
     from framesrv.process.finding import echo
-    from snapd.check import findings
+    from snapd.check import findings, findings_of_router
 
-    found = findings(loaded)
+    found = findings_of_router(loaded) if router else findings(loaded)
     if as_json:
         click.echo(orjson.dumps([finding.to_json() for finding in found]))
     else:

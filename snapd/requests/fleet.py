@@ -74,6 +74,11 @@ def key_of(settings: StreamSettings, kind: Kind) -> str:
     return f"{PREFIX}{settings.name}:{kind}"
 
 
+def turn_key(settings: StreamSettings, host: str) -> str:
+    """The key of the router that empties the stream of a dead host."""
+    return f"{PREFIX}{settings.name}:emptied:{host}"
+
+
 def kind_of(settings: StreamSettings) -> Kind:
     """What a snapd is that reads as `settings` say."""
     return "routers" if settings.host == NOBODY else "hosts"

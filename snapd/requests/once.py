@@ -287,12 +287,10 @@ class IdempotencyKeys:
 
     def _succeed(self, request: Request, found: bytes, mark: Mark | None) -> Decision:
         """Takes over from an entry that ended without an answer, or from what is no mark; one entry may."""
-        key = NEXT + request.request_id.encode() + b":" + (mark.name if mark else b"")
         result = mark.result if mark else None
         own = Mark.of("result" if result else "taken", request, result)
-        name = name_of(request.entry_id, request.at)
         try:
-            is_next = self._client.set(key, name, nx=True, ex=int(self.taken_for)) or self._client.get(key) == name
+            is_next = self._is_next(request, mark.name if mark else b"")
             # The other entry may have ended just now: it left its mark before it was acknowledged.
             if not is_next or self._client.get(done_key(request.request_id)) != found:
                 return Decision(Turn.WAIT)
@@ -301,6 +299,22 @@ class IdempotencyKeys:
             self._complain("SET", error)
             return Decision(Turn.WAIT) if is_passing(error) else Decision(Turn.GO, result, False, refused=True)
         return Decision(Turn.GO, result)
+
+    def _is_next(self, request: Request, before: bytes) -> bool:
+        """Whether this entry is the successor of that of a name, or of its successor where that has ended as well."""
+        name = name_of(request.entry_id, request.at)
+        for _ in range(MOST_ENTRIES):
+            key = NEXT + request.request_id.encode() + b":" + before
+            if self._client.set(key, name, nx=True, ex=int(self.taken_for)):
+                return True
+            other: Any = self._client.get(key)
+            if other is None or other == name:
+                return other is not None
+            entry_id, _, at = other.decode(errors="replace").partition(" ")
+            if not at or self._is_pending(entry_id, at):
+                return False
+            before = other
+        return False
 
     @staticmethod
     def _set(where: Any, mark: Mark, request: Request, seconds: int) -> None:

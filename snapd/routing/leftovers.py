@@ -1,7 +1,7 @@
-"""What dead hosts have left on their streams: taken, to be moved to whoever can answer it now.
+"""What dead hosts have left on their streams, moved to whoever can answer it now.
 
-That is what they had not read yet, and what they had read and not answered. A router that dies over it leaves it
-pending, and another takes it up.
+That is what they had not read yet, and what they had read and not acknowledged. None of it is claimed for that:
+moving is one step, so a router that dies over it leaves each entry where it was or where it belongs.
 """
 
 import logging
@@ -16,18 +16,15 @@ from snapd.requests.backlog import groups
 from snapd.requests.cluster import RedisClient
 from snapd.requests.entry import Entry
 from snapd.requests.fleet import Beat
-from snapd.requests.pending import claim
 from snapd.requests.presence import KEPT, record_key
-from snapd.requests.returned import Returned
-from snapd.requests.trouble import Refusals
 
 logger = logging.getLogger(__name__)
 
 PAGE = 100  # entries moved at once
-IDLE = 2.0  # s for which nobody must have heard of a pending entry: another router may be moving it
 LONGEST = 10.0  # s at one host, before others have their turn
+TURN = 2000  # ms for which one router alone empties the stream of a host
 
-MoveOn = Callable[[Sequence[Entry], StreamSettings], None]
+MoveOn = Callable[[Sequence[Entry], StreamSettings], int]
 
 
 class Leftovers:
@@ -36,27 +33,24 @@ class Leftovers:
     Args:
         client: for every command.
         settings: the section ``[stream]``.
-        refusals: is told what Redis refuses.
-        move_on: moves entries of a host's stream; gets the section as that host has it.
+        move_on: moves entries of a host's stream; gets the section as that host has it, and says how many it moved.
     """
 
-    def __init__(self, client: RedisClient, settings: StreamSettings, refusals: Refusals, move_on: MoveOn) -> None:
+    def __init__(self, client: RedisClient, settings: StreamSettings, move_on: MoveOn) -> None:
         self._client = client
         self._settings = settings
-        self._refusals = refusals
         self._move_on = move_on
 
-    def empty(self, hosts: Sequence[str], consumer: str, stopped: threading.Event) -> None:
+    def empty(self, hosts: Sequence[str], stopped: threading.Event) -> None:
         """Has everything moved that these hosts have left. Raises RedisError.
 
         Args:
             hosts: the dead.
-            consumer: the name of this router.
             stopped: ends it.
         """
         for host, length in zip(hosts, self._lengths(hosts), strict=True):
-            if length and not stopped.is_set():
-                self._empty(fleet.of_host(self._settings, host, consumer), stopped)
+            if length and not stopped.is_set() and self._has_turn(host):
+                self._empty(fleet.of_host(self._settings, host), stopped)
 
     def prune(self, beats: Sequence[Beat], now: float) -> None:
         """Forgets hosts that were not heard of for a day and have left nothing. Raises RedisError."""
@@ -82,25 +76,42 @@ class Leftovers:
                 raise length
         return lengths
 
+    def _has_turn(self, host: str) -> bool:
+        """Whether no other router empties the stream of a host just now; where no script does it they would twice."""
+        return bool(self._client.set(fleet.turn_key(self._settings, host), b"", nx=True, px=TURN))
+
     def _empty(self, host: StreamSettings, stopped: threading.Event) -> None:
-        if not groups(self._client, host.source):  # it died before it had one
-            self._client.xgroup_create(host.source, host.source_group, id="0", mkstream=True)
+        found = groups(self._client, host.source)
+        group = next((one for one in found if one["name"] == host.source_group.encode()), None)
+        seen = group["last-delivered-id"].decode() if group else "0-0"
         until, count = time.monotonic() + LONGEST, 0
         while not stopped.is_set() and time.monotonic() < until:
-            entries = self._pending(host) or self._new(host)
-            if not entries:
+            entries = (self._pending(host) if group else []) or self._new(host, seen)
+            moved = self._move_on(entries, host) if entries else 0
+            if not moved:
                 break
-            self._move_on(entries, host)
-            count += len(entries)
+            count += moved
         if count:
             logger.warning("Moved what a dead host had left host=%s count=%d", host.own_host, count)
 
     def _pending(self, host: StreamSettings) -> list[Entry]:
-        idle = int(IDLE * 1000)
-        page: Any = self._client.xpending_range(host.source, host.source_group, "-", "+", PAGE, idle=idle)
+        """A page of those that it had read."""
+        page: Any = self._client.xpending_range(host.source, host.source_group, "-", "+", PAGE)
         counts = {row["message_id"].decode(): int(row["times_delivered"]) for row in page}
-        return claim(self._client, host, counts, idle, Returned(), self._refusals) if counts else []
+        ranges = self._client.batch([("XRANGE", host.source, entry_id, entry_id) for entry_id in counts])
+        entries, gone = [], []
+        for (entry_id, times), found in zip(counts.items(), ranges, strict=True):
+            if isinstance(found, Exception):
+                raise found
+            if found:
+                entries.append(Entry.read(entry_id, found[0][1], times + 1, routed=True))
+            else:
+                gone.append(entry_id)
+        if gone:
+            self._client.xack(host.source, host.source_group, *gone)
+        return entries
 
-    def _new(self, host: StreamSettings) -> list[Entry]:
-        reply: Any = self._client.xreadgroup(host.source_group, host.consumer, {host.source: ">"}, count=PAGE)
-        return Entry.read_all(reply, routed=True)
+    def _new(self, host: StreamSettings, seen: str) -> list[Entry]:
+        """A page of those that it had not."""
+        found: Any = self._client.xrange(host.source, f"({seen}", "+", count=PAGE)
+        return [Entry.read(entry_id.decode(), fields, routed=True) for entry_id, fields in found]

@@ -24,24 +24,25 @@ KEPT_MS = 86_400_000  # after which what nobody has removed from a host's stream
 
 Move: TypeAlias = tuple[Entry, str]  # and the stream that it goes to
 
-# KEYS: where entries are, then where each goes. ARGV: the group, whether they are removed here, the oldest id to keep
-# there; then of each entry its id, how many words its fields are, and these.
+# KEYS: where entries are, then where each goes. ARGV: the group, whether this is a host's own stream, from which they
+# are removed, the oldest id to keep there; then of each entry its id, how many words its fields are, and these.
 SCRIPT = """
 if redis.replicate_commands then redis.replicate_commands() end
-local replies, at = {}, 4
+local replies, at, own = {}, 4, ARGV[2] == '1'
 for i = 2, #KEYS do
   local id, count = ARGV[at], tonumber(ARGV[at + 1])
   local fields = {}
   for j = 1, count do fields[j] = ARGV[at + 1 + j] end
   at = at + 2 + count
   replies[i - 1] = ''
-  if #redis.call('XPENDING', KEYS[1], ARGV[1], id, id, 1) == 1 then
+  local there = own and redis.call('XRANGE', KEYS[1], id, id) or redis.call('XPENDING', KEYS[1], ARGV[1], id, id, 1)
+  if #there == 1 then
     local added = redis.pcall('XADD', KEYS[i], 'MINID', '~', ARGV[3], '*', unpack(fields))
     if type(added) == 'table' and added.err then
       replies[i - 1] = added.err
     else
       redis.call('XACK', KEYS[1], ARGV[1], id)
-      if ARGV[2] == '1' then redis.call('XDEL', KEYS[1], id) end
+      if own then redis.call('XDEL', KEYS[1], id) end
     end
   end
 end
@@ -64,7 +65,7 @@ class Mover:
         self._scripts = True  # whether the server takes them, as far as is known
 
     def move(self, source: StreamSettings, moves: Sequence[Move], now: float) -> dict[str, str]:
-        """Moves entries that are pending on a stream.
+        """Moves entries that are pending on a stream, or lie on a host's own.
 
         Args:
             source: the section ``[stream]`` as who reads that stream has it.
@@ -72,10 +73,10 @@ class Mover:
             now: Unix seconds by the clock of Redis.
 
         Returns:
-            Why entries are still pending where they were, by their ids; of all others nothing is left to be done.
+            Why entries are still where they were, by their ids; of all others nothing is left to be done.
 
         Raises:
-            redis.RedisError: Redis cannot be asked; what was moved by then is not pending any more.
+            redis.RedisError: Redis cannot be asked; what was moved by then is there no more.
         """
         oldest = str(max(0, int(now * 1000) - KEPT_MS))
         if self._scripts:

@@ -80,7 +80,7 @@ class Router:
         self._mover = Mover(client, once)
         self._now = self._presence.now = self._stream.clock.now
         self._registry = Registry(client, own, self._now)
-        self._leftovers = Leftovers(client, own, refusals, self._move_on)
+        self._leftovers = Leftovers(client, own, self._move_on)
         self._stopped = threading.Event()
         self._unforeseen = Unforeseen(logger)
         self._said = Repeats()
@@ -208,15 +208,17 @@ class Router:
             return NOBODY
         return hosts.host_of(code) or (NOBODY if hosts.sure else "")
 
-    def _move_on(self, entries: Sequence[Entry], source: StreamSettings) -> None:
-        """Moves entries that a dead host has left. Raises RedisError."""
-        self._counters.add("moved", number=len(entries) - len(self._move(source, entries)))
+    def _move_on(self, entries: Sequence[Entry], source: StreamSettings) -> int:
+        """Moves entries that a dead host has left; how many. Raises RedisError."""
+        moved = len(entries) - len(self._move(source, entries))
+        self._counters.add("moved", number=moved)
+        return moved
 
     def _look(self) -> None:
         """Looks which hosts there are, and at what dead ones have left."""
         try:
             hosts = self._registry.look()
-            self._leftovers.empty(hosts.dead, self._presence.consumer, self._stopped)
+            self._leftovers.empty(hosts.dead, self._stopped)
             self._leftovers.prune(hosts.beats, self._now())
         except (redis.RedisError, OSError, RedisVersionError) as error:
             logger.debug("Hosts are not known now reason=%r", explain(error))

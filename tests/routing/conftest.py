@@ -17,6 +17,5 @@ def edge(edge: Edge) -> Edge:
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A router that has just begun knows already who is dead, and nobody waits for long."""
     monkeypatch.setattr("snapd.routing.registry.LEASE", 0.2)
-    monkeypatch.setattr("snapd.routing.leftovers.IDLE", 0.0)
     monkeypatch.setattr("snapd.requests.stream.BLOCK", 0.2)
     monkeypatch.setattr("snapd.requests.stream.RETURN_AFTER", 0.3)

@@ -59,6 +59,22 @@ def test_check_names_a_missing_router_and_a_camera_that_another_has(edge: Edge) 
         assert wrong.message == "camera cam01 is on edge0 and edge1, edge0 answers"
 
 
+def test_check_of_a_router_needs_no_store_and_names_the_dead(edge: Edge, tmp_path: Path) -> None:
+    config = tmp_path / "route.toml"
+    config.write_text(f'[redis]\nurl = "{edge.redis_server.url}"\n')
+    assert snapd("check", "--config", config).returncode == 2
+    done = snapd("check", "--router", "--config", config)
+    assert (done.returncode, b"ok     hosts: 0 live" in done.stdout) == (0, True)
+    died(edge, "edge0", ["cam01"])
+    done = snapd("check", "--router", "--config", config)
+    assert (done.returncode, b"0 live, dead: edge0" in done.stdout) == (1, True)
+    edge.redis_server.stop()
+    try:
+        assert snapd("check", "--router", "--config", config).returncode == 1
+    finally:
+        edge.redis_server.start()
+
+
 def test_queue_tells_of_both_streams_and_request_waits_for_the_host(edge: Edge, tmp_path: Path) -> None:
     config = write_config(edge, tmp_path / "c.toml", stream=ROUTED)
     with host(edge, "edge1", ["cam01"]), router(edge) as routing:

@@ -201,3 +201,18 @@ def test_host_that_was_stopped_leaves_the_answer_to_the_one_that_has_taken_over(
         edge.redis.set(f"snap:done:{fields['request_id']}", Mark("taken", origin, at=at).to_json(), ex=60)
         wait_until(lambda: "Another host has taken the request up" in caplog.text)
     assert edge.wvp.results == []
+
+
+def test_entry_whose_successor_has_ended_as_well_is_answered_by_the_next(edge: Edge) -> None:
+    """It was named the successor on a host that died before it had begun: the one after it waited for minutes."""
+    first, second, third = (stream_of(edge, name) for name in ("edge1", "edge2", "edge3"))
+    fields = edge.fields()
+    origin = route_by_hand(edge, third, fields)
+    name = fields["request_id"]
+    mark = Mark("taken", origin, at=f"{first.source} 1-0")
+    edge.redis.set(f"snap:done:{name}", mark.to_json(), ex=100)
+    edge.redis.set(b"snap:next:" + name.encode() + b":" + mark.name, f"{origin} {second.source} 2-0", ex=100)
+    for stream in (first, second):
+        edge.redis.xgroup_create(stream.source, stream.source_group, id="0", mkstream=True)
+    with host(edge, "edge3", ["cam01"]):
+        assert edge.wvp.wait(1, 10)[0].status == "ok"
