@@ -27,7 +27,7 @@ def test_fleet_is_told_in_words_and_as_json(edge: Edge, tmp_path: Path) -> None:
     assert b"no host has [stream] routed = true" in nothing.stdout
     stream = died(edge, "edge0", ["cam01", "cam77"], ago=200.0)
     route_by_hand(edge, stream, edge.fields())
-    beat(edge, stream_of(edge, "edge2"), ["cam01"])
+    beat(edge, stream_of(edge, "edge2"), ["cam01"], ago=-60.0)
     with host(edge, "edge1", ["cam01", "cam02"]), router(edge) as routing:
         wait_until(lambda: "3 hosts" in routing.service.status)
         found = orjson.loads(snapd("fleet", "--json", "--config", config).stdout)
@@ -54,7 +54,7 @@ def test_check_names_a_missing_router_and_a_camera_that_another_has(edge: Edge) 
     assert (wrong.name, "no router reads edge_snap_request" in wrong.message) == ("router", True)
     with host(edge, "edge1", ["cam01"]), router(edge):
         wait_until(lambda: all(finding.ok for finding in findings(settings)))
-        beat(edge, stream_of(edge, "edge0"), ["cam01"])
+        beat(edge, stream_of(edge, "edge0"), ["cam01"], ago=-60.0)
         (wrong,) = [finding for finding in findings(settings) if not finding.ok]
         assert wrong.message == "camera cam01 is on edge0 and edge1, edge0 answers"
 
@@ -96,7 +96,7 @@ def test_host_out_of_service_is_forgotten_once_nothing_waits_there(edge: Edge, t
     refused = snapd("forget", "--config", config)
     assert (refused.returncode, b"1 requests wait on edge_snap_request:edge1" in refused.stderr) == (1, True)
     edge.redis.xtrim(stream.source, 0)
-    beat(edge, stream, ["cam01"])
+    beat(edge, stream, ["cam01"], ago=-60.0)
     assert b"snapd of edge1 reads" in snapd("forget", "--config", config).stderr
     beat(edge, stream, ["cam01"], ago=60.0)
     assert snapd("forget", "--config", config).returncode == 0

@@ -54,5 +54,5 @@ def test_changed_cameras_are_read_anew(edge: Edge) -> None:
     with open_client(edge.redis_server.url) as client:
         registry = Registry(client, StreamSettings(), time.time)
         for codes in (["cam01"], ["cam01", "cam02"], []):
-            beat(edge, stream, codes)
+            beat(edge, stream, codes, ago=-60.0)
             assert sorted(registry.look().cameras) == codes
