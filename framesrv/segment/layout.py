@@ -88,6 +88,7 @@ import re
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -259,7 +260,7 @@ class Geometry:
         if not (least <= self.width <= MAX_SIDE and least <= self.height <= MAX_SIDE):
             raise ValueError(f"{self.width}x{self.height} pixels: expected {least} to {MAX_SIDE} each way")
 
-    @property
+    @cached_property  # a reader asks for them at every frame
     def planes(self) -> tuple[Plane, ...]:
         """The planes of a slot, in order.
 
@@ -276,7 +277,7 @@ class Geometry:
             Plane(stride * tall + stride // 2 * (tall // 2), stride // 2, rows, columns),
         )
 
-    @property
+    @cached_property
     def slot_size(self) -> int:
         """Bytes, a whole number of pages."""
         planes = self.planes

@@ -8,7 +8,7 @@ def views(slot: Pixels, geometry: Geometry) -> tuple[Pixels, ...]:
     views = []
     for plane in geometry.planes:
         rows = slot[plane.offset : plane.offset + plane.stride * plane.rows].reshape(plane.rows, plane.stride)
-        views.append(rows[:, : plane.used])
+        views.append(rows if plane.used == plane.stride else rows[:, : plane.used])
     if geometry.pixel_format == "bgr24":
         return (views[0].reshape(geometry.height, geometry.width, 3),)
     return tuple(views)

@@ -83,9 +83,7 @@ def test_decode_compares_every_policy_with_other_ways() -> None:
 def test_readers_of_every_kind_are_compared() -> None:
     found = check(readers.run(1.0))
     compared = {(figure["name"].partition(":")[0], figure["beside"]) for figure in found["figures"]}
-    expected = {
-        ("1 reader, frames, Python", one) for one in ("bare futex", "multiprocessing.Queue", "a Unix socket")
-    }
+    expected = {("1 reader, frames, Python", one) for one in ("bare futex", "multiprocessing.Queue", "a Unix socket")}
     expected |= {("2 cameras, FrameSet", "a thread a camera"), ("2 cameras, asyncio", "a thread a camera")}
     if readers.NO_COMPILER not in found["notes"]:
         expected |= {(f"1 reader, {way}, C", "bare futex") for way in ("frames", "latest")}
