@@ -17,7 +17,8 @@ from tests.support.segment_programs import HEIGHT, WIDTH, path_of, pinned, put
 
 @pytest.fixture(params=[True, False], ids=["one thread", "a thread each"])
 def many(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
-    """Kernels with futex_waitv, and without."""
+    """Kernels with futex_waitv, and without; no camera stands still because this host is slow."""
+    monkeypatch.setattr("framesrv.segment.mapping.STALL", 1000)
     monkeypatch.setattr("framesrv.segment.word_watch.IDLE", 0.05)
     if not request.param:
         monkeypatch.setattr(futex, "waits_for_many", lambda: False)
