@@ -1,5 +1,6 @@
 """Pictures and clips of when it happened, of cameras that keep their last seconds: by request and by command."""
 
+import gc
 import json
 import time
 from collections.abc import Iterator
@@ -12,6 +13,8 @@ import pytest
 import requests
 import simplejpeg
 
+from framesrv.settings import ShmSettings
+from snapd.pictures.clips import Clips
 from snapd.wire.messages import word_of
 from snapd.wire.moment import Moment, Span
 from snapd.wire.request import parse
@@ -181,6 +184,18 @@ def test_burst_of_the_past_has_a_picture_of_each_moment(there: Edge, recorded: R
     for number in range(4):
         taken = taken_at(there.cos.objects[f"{number + 1}.jpg"].body)
         assert abs(taken - recorded.shown_at(H264, base + number * 0.2)) < EXACT
+
+
+def test_histories_are_let_go_with_the_configuration_that_they_were_opened_for(recorded: Recorded) -> None:
+    def is_mapped() -> bool:
+        return f"{recorded.prefix}+history.{H264}" in Path("/proc/self/maps").read_text()
+
+    clips = Clips(ShmSettings(prefix=recorded.prefix), 2.0)
+    assert clips.make(H264, time.time() - 1, Span(0.1, 0.0)).frames > 0
+    assert is_mapped()
+    del clips
+    gc.collect()
+    assert not is_mapped()
 
 
 def test_moment_that_is_not_there_is_told_apart(there: Edge) -> None:
