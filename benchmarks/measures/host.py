@@ -14,7 +14,7 @@ from benchmarks.measures import baseline_loops as loops
 from benchmarks.measures import video
 from benchmarks.measures.process import command, shielded, wait_until
 from framesrv import CameraStatus, camera_status
-from framesrv.segment.mapping import Segment
+from framesrv.history.abandoned import remove_abandoned
 from tests.support.footage import Codec
 from tests.support.processes import write_config
 from tests.support.rtsp import RtspServer
@@ -26,10 +26,11 @@ Sections = Mapping[str, Mapping[str, str | int | float]]
 
 @dataclass(frozen=True, slots=True)
 class Camera:
-    """One camera of the host; `decode` as in the configuration."""
+    """One camera of the host; `decode` and `history` as in the configuration."""
 
     code: str
     decode: str = "all"
+    history: float = 0.0
 
 
 class Host:
@@ -55,7 +56,10 @@ class Host:
     def __enter__(self) -> Self:
         with shielded():
             self._rtsp.start()
-        cameras = [{"code": one.code, "source": self.url, "decode": one.decode} for one in self.cameras]
+        cameras = [
+            {"code": one.code, "source": self.url, "decode": one.decode, "history": one.history}
+            for one in self.cameras
+        ]
         write_config(self._config, self._sections, cameras)
         return self
 
@@ -64,7 +68,7 @@ class Host:
     ) -> None:
         self._rtsp.stop()
         for camera in self.cameras:
-            Segment.remove_abandoned(self.prefix, camera.code)
+            remove_abandoned(self.prefix, camera.code)
 
     @property
     def url(self) -> str:

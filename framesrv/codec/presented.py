@@ -10,11 +10,11 @@ from framesrv.codec.arrival import Arrival, Packet
 from framesrv.codec.ticks import nanoseconds
 
 JUMP = 2_000_000_000  # ns by which the two clocks part where the stream's begins anew, or has stood still
-DRIFT = 0.001  # of the time: clocks run apart, and what came soonest counts less and less
+DRIFT = 1000  # ns, of which clocks run apart by one at most: what came soonest counts less and less
 
 
 class Presented:
-    """Notes it with the packets of one stream."""
+    """Notes it with the packets of one stream, which have one time base."""
 
     def __init__(self) -> None:
         self._ahead: int | None = None  # of the stream's clock, the host's
@@ -24,17 +24,22 @@ class Presented:
 
     def note(self, packet: Packet, arrival: Arrival) -> None:
         """Looks at a packet, and tells its arrival."""
-        self._base = self._base or packet.time_base
-        if packet.pts is None or not self._base:
+        pts = packet.pts
+        if pts is None or arrival.captured is not None:
             return
-        at = nanoseconds(packet.pts, self._base)
+        self._base = self._base or packet.time_base
+        if not self._base:
+            return
+        at = nanoseconds(pts, self._base)
         ahead = arrival.unix - at
-        if self._ahead is None or abs(ahead - self._ahead) > JUMP:
+        if self._ahead is None or not -JUMP < ahead - self._ahead < JUMP:
             self._ahead, self._newest = ahead, at
         else:
-            self._ahead = min(ahead, self._ahead + int((arrival.monotonic - self._arrived) * DRIFT))
+            self._ahead = min(ahead, self._ahead + (arrival.monotonic - self._arrived) // DRIFT)
         self._arrived = arrival.monotonic
-        self._reordered = self._reordered or at < self._newest
-        self._newest = max(self._newest, at)
-        if self._reordered and arrival.captured is None:
+        if at > self._newest:
+            self._newest = at
+        elif at < self._newest:
+            self._reordered = True
+        if self._reordered:
             arrival.presented = at + self._ahead

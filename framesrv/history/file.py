@@ -1,18 +1,26 @@
 """A mapped history: the file of shared memory that a camera's packets lie in."""
 
 import os
+import platform
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 import numpy as np
 
 from framesrv.history import layout
 from framesrv.history.layout import HEADER, RECORD, Extent
-from framesrv.segment import locks
+from framesrv.segment import futex, locks
 from framesrv.segment.file import SHM_DIRECTORY, space_of
 from framesrv.segment.layout import PAGE
 from framesrv.segment.shared_file import SharedFile
 
 COUNTABLE = 2**62  # no camera has sent so many packets: a header that says so is damaged
 
+IN_ORDER = platform.machine() in ("x86_64", "i686")  # stores are seen in the order in which they are made
+
+_POPULATE_WRITE = 23  # MADV_POPULATE_WRITE, see madvise(2)
+_SEQUENCE = layout.OFFSETS["sequence"] // 4
 _FIRST, _NEXT, _CUT_OFF = (layout.OFFSETS[name] // 8 for name in ("first", "next", "cut_off"))
 
 
@@ -35,6 +43,9 @@ class HistoryFile(SharedFile[Extent]):
 
     def __init__(self, fd: int, form: Extent, *, writable: bool) -> None:
         super().__init__(fd, form, writable=writable)
+        self._mutex = threading.Lock()
+        self._waiting = 0  # threads of this process
+        self._is_waited = locks.query(fd, layout.WAIT_BYTE)
         self.header = self.everything[:PAGE].view(HEADER)
         self.records = self.everything[PAGE : PAGE + form.records * RECORD.itemsize].view(RECORD)
         self.data = memoryview(self.memory)[form.data_offset : form.data_offset + form.data_size]
@@ -111,8 +122,34 @@ class HistoryFile(SharedFile[Extent]):
         self.longs[_CUT_OFF] = count
 
     def bar(self) -> None:
-        """Orders what its writer stored before this call and after it, see `layout`."""
+        """Orders what its writer stored before this call and after it, see `layout`; needed unless `IN_ORDER`."""
         locks.unlock(self.fd, layout.LOOK_BYTE)
+
+    def tell(self) -> None:
+        """Wakes those who wait, if there are any: a packet is new."""
+        self.words[_SEQUENCE] = (self.words[_SEQUENCE] + 1) & 0xFFFFFFFF
+        if self._is_waited():
+            futex.wake(self.address + _SEQUENCE * 4)
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Has its writer tell of each packet."""
+        with self._mutex:
+            self._waiting += 1
+            if self._waiting == 1:
+                locks.lock_shared(self.fd, layout.WAIT_BYTE)
+        try:
+            yield
+        finally:
+            with self._mutex:
+                self._waiting -= 1
+                if not self._waiting and self.fd >= 0:
+                    locks.unlock(self.fd, layout.WAIT_BYTE)
+
+    def populate(self) -> None:
+        """Maps all pages now, where the kernel can (Linux 5.14): not one at a time, as packets come."""
+        with suppress(OSError):
+            self.memory.madvise(_POPULATE_WRITE)
 
     def look(self) -> None:
         """Orders what a reader reads before this call and after it, see `layout`."""

@@ -63,14 +63,17 @@ Coordination is by open-file-description locks as in a segment::
 
     byte 0       writer   exclusive, by the writer, as long as it lives
     byte 1       look     shared, by a reader, for an instant: only to order memory
+    byte 2       wait     shared, by readers that wait for packets
 
 To write: where there is no room, `first` becomes the number of a later key frame; lock call; data; record; lock call;
-`next` becomes the packet's number + 1; sequence + 1; FUTEX_WAKE. The writer waits for nobody. To read: remember
-`sequence`; take `first` and `next`; lock and unlock byte 1; copy records and data of packets from `first` to below
+`next` becomes the packet's number + 1; sequence + 1; where byte 2 is locked, FUTEX_WAKE. The writer waits for nobody.
+To read: take `next`; lock and unlock byte 1; take `first`; copy records and data of packets from `first` to below
 `next`; lock and unlock byte 1; take `first` again: what is below it may be torn, and is thrown away. The lock calls
 take the same lock of the kernel's on both sides, which orders memory on every CPU: a reader whose second one came
-before the writer's has copied before anything was written over, any other sees the new `first`. So does a reader that
-sees `next` see the packet. To wait: FUTEX_WAIT (not private) on `sequence` with the remembered value.
+before the writer's has copied before anything was written over, any other sees the new `first`. So does a reader
+that sees `next` see the packet. Where stores are seen in the order in which they are made, as those of x86 are, the
+writer needs no lock calls for that. To wait: lock byte 2 as long as that lasts; remember `sequence`; read; FUTEX_WAIT
+(not private) on `sequence` with the remembered value.
 """
 
 import struct
@@ -90,6 +93,7 @@ AS_TOLD = 0xFFFFFFFF
 
 WRITER_BYTE = 0
 LOOK_BYTE = 1
+WAIT_BYTE = 2
 
 DAMAGED, LOST = 1, 2  # bits of `lacking`
 

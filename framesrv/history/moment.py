@@ -1,5 +1,6 @@
 """The frame shown at a moment, decoded from the packets of a history: PyAV, which only this needs."""
 
+from collections import deque
 from fractions import Fraction
 from typing import Any, cast
 
@@ -15,12 +16,13 @@ from framesrv.codec.intact import IntactDecoder
 from framesrv.codec.questions import Questions
 from framesrv.codec.shape import Shape
 from framesrv.codec.trial import Trial
-from framesrv.history.packet import HistoryPacket
+from framesrv.history.packet import CodecParameters, HistoryPacket
 from framesrv.segment.frame import SQUARE, Frame
 from framesrv.segment.layout import PAGE, Geometry
 from framesrv.segment.planes import views
 from framesrv.segment.truncation import Guard
 
+SOUND = 16  # key pictures that are not tried again
 REORDERED = 4  # packets before the last that are decoded whole, so that its own frame comes out
 MAX_PIXELS = 8192 * 4352  # of one picture, where the camera announces no larger
 
@@ -47,6 +49,7 @@ class Moments:
 
     def __init__(self) -> None:
         self._trial: Trial | None = None  # which learns from picture to picture
+        self._sound: deque[int] = deque(maxlen=SOUND)  # when key pictures came that have passed it
 
     def frame(self, packets: list[HistoryPacket]) -> Frame | None:
         """The frame of the last of these packets; None where the codec gives none, having not recovered yet.
@@ -64,12 +67,14 @@ class Moments:
         pixels = max(parameters.width * parameters.height, MAX_PIXELS)
         codec.options = {"max_pixels": str(pixels)}
         conversion = Conversion(parameters.presentation)
+        keys = {packet.monotonic_ns for packet in packets if packet.key}.difference(self._sound)
         with Damage() as damage:
-            decoder = IntactDecoder(codec, damage, _uncounted, self._questions(packets[-1]))
+            decoder = IntactDecoder(codec, damage, _uncounted, self._questions(parameters, tried=not keys))
             for left, one in zip(range(len(packets), -1, -1), [*packets, None], strict=True):
                 decoder.spare(left > REORDERED)
                 for frame, arrival in decoder.decode(*_packet(one)):
                     if arrival.captured == packets[-1].captured_ns:
+                        self._sound.extend(keys)
                         ratio = codec.sample_aspect_ratio or parameters.sample_aspect_ratio
                         return _given(conversion, frame, packets[-1], ratio)
                     conversion.hear(frame)
@@ -77,13 +82,13 @@ class Moments:
                     raise DamagedError(damage.complaint or "packets are missing")
         return None
 
-    def _questions(self, packet: HistoryPacket) -> Questions | None:
-        """Those of H.265 that came as a byte stream."""
-        if packet.parameters.codec != "hevc" or packet.parameters.extradata:
+    def _questions(self, parameters: CodecParameters, *, tried: bool) -> Questions | None:
+        """Those of H.265 that came as a byte stream; `tried`: its key pictures have passed their trial before."""
+        if parameters.codec != "hevc" or parameters.extradata:
             return None
         if self._trial is None:
             self._trial = Trial({})
-        return Questions(self._trial)
+        return Questions(None if tried else self._trial)
 
 
 def _uncounted(counter: str, number: int) -> None:

@@ -136,13 +136,25 @@ class History:
         while True:
             with self._mutex:
                 file = self._file()
-                sequence, records = file.sequence, self._records(file)
-            if _has_passed(records, moment):
+                if _has_passed(self._records(file), moment):
+                    return True
+            if self._waited(file, moment, deadline):
                 return True
-            remaining = deadline - time.monotonic()
-            if remaining <= 0:
+            if time.monotonic() >= deadline:
                 return False
-            file.wait(sequence, min(LIVENESS, remaining))
+
+    def _waited(self, file: HistoryFile, moment: float, deadline: float) -> bool:
+        """Waits as `wait_until` does, as long as this is the camera's history; False also where it is no longer."""
+        with file.waiting():
+            while (remaining := deadline - time.monotonic()) > 0:
+                with self._mutex:
+                    if self._file() is not file:
+                        return False
+                    sequence, records = file.sequence, self._records(file)
+                if _has_passed(records, moment):
+                    return True
+                file.wait(sequence, min(LIVENESS, remaining))
+        return False
 
     def copied(self, choose: Callable[[Records], range]) -> list[HistoryPacket]:
         """The packets that `choose` takes of the records of all that is kept; the first of them is a key frame."""
@@ -186,18 +198,28 @@ class History:
         return file, records
 
     def _records(self, file: HistoryFile) -> Records:
-        first, following, count = file.first, file.following, file.form.records
-        file.look()
-        if not 0 < first <= following or following - first > count:
-            raise SegmentFormatError(f"{self._path}: damaged: it holds packets {first} to {following} of {count}")
-        numbers = np.arange(first, following)
-        records: Records = file.records[numbers % count]
-        file.look()
-        kept = numbers >= file.first
-        numbers, records = numbers[kept], records[kept]
-        if file.cut or not np.array_equal(records["number"], numbers) or (len(records) and not records["key"][0]):
-            raise SegmentFormatError(f"{self._path}: damaged: its records are not those of packets {first} onward")
-        return records
+        """The records of all that is kept, copied."""
+        count = file.form.records
+        for _ in range(ATTEMPTS):
+            following = (
+                file.following
+            )  # before the first: what is written over meanwhile is less to be read, not more
+            file.look()
+            first = file.first
+            if not 0 <= following - first <= count:
+                continue
+            numbers = np.arange(first, following)
+            records: Records = file.records[numbers % count]
+            file.look()
+            kept = numbers >= file.first
+            if first < following and not kept.any():  # written over meanwhile, all of it
+                continue
+            numbers, records = numbers[kept], records[kept]
+            whole = not file.cut and np.array_equal(records["number"], numbers)
+            if whole and (not len(records) or records["key"][0]):
+                return records
+            break
+        raise SegmentFormatError(f"{self._path}: damaged: it does not hold what its header says")
 
     def _packets(self, records: Records, data: list[tuple[bytes, bytes]]) -> list[HistoryPacket]:
         found = []

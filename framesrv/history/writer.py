@@ -4,32 +4,33 @@ import logging
 import os
 import time
 from collections import deque
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
 from framesrv.errors import SegmentBusyError
 from framesrv.history import layout
-from framesrv.history.file import HistoryFile, history_path
+from framesrv.history.file import IN_ORDER, HistoryFile, history_path
 from framesrv.history.layout import NO_TIME, RECORD, RECORD_FORMAT, Extent
 from framesrv.segment import access
 from framesrv.segment.file import clear_leftovers, same_file
-from framesrv.segment.layout import CLOCKS, PAGE, Clock
+from framesrv.segment.layout import PAGE
 
 ATTEMPTS = 5  # to get a name that others keep taking and giving up
+
+# When a packet is to be shown and decoded, in ticks, was captured and came, see `HistoryPacket`: its pts, dts,
+# captured_ns, arrived_ns, monotonic_ns, and whether the camera's clock says so. One is made for every packet.
+Times: TypeAlias = tuple[int | None, int | None, int, int, int, bool]
 
 logger = logging.getLogger(__name__)
 
 
-class Times(NamedTuple):
-    """When a packet is to be shown, was captured and came, see `HistoryPacket`: ticks twice, then nanoseconds."""
+class Read(NamedTuple):
+    """Of a packet that is kept, what its decoder needs; see `HistoryPacket`."""
 
     pts: int | None
     dts: int | None
-    captured: int
-    arrived: int
-    monotonic: int
-    clock: Clock
+    key: bool
 
 
 class _Group(NamedTuple):
@@ -123,57 +124,62 @@ class HistoryWriter:
             Its number; 0 where it was not kept: it follows no key frame that is, or its group is longer than the
             ring.
         """
-        file, extent, number = self._file, self._extent, self._next
-        key, need = bool(description), len(description) + len(data)
-        if key:
+        file, number, size = self._file, self._next, self._extent.data_size
+        pts, dts, captured, arrived, monotonic, by_camera = times
+        head, need = len(description), len(description) + len(data)
+        if head:
             self._behind = self._dropping = False
-            self._forget(times.monotonic)
+            self._forget(monotonic)
         elif self._dropping:
             file.cut_off += self._behind
             return 0
-        if need > extent.data_size:
+        if need > size:
             self._cut_off(0)
             return 0
         position = self._position
-        rest = extent.data_size - position % extent.data_size
-        if need > rest:  # in one piece, from the beginning again
-            position += rest
-        if not self._make_room(position + need, number, times.monotonic, spare_newest=not key):
+        at = position % size
+        if at + need > size:  # in one piece, from the beginning again
+            position, at = position + size - at, 0
+        end = position + need
+        groups = self._groups
+        fits = not head and end - groups[0][1] <= size and number - groups[0][0] < self._extent.records
+        if not fits and not self._make_room(end, number, monotonic, spare_newest=not head):
             return 0
-        if key:
-            self._groups.append(_Group(number, position, times.monotonic))
-        at = position % extent.data_size
-        file.data[at : at + len(description)] = description
-        file.data[at + len(description) : at + need] = data
+        if head:
+            groups.append(_Group(number, position, monotonic))
+            file.data[at : at + head] = description
+        file.data[at + head : at + need] = data
         RECORD_FORMAT.pack_into(
             file.memory,
-            PAGE + number % extent.records * RECORD.itemsize,
+            PAGE + number % self._extent.records * RECORD.itemsize,
             number,
-            NO_TIME if times.pts is None else times.pts,
-            NO_TIME if times.dts is None else times.dts,
-            times.captured,
-            times.arrived,
-            times.monotonic,
+            NO_TIME if pts is None else pts,
+            NO_TIME if dts is None else dts,
+            captured,
+            arrived,
+            monotonic,
             position,
-            len(description),
-            len(data),
+            head,
+            need - head,
             self._stream,
-            key,
-            layout.DAMAGED * (not whole) | layout.LOST * lost,
-            CLOCKS.index(times.clock),
+            head > 0,
+            0 if whole and not lost else layout.DAMAGED * (not whole) | layout.LOST * lost,
+            by_camera,
         )
-        file.bar()
-        self._position = position + need
-        self._next = number + 1
-        file.following = self._next
-        file.announce()
+        if not IN_ORDER:
+            file.bar()
+        self._position = end
+        self._next = file.following = number + 1
+        file.tell()
         return number
 
-    def read(self, number: int) -> memoryview:
-        """The data of a packet that is kept; a view, to be used before the next one is added."""
+    def read(self, number: int) -> tuple[Read, memoryview]:
+        """A packet that is kept, and its data: a view, to be used before the next one is added."""
         record = self._file.records[number % self._extent.records]
         at = int(record["position"]) % self._extent.data_size + int(record["group"])
-        return self._file.data[at : at + int(record["size"])]
+        pts, dts = int(record["pts"]), int(record["dts"])
+        found = Read(None if pts == NO_TIME else pts, None if dts == NO_TIME else dts, bool(record["key"]))
+        return found, self._file.data[at : at + int(record["size"])]
 
     def _forget(self, now: int) -> None:
         """Lets go of groups that are older than what is to be kept."""
@@ -197,7 +203,8 @@ class HistoryWriter:
         first = groups[0].number if groups else number
         if first != self._file.first:
             self._file.first = first
-            self._file.bar()
+            if not IN_ORDER:
+                self._file.bar()
         return True
 
     def _cut_off(self, kept: int) -> None:
@@ -236,6 +243,7 @@ class HistoryWriter:
     def _use(self, file: HistoryFile) -> None:
         """Goes on with what is in the file."""
         file.admit(*self._access)
+        file.populate()
         file.header["pid"], file.header["started"] = os.getpid(), time.time_ns()
         self._file = file
         self._next = file.following

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.measures import decode, fleet, inference, load, plot, readers, scale, snapshot, video
+from benchmarks.measures import decode, fleet, history, inference, load, plot, readers, scale, snapshot, video
 from benchmarks.measures.backend import open_backend
 from benchmarks.measures.charts import Bars, Lines
 from benchmarks.measures.cpu_meter import CpuMeter
@@ -52,6 +52,7 @@ def in_little(monkeypatch: pytest.MonkeyPatch) -> None:
         scale: {"MOST": 2, "FEW": 1, "WINDOW": 4.0, "POLICIES": (scale.PolicyCase("demand", 0, rate=4.0),)},
         load: {"SETTLING": 0.1},
         readers: {"READERS": (1,), "CAMERAS": (2,)},
+        history: {"CODECS": ("h264",), "SETTLING": 0.1, "AGO": 1.0, "PACKETS": 2000},
     }
     for module, values in little.items():
         for name, value in values.items():
@@ -67,6 +68,19 @@ def check(report: Report) -> dict[str, Any]:
         assert figure["beside"]
     assert report.name in render([report])
     return found
+
+
+@pytest.mark.usefixtures("in_little")
+def test_history_is_compared_with_none_and_frames_of_then_with_the_same_by_hand() -> None:
+    found = check(history.run(BRIEFLY))
+    names = [figure["name"] for figure in found["figures"]]
+    assert any("on demand" in name for name in names)
+    assert any("a frame of 1 s ago" in name for name in names)
+    (torn,) = (figure for figure in found["figures"] if figure["name"] == "torn packets")
+    assert torn["value"] == 0
+    assert torn["beside_value"] > 0
+    (taken,) = (figure for figure in found["figures"] if figure["name"].startswith("bytes"))
+    assert taken["value"] <= taken["beside_value"]
 
 
 @pytest.mark.usefixtures("in_little")

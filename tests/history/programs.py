@@ -7,13 +7,14 @@ import random
 import struct
 import time
 import zlib
+from fractions import Fraction
 from typing import Any
 
 from framesrv import History, HistoryUnavailableError, SegmentError
-from framesrv.history.packet import HistoryPacket
+from framesrv.history.packet import CodecParameters, HistoryPacket, packed
 from framesrv.history.writer import HistoryWriter, Times
-from tests.history.test_ring import DESCRIPTION
 
+DESCRIPTION = packed(CodecParameters("h264", b"", Fraction(1, 90_000), 64, 48))
 HEAD = struct.Struct("<QII")
 GOP = 20
 LARGEST = 6000  # bytes of a packet
@@ -42,7 +43,7 @@ def write_many(pipe: Any, prefix: str, count: int) -> None:
     spent = []
     for number in range(1, count + 1):
         data, now = made(number), time.time_ns()
-        times = Times(number, None, now, now, time.monotonic_ns(), "arrival")
+        times: Times = (number, None, now, now, time.monotonic_ns(), False)
         began = time.perf_counter_ns()
         writer.add(data, times, DESCRIPTION if number % GOP == 1 else b"")
         spent.append(time.perf_counter_ns() - began)
@@ -60,7 +61,7 @@ def write_for_ever(pipe: Any, prefix: str) -> None:
     while True:
         number += 1
         now = time.time_ns()
-        times = Times(number, None, now, now, time.monotonic_ns(), "arrival")
+        times: Times = (number, None, now, now, time.monotonic_ns(), False)
         writer.add(made(number), times, DESCRIPTION if number % GOP == 1 else b"")
 
 

@@ -27,10 +27,9 @@ from framesrv.history.file import HistoryFile, history_path
 from framesrv.history.packet import packed
 from framesrv.history.writer import HistoryWriter, Times
 from framesrv.segment.layout import Clock
+from tests.history.programs import DESCRIPTION
 from tests.support.segment_programs import Process
 
-PARAMETERS = CodecParameters("h264", b"", Fraction(1, 90_000), 64, 48)
-DESCRIPTION = packed(PARAMETERS)
 BASE = 1_800_000_000 * 10**9  # Unix nanoseconds of the first packet
 SECOND = 10**9
 
@@ -40,7 +39,14 @@ def put(
 ) -> int:
     """Adds packet `number` of a stream, whose bytes all say its number; gives what `add` does."""
     at = number * every
-    times = Times(number * 9000, None, BASE + at, BASE + at + 5, at + SECOND, marks.pop("clock", "arrival"))
+    times: Times = (
+        number * 9000,
+        None,
+        BASE + at,
+        BASE + at + 5,
+        at + SECOND,
+        marks.pop("clock", "arrival") == "camera",
+    )
     description = DESCRIPTION if number % gop == 0 else b""
     return writer.add(bytes([number % 256]) * nbytes, times, description, **marks)
 
@@ -64,9 +70,9 @@ def test_packets_carry_all_that_was_known_of_them(kept: Callable[..., HistoryWri
         "hevc", b"extra", Fraction(1, 12_800), 1920, 1080, Fraction(4, 3),
         Presentation("bgr24", False, Fraction(16, 9), 270),
     )  # fmt: skip
-    times = Times(-5, -7, BASE, BASE + 1, 42, "camera")
+    times: Times = (-5, -7, BASE, BASE + 1, 42, True)
     assert writer.add(b"key", times, packed(parameters), whole=False) == 1
-    assert writer.add(memoryview(b"other"), Times(None, None, BASE + 2, BASE + 3, 44, "arrival"), lost=True) == 2
+    assert writer.add(memoryview(b"other"), (None, None, BASE + 2, BASE + 3, 44, False), lost=True) == 2
     key, other = history.packets(BASE / 1e9)
     assert key.parameters == other.parameters == parameters
     assert parameters.rotate == 270
@@ -148,6 +154,7 @@ def test_a_packet_is_given_up_before_it_is_written_over_and_given_when_it_is_who
         bar(self)
 
     monkeypatch.setattr(HistoryFile, "bar", look)
+    monkeypatch.setattr("framesrv.history.writer.IN_ORDER", False)
     number = evictions = 0
     while evictions < 3:
         first, before = file.first, bytes(file.data)

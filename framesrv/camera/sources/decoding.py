@@ -52,7 +52,7 @@ class Decoding:
         self._decoder = IntactDecoder(codec, damage, sink.count, questions)
         self._presentation = presentation
         self._presented = Presented()
-        self._keeping = Keeping(history, codec, presentation) if history else None
+        self._keeping = Keeping(history, codec, presentation, lambda: (self.size, self.aspect)) if history else None
         self._policy = policy
         self._sink = sink
         self._demand = Demand(sink)
@@ -70,7 +70,8 @@ class Decoding:
             self._sink.active()
             self._sink.count("bytes", packet.size)
             self._presented.note(packet, arrival)
-            number = self._keep(packet, arrival)
+            if self._keeping:
+                number = self._keeping.keep(packet, arrival)
         if policy.demand:
             return self._on_demand(packet, arrival, number) if packet.size else ()
         if policy.keyframes:
@@ -92,16 +93,7 @@ class Decoding:
         self._gop.take()
         self._presented = Presented()
         if self._keeping:
-            self._keeping.writer.begin()
-
-    def _keep(self, packet: Packet, arrival: Arrival) -> int:
-        """Has the packet kept in the history; gives its number there, 0 where it is not."""
-        keeping = self._keeping
-        if keeping is None:
-            return 0
-        if packet.is_keyframe:
-            keeping.size, keeping.aspect = self.size, self.aspect
-        return keeping.keep(packet, arrival)
+            self._keeping.begin()
 
     def _of_key_frames(self, packet: Packet, arrival: Arrival) -> Frames:
         """Those; where there are none that stand alone, a frame for each refresh of the picture."""

@@ -3,6 +3,7 @@
 Where the camera keeps a history they lie there already, but for the newest.
 """
 
+from fractions import Fraction
 from typing import cast
 
 import av
@@ -12,22 +13,6 @@ from framesrv.history.writer import HistoryWriter
 
 LIMIT = 8_000_000  # bytes; four seconds of a 16 Mb/s camera
 PACKETS = 300  # twelve seconds; they take about a second to decode, and a snapshot waits for two
-
-
-class Kept:
-    """A packet of which nothing is held but where it lies in the history."""
-
-    __slots__ = ("_base", "_dts", "_key", "_number", "_pts", "_writer")
-
-    def __init__(self, packet: Packet, number: int, writer: HistoryWriter) -> None:
-        self._pts, self._dts, self._base, self._key = packet.pts, packet.dts, packet.time_base, packet.is_keyframe
-        self._number, self._writer = number, writer
-
-    def packet(self) -> Packet:
-        """The packet."""
-        packet = cast(Packet, av.Packet(cast(bytes, self._writer.read(self._number))))  # any buffer will do
-        packet.pts, packet.dts, packet.time_base, packet.is_keyframe = self._pts, self._dts, self._base, self._key
-        return packet
 
 
 class GopCache:
@@ -43,8 +28,9 @@ class GopCache:
 
     def __init__(self, writer: HistoryWriter | None = None) -> None:
         self._writer = writer
-        self._packets: list[tuple[Packet | Kept, Arrival]] = []
-        self._number = 0  # of the newest packet, in the history
+        self._packets: list[tuple[Packet | int, Arrival]] = []  # those in the history by their number there
+        self._newest: Packet | None = None
+        self._base: Fraction | None = None
         self._nbytes = 0
         self.broken = self.whole = False
 
@@ -61,21 +47,31 @@ class GopCache:
             arrival: how it came.
             number: its own in the history; 0 where it is not kept there.
         """
-        if packet.is_keyframe and self._packets:
-            self._packets.clear()
-            self._nbytes = 0
-            self.broken = True
-        if self._packets and self._number and self._writer:
-            newest, its = self._packets[-1]
-            if not isinstance(newest, Kept):
-                self._packets[-1] = Kept(newest, self._number, self._writer), its
+        if packet.is_keyframe:
+            self._base = packet.time_base
+            if self._packets:
+                self._packets.clear()
+                self._nbytes = 0
+                self.broken = True
         self.whole = arrival.whole and (packet.is_keyframe or (self.whole and not arrival.lost))
-        self._packets.append((packet, arrival))
-        self._number = number
+        self._packets.append((number or packet, arrival))
+        self._newest = packet
         self._nbytes += packet.size
 
     def take(self) -> list[tuple[Packet, Arrival]]:
         """All that is kept, which is then kept no longer."""
         taken, self._packets = self._packets, []
-        self._nbytes, self.broken = 0, False
-        return [(one.packet() if isinstance(one, Kept) else one, its) for one, its in taken]
+        if taken and self._newest:
+            taken[-1] = self._newest, taken[-1][1]
+        self._nbytes, self._newest, self.broken = 0, None, False
+        return [(self._read(one) if isinstance(one, int) else one, its) for one, its in taken]
+
+    def _read(self, number: int) -> Packet:
+        """The packet of that number in the history."""
+        assert self._writer is not None  # noqa: S101  who gave the number
+        record, data = self._writer.read(number)
+        packet = cast(Packet, av.Packet(cast(bytes, data)))  # any buffer will do
+        packet.pts, packet.dts, packet.is_keyframe = record.pts, record.dts, record.key
+        if self._base:
+            packet.time_base = self._base
+        return packet

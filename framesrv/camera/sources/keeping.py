@@ -1,47 +1,65 @@
 """What becomes of the packets of a stream beside its frames: they go into the camera's history."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
 from fractions import Fraction
+from typing import TypeAlias
 
 from av.video.codeccontext import VideoCodecContext
 
 from framesrv.codec.arrival import Arrival, Packet
 from framesrv.codec.presentation import Presentation
 from framesrv.history.packet import CodecParameters, packed
-from framesrv.history.writer import HistoryWriter, Times
+from framesrv.history.writer import HistoryWriter
 
 MILLISECOND = Fraction(1, 1000)  # the time base of packets that have no times
 
+Told: TypeAlias = tuple[tuple[int, int] | None, Fraction | None]
 
-@dataclass
+
 class Keeping:
     """Keeps the packets of one stream.
 
-    Attributes:
+    Args:
         writer: of the camera's history.
         codec: that the packets are for.
         presentation: of its pictures.
-        size: width and height as they were announced; as the codec has them while it is None.
-        aspect: of a pixel, as the container tells; None where it does not.
+        told: gives the size of pictures as it was announced, None while the codec knows it; and the aspect of a
+            pixel as the container tells it, None where it does not.
     """
 
-    writer: HistoryWriter
-    codec: VideoCodecContext
-    presentation: Presentation
-    size: tuple[int, int] | None = None
-    aspect: Fraction | None = None
+    def __init__(
+        self, writer: HistoryWriter, codec: VideoCodecContext, presentation: Presentation, told: Callable[[], Told]
+    ) -> None:
+        self._writer = writer
+        self._codec = codec
+        self._presentation = presentation
+        self._told = told
+        writer.begin()
 
-    def __post_init__(self) -> None:
-        self.writer.begin()
+    def begin(self) -> None:
+        """The next packet is the first of the stream again."""
+        self._writer.begin()
 
     def keep(self, packet: Packet, arrival: Arrival) -> int:
         """Keeps a packet; gives its number there, 0 where it is not kept."""
-        times = Times(packet.pts, packet.dts, arrival.captured_ns, arrival.unix, arrival.monotonic, arrival.clock)
-        description = packed(self._parameters(packet.time_base or MILLISECOND)) if packet.is_keyframe else b""
-        return self.writer.add(memoryview(packet), times, description, whole=arrival.whole, lost=arrival.lost)
-
-    def _parameters(self, base: Fraction) -> CodecParameters:
-        width, height = self.size or (self.codec.width, self.codec.height)
-        return CodecParameters(
-            self.codec.name, self.codec.extradata or b"", base, width, height, self.aspect, self.presentation
+        return self._writer.add(
+            memoryview(packet),
+            (
+                packet.pts,
+                packet.dts,
+                arrival.captured_ns,
+                arrival.unix,
+                arrival.monotonic,
+                arrival.captured is not None,
+            ),
+            packed(self._parameters(packet)) if packet.is_keyframe else b"",
+            whole=arrival.whole,
+            lost=arrival.lost,
         )
+
+    def _parameters(self, packet: Packet) -> CodecParameters:
+        size, aspect = self._told()
+        codec = self._codec
+        width, height = size or (codec.width, codec.height)
+        base = packet.time_base or MILLISECOND
+        return CodecParameters(codec.name, codec.extradata or b"", base, width, height, aspect, self._presentation)

@@ -125,7 +125,7 @@ class Stream:
 
     def _packet(self, unit: AccessUnit) -> tuple[Packet, Arrival]:
         packet = cast(Packet, av.Packet(cast(bytes, unit.data)))  # any buffer will do
-        packet.pts = packet.dts = unit.ticks
+        packet.pts = unit.ticks
         packet.time_base = self._base
         packet.is_keyframe = unit.key
         unix = time.time_ns() - (time.monotonic_ns() - unit.arrived)
