@@ -321,6 +321,30 @@ def test_a_history_that_is_cut_short_is_an_error_and_kills_nobody(
     assert numbers(history, moment(30)) == [30]
 
 
+@pytest.mark.parametrize("before", [1, 2, 3, 4])
+def test_a_history_that_is_written_over_while_it_is_read_is_not_taken_for_damaged(
+    before: int, kept: Callable[..., HistoryWriter], history: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = kept(seconds=1.0)
+    for number in range(20):
+        put(writer, number)
+    calls, look = 0, HistoryFile.look
+
+    def overtaken(self: HistoryFile) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == before:
+            for number in range(20, 2000):  # several times all that there is room for
+                put(writer, number)
+        look(self)
+
+    monkeypatch.setattr(HistoryFile, "look", overtaken)
+    found = history.copied(lambda records: range(len(records)))
+    assert found[0].key
+    for packet in found:
+        assert set(packet.data) == {(packet.pts or 0) // 9000 % 256}
+
+
 @pytest.mark.parametrize("field", ["magic", "version", "records", "data_offset", "first", "next"])
 def test_a_damaged_history_is_an_error_for_readers_and_made_anew_by_the_next_writer(
     field: str, start: Callable[..., Process], kept: Callable[..., HistoryWriter], history: History, prefix: str
