@@ -172,13 +172,14 @@ class IdempotencyKeys:
     def begin(self, requests: Sequence[Request]) -> list[Decision]:
         """Takes these requests, in one round trip; for each, whether to answer it."""
         commands: list[Command] = []
+        noted = [self._noted.get(request.request_id) is True for request in requests]  # before marks are read
         for request in requests:
             key, mark = done_key(request.request_id), Mark.of("taken", request)
             commands += [("SET", key, mark.to_json(), "NX", "EX", int(self.taken_for)), ("GET", key)]
         replies = self._client.batch(commands) if commands else []
         return [
-            self._decide(request, was_set, found)
-            for request, was_set, found in zip(requests, replies[::2], replies[1::2], strict=True)
+            self._decide(request, was_set, found, noted=was_noted)
+            for request, was_set, found, was_noted in zip(requests, replies[::2], replies[1::2], noted, strict=True)
         ]
 
     def keep(self, request: Request, result: Result, decision: Decision) -> bool:
@@ -227,8 +228,11 @@ class IdempotencyKeys:
         mark = Mark.parse(found) if found is not None else None
         return mark is not None and mark.entry_id == request.entry_id and mark.at != request.at
 
-    def _decide(self, request: Request, was_set: Any, found: Any) -> Decision:
-        """Whose turn it is, by the answers of Redis and what is remembered here."""
+    def _decide(self, request: Request, was_set: Any, found: Any, *, noted: bool) -> Decision:
+        """Whose turn it is, by the answers of Redis and what is remembered here.
+
+        `noted`: whether Redis had been told before it answered that the request was.
+        """
         own = self._memory.get(request.request_id)
         remembered, refused = True, False
         for command, reply in (("SET", was_set), ("GET", found)):
@@ -236,12 +240,12 @@ class IdempotencyKeys:
                 self._complain(command, reply)
                 remembered, refused = False, refused or not is_passing(reply)
         if was_set is not True and isinstance(found, bytes):
-            return self._judge(request, found, own)
+            return self._judge(request, found, own, noted=noted)
         if own is None:
             return Decision(Turn.GO, remembered=remembered, refused=refused)
-        return self._recall(request, own, remembered=remembered)
+        return self._recall(request, own, noted=noted, remembered=remembered)
 
-    def _judge(self, request: Request, found: bytes, own: Mark | None) -> Decision:
+    def _judge(self, request: Request, found: bytes, own: Mark | None, *, noted: bool) -> Decision:
         """By the mark that there is."""
         mark = Mark.parse(found)
         if own and own.state == "done" and request.entry_id in own.entries:
@@ -253,17 +257,17 @@ class IdempotencyKeys:
                 return Decision(Turn.DONE)
             return Decision(Turn.GO, mark.result, earlier=mark.entries)
         if own and own.result and mark.entry_id in own.entries:  # Redis does not know yet, or no more
-            return self._recall(request, own)
+            return self._recall(request, own, noted=noted)
         if mark.is_of(request):
             return Decision(Turn.GO, mark.result, earlier=mark.earlier)
         if self._may_be_pending(mark):
             return Decision(Turn.WAIT)
         return self._succeed(request, found, mark)
 
-    def _recall(self, request: Request, own: Mark, *, remembered: bool = True) -> Decision:
+    def _recall(self, request: Request, own: Mark, *, noted: bool, remembered: bool = True) -> Decision:
         """By what this process remembers, which Redis does not."""
         if own.state == "done":
-            if self._noted.get(request.request_id):  # else that is still on its way
+            if noted:  # else that is still on its way
                 self._counters.add("undone")
                 if self._may_tell("forgotten"):
                     logger.warning("Redis had forgotten answers, they are known here entry=%s", request.entry_id)

@@ -230,3 +230,24 @@ def test_answer_that_comes_between_two_looks_is_not_taken_for_a_mark_left_behind
     assert (again.turn, again.result) == (Turn.GO, Result.ok("r", "cam01", "http://store/a.jpg"))
     client.delete("snap:done:r")
     client.close()
+
+
+def test_answer_that_is_noted_while_marks_are_read_does_not_count_as_forgotten(
+    edge: Edge, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A request sent again at once was answered well, and the log said that Redis forgets answers."""
+    first, second = (Request(f"{number}-0", "r", "cam01", "a.jpg", "") for number in (1, 2))
+    result, decision = Result.ok("r", "cam01", "http://store/a.jpg"), Decision(Turn.GO)
+    with open_client(edge.redis_server.url) as client:
+        keys = IdempotencyKeys(client, lambda *_: False, 60)
+        keys.keep(first, result, decision)
+        note, ask = keys.done(first, result, decision), client.batch
+
+        def batch(commands: Any) -> Any:
+            replies = ask(commands)
+            note(client)
+            return replies
+
+        monkeypatch.setattr(client, "batch", batch)
+        assert keys.begin([second])[0].result == result
+    assert "forgotten" not in caplog.text
