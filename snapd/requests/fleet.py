@@ -74,6 +74,11 @@ def key_of(settings: StreamSettings, kind: Kind) -> str:
     return f"{PREFIX}{settings.name}:{kind}"
 
 
+def watched_key(settings: StreamSettings) -> str:
+    """The key that says since when routers have looked at signs of life without a gap, and when last."""
+    return f"{PREFIX}{settings.name}:watched"
+
+
 def turn_key(settings: StreamSettings, host: str) -> str:
     """The key of the router that empties the stream of a dead host."""
     return f"{PREFIX}{settings.name}:emptied:{host}"

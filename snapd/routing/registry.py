@@ -1,16 +1,15 @@
 """Which host has which camera, and which hosts are dead, as Redis says it.
 
 What is kept here is a copy of what is there. A host counts as dead when its lease is over, and a camera as nobody's;
-but not before Redis has answered here for as long without a break. While it was away nobody could give a sign of
-life, and it may have forgotten who did: until then all are taken for alive, and who is not known is waited for.
+but not before Redis has answered routers for as long without a break. While it was away nobody could give a sign of
+life, and it may have forgotten who did: until then all are taken for alive, and who is not known is waited for. Since
+when it has answered is kept in Redis too, so a router that has just begun knows it from the others.
 """
 
 import threading
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-
-import redis
 
 from framesrv.settings import StreamSettings
 from snapd.requests import fleet
@@ -19,6 +18,8 @@ from snapd.requests.fleet import LEASE, Beat
 from snapd.requests.presence import Host, digest_of, record_key
 
 SHOWN = 3  # cameras on several hosts that are named
+GAP = 3.0  # s between two looks, of whichever router, after which nobody knows what was in between
+KEPT = 3600  # s
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +93,6 @@ class Registry:
         self._now = now
         self._lock = threading.Lock()
         self._known: dict[str, tuple[str, tuple[str, ...]]] = {}  # the digest and the codes of each snapd
-        self._since: float | None = None  # monotonic time since which Redis has always answered
         self._hosts = Hosts(False, {}, (), (), ())
 
     @property
@@ -103,19 +103,24 @@ class Registry:
     def look(self) -> Hosts:
         """Asks Redis. Raises RedisError."""
         with self._lock:
-            read_at = time.monotonic()
-            try:
-                beats = fleet.beats(self._client, self._settings, "hosts")
-                self._read_records([beat for beat in beats if self._known.get(beat.member, ("",))[0] != beat.digest])
-            except (redis.RedisError, OSError):
-                self._since = None
-                raise
-            self._since = read_at if self._since is None else self._since
+            beats = fleet.beats(self._client, self._settings, "hosts")
+            self._read_records([beat for beat in beats if self._known.get(beat.member, ("",))[0] != beat.digest])
             members = {beat.member for beat in beats}
             self._known = {member: known for member, known in self._known.items() if member in members}
-            sure = time.monotonic() - self._since >= LEASE
-            self._hosts = Hosts.of(beats, self._now(), self._codes, sure=sure)
+            now = self._now()
+            self._hosts = Hosts.of(beats, now, self._codes, sure=now - self._watched_since(now) >= LEASE)
             return self._hosts
+
+    def _watched_since(self, now: float) -> float:
+        """Since when routers have looked, without a gap; Unix seconds, as `now`."""
+        key = fleet.watched_key(self._settings)
+        since = last = now
+        with suppress(ValueError):
+            since, last = map(float, (self._client.get(key) or b"").split())
+        if not 0 <= now - last <= GAP:
+            since = now
+        self._client.set(key, f"{since:.3f} {now:.3f}", ex=KEPT)
+        return since
 
     def _codes(self, beat: Beat) -> tuple[str, ...]:
         return self._known.get(beat.member, ("", ()))[1]
