@@ -63,19 +63,18 @@ def copy_memory(pid: int) -> None:
 def main(other: str, *pids: str) -> None:
     """Tries everything."""
     own = os.environ["OWN"]
-    segment = f"/dev/shm/framesrv.{other}"
+    files = {"segment": f"/dev/shm/framesrv.{other}", "history": f"/dev/shm/framesrv+history.{other}"}
     tried: dict[str, Callable[[], object]] = {f"read {path}": lambda path=path: read(path) for path in SECRETS}  # type: ignore[misc]
     tried[f"read {other}.json"] = lambda: read(f"/etc/framesrv/applied/cameras/{other}.json")
     tried[f"write {own}.json"] = lambda: os.open(f"/etc/framesrv/applied/cameras/{own}.json", os.O_WRONLY)
     tried["add a copy"] = lambda: os.open("/etc/framesrv/applied/cameras/x", os.O_WRONLY | os.O_CREAT)
-    tried |= {
-        "segment read": lambda: os.open(segment, os.O_RDONLY),
-        "segment write": lambda: os.open(segment, os.O_RDWR),
-        "segment unlink": lambda: os.unlink(segment),
-        "segment rename": lambda: os.rename(segment, f"{segment}.away"),
-        "segment truncate": lambda: os.truncate(segment, 0),
-        "segment chmod": lambda: os.chmod(segment, 0o640),
-    }
+    for what, file in files.items():
+        tried[f"{what} read"] = lambda file=file: os.open(file, os.O_RDONLY)  # type: ignore[misc]
+        tried[f"{what} write"] = lambda file=file: os.open(file, os.O_RDWR)  # type: ignore[misc]
+        tried[f"{what} unlink"] = lambda file=file: os.unlink(file)  # type: ignore[misc]
+        tried[f"{what} rename"] = lambda file=file: os.rename(file, f"{file}.away")  # type: ignore[misc]
+        tried[f"{what} truncate"] = lambda file=file: os.truncate(file, 0)  # type: ignore[misc]
+        tried[f"{what} chmod"] = lambda file=file: os.chmod(file, 0o640)  # type: ignore[misc]
     for pid in map(int, pids):
         for name in OF_PROCESS:
             tried[f"{pid} {name}"] = lambda pid=pid, name=name: read(f"/proc/{pid}/{name}")  # type: ignore[misc]
