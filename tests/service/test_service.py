@@ -231,7 +231,7 @@ def test_failure_nobody_thought_of_is_answered_and_the_service_goes_on(
 ) -> None:
     edge.camera("cam01")
     with monkeypatch.context() as patch:
-        patch.setattr(running.encoder, "_encode", lambda *_: 1 // 0)
+        patch.setattr(running.encoder, "jpeg", lambda *_: 1 // 0)
         assert edge.ask().message == "内部错误"
     assert edge.ask().status == "ok"
     wait_until(lambda: edge.pending == 0)
