@@ -57,11 +57,11 @@ class Leftovers:
         old = [beat for beat in beats if now - beat.at > KEPT]
         if not old:
             return
-        alive = {beat.host for beat in beats} - {beat.host for beat in old}
-        for beat, length in zip(old, self._lengths([beat.host for beat in old]), strict=True):
+        others = {beat.host for beat in beats if beat not in old}
+        for beat in old:
             own = fleet.of_host(self._settings, beat.host)
-            if beat.host not in alive:
-                if length:
+            if beat.host not in others:
+                if self._left(own):
                     continue
                 self._client.delete(own.source)
             self._client.delete(record_key(own, beat.consumer))
@@ -81,18 +81,23 @@ class Leftovers:
         return bool(self._client.set(fleet.turn_key(self._settings, host), b"", nx=True, px=TURN))
 
     def _empty(self, host: StreamSettings, stopped: threading.Event) -> None:
-        found = groups(self._client, host.source)
-        group = next((one for one in found if one["name"] == host.source_group.encode()), None)
-        seen = group["last-delivered-id"].decode() if group else "0-0"
         until, count = time.monotonic() + LONGEST, 0
         while not stopped.is_set() and time.monotonic() < until:
-            entries = (self._pending(host) if group else []) or self._new(host, seen)
+            entries = self._left(host)
             moved = self._move_on(entries, host) if entries else 0
             if not moved:
                 break
             count += moved
         if count:
             logger.warning("Moved what a dead host had left host=%s count=%d", host.own_host, count)
+
+    def _left(self, host: StreamSettings) -> list[Entry]:
+        """A page of what a host has not answered. What it has, and had no time to remove, does not count."""
+        found = groups(self._client, host.source)
+        group = next((one for one in found if one["name"] == host.source_group.encode()), None)
+        if group is None:
+            return self._new(host, "0-0")
+        return self._pending(host) or self._new(host, group["last-delivered-id"].decode())
 
     def _pending(self, host: StreamSettings) -> list[Entry]:
         """A page of those that it had read."""

@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping, Sequence
 import redis
 
 from framesrv.process.notify import Progress
-from framesrv.process.repeats import Repeats
 from framesrv.process.unforeseen import Unforeseen
 from framesrv.settings import NOBODY, Settings, StreamSettings
 from snapd.errors import RedisVersionError
@@ -83,7 +82,6 @@ class Router:
         self._leftovers = Leftovers(client, own, self._move_on)
         self._stopped = threading.Event()
         self._unforeseen = Unforeseen(logger)
-        self._said = Repeats()
         self._words = ""
         self._routed: Mapping[str, int] = {}  # as it was told last
         self._moving, self._looking = Progress(), Progress()
@@ -219,7 +217,8 @@ class Router:
         try:
             hosts = self._registry.look()
             self._leftovers.empty(hosts.dead, self._stopped)
-            self._leftovers.prune(hosts.beats, self._now())
+            if hosts.sure:
+                self._leftovers.prune(hosts.beats, self._now())
         except (redis.RedisError, OSError, RedisVersionError) as error:
             logger.debug("Hosts are not known now reason=%r", explain(error))
         else:

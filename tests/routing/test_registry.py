@@ -56,7 +56,9 @@ def test_router_that_has_just_begun_knows_from_others_who_is_dead(
     with open_client(edge.redis_server.url) as client:
         first = Registry(client, StreamSettings(), time.time)
         wait_until(lambda: first.look().dead == ("edge0",))
-        assert Registry(client, StreamSettings(), time.time).look().dead == ("edge0",)
+        for ahead in (0.1, 0.0, 0.1, 0.0):  # what each takes for the time of Redis
+            router = Registry(client, StreamSettings(), lambda: time.time() + ahead)  # noqa: B023  called at once
+            assert router.look().dead == ("edge0",)
 
 
 def test_changed_cameras_are_read_anew(edge: Edge) -> None:
