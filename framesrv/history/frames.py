@@ -1,5 +1,6 @@
 """`FrameReader`: the frames of one camera, the newest and those of the last seconds."""
 
+import math
 import time
 from typing import TYPE_CHECKING
 
@@ -69,6 +70,8 @@ class FrameReader(SegmentReader):
         if (when is None) == (ago is None):
             raise ValueError("a moment is expected: either when or ago")
         moment = float(when) if when is not None else time.time() - float(ago or 0.0)
+        if not math.isfinite(moment):
+            raise ValueError(f"a moment at {moment}: expected Unix seconds")
         due = self.due_after
         self._await(moment, max(timeout, due))
         return self._decoded(moment, max(tolerance, due))

@@ -12,7 +12,7 @@ from framesrv.history.writer import HistoryWriter
 from tests.history.feed import feed
 from tests.support.footage import footage, read_code
 
-MOMENTS = int(os.environ.get("HISTORY_MOMENTS", "10"))  # a case; 200 in a long run
+MOMENTS = int(os.environ.get("HISTORY_MOMENTS", "6"))  # a case; 200 in a long run
 
 
 @pytest.mark.parametrize("clock", [True, False], ids=["camera-clock", "arrival"])

@@ -117,7 +117,7 @@ def test_the_ring_is_never_larger_than_it_may_be_and_keeps_whole_groups(
     room = HistoryFile.attach(history_path(prefix, "cam"))
     assert Path(history_path(prefix, "cam")).stat().st_size <= 300_000
     random = np.random.default_rng(3)
-    for number in range(600):
+    for number in range(200):
         put(writer, number, nbytes=int(random.integers(100, 9000)))
         kept_now = numbers(history, history.span()[0])
         assert kept_now[0] % 10 == 0
@@ -221,7 +221,7 @@ def test_each_reason_for_which_there_is_nothing_is_told(
         with pytest.raises(ValueError, match="not before the start"):
             history.packets(2.0, 1.0)
         for nothing in (math.nan, math.inf, -math.inf):
-            with pytest.raises((ValueError, HistoryUnavailableError)):
+            with pytest.raises(ValueError, match="expected Unix seconds"):
                 camera.at(nothing)
 
 
