@@ -7,9 +7,10 @@ takes a pixel, right and down from the corner, to where it is to be shown.
 import math
 import struct
 from collections.abc import Callable, Mapping
-from typing import NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
-import av
+if TYPE_CHECKING:
+    import av  # which some who name a picture do not need
 from av.sidedata.sidedata import SideDataContainer
 
 MATRIX = "DISPLAYMATRIX"
@@ -32,7 +33,7 @@ class Orientation(NamedTuple):
 AS_IT_IS = Orientation()
 
 
-def orientation_of(frame: av.VideoFrame) -> Orientation:
+def orientation_of(frame: "av.VideoFrame") -> Orientation:
     """As the frame tells it; that it stays as it is where it tells nothing."""
     try:
         # not by `frame.side_data`: the frame and it keep each other, and 3 MB each, until garbage is collected
