@@ -33,6 +33,8 @@ LONGEST_PIN = 0.05  # s
 RATES = (500, video.FPS)  # frames a second: caches and CPUs awake, and as a camera finds them
 PACE = 0.005  # s between writes: at full speed it is the scheduler that is measured
 BLOCK = 200  # takes in a row
+# of ImageNet, as is usual
+MEAN, SCALE = np.array([123.7, 116.3, 103.5], np.float32), np.array([0.0171, 0.0175, 0.0174], np.float32)
 
 
 def run(seconds: float) -> Report:
@@ -40,6 +42,7 @@ def run(seconds: float) -> Report:
     prefix = f"benchmark-{os.getpid()}"
     try:
         figures = _take(prefix, planes, seconds)
+        figures += _floats(prefix, planes, seconds)
         for rate in RATES:
             figures += _wake(prefix, rate, seconds)
         notes = [f"writes: at most {1 / PACE:.0f} a second, {READERS} readers elsewhere holding pins for 0 to 50 ms"]
@@ -78,6 +81,31 @@ def _take(prefix: str, planes: tuple[Pixels, ...], seconds: float) -> list[Figur
                 fcntl.fcntl(hand.fd, fcntl.F_OFD_SETLK, hand.unpins[slot])
                 bare.add(time.perf_counter_ns() - began)
     return _pair("take and release", ours, bare, "µs", "bare fcntl, lock and unlock", median=Goal("value", 15))
+
+
+# Floats for neural networks
+
+
+def _floats(prefix: str, planes: tuple[Pixels, ...], seconds: float) -> list[Figure]:
+    """`Frame.tensor` and the usual way, in turns, into memory that is there already."""
+    figures = []
+    with _writer(prefix) as writer, FrameReader(CODE, prefix=prefix) as reader:
+        writer.write(planes)
+        with reader.latest(None) as frame:
+            for width, height in ((video.WIDTH, video.HEIGHT), (640, 360)):
+                ours, usual = Times(), Times()
+                out = np.empty((1, 3, height, width), np.float32)
+                for _ in rounds(f"floats of {width}x{height}", seconds / 2, at_least=10):
+                    began = time.perf_counter_ns()
+                    frame.tensor(width, height, mean=MEAN, scale=SCALE, out=out)
+                    ours.add(time.perf_counter_ns() - began)
+                    began = time.perf_counter_ns()
+                    picture = frame.bgr(width, height)[..., ::-1].astype(np.float32)
+                    out[0] = ((picture - MEAN) * SCALE).transpose(2, 0, 1)
+                    usual.add(time.perf_counter_ns() - began)
+                name = f"1080p to floats, NCHW, {width}x{height}"
+                figures += _pair(name, ours, usual, "ms", "bgr, astype, mean, scale, transpose")[:1]
+    return figures
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,12 +1,12 @@
 """A frame as a reader sees it: views of shared memory that stay as they are while the frame is pinned."""
 
 import time
-from collections.abc import Sequence
 from fractions import Fraction
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Protocol, Self
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from framesrv.errors import FrameReleasedError, SegmentFormatError
 from framesrv.segment.layout import MAX_SIDE, Clock, Geometry, Matrix, PixelFormat, Pixels, Rectangle
@@ -282,8 +282,8 @@ class Frame:
         within: "Letterbox | None" = None,
         order: "Order" = "rgb",
         layout: "Layout" = "NCHW",
-        mean: float | Sequence[float] = 0.0,
-        scale: float | Sequence[float] = 1 / 255,
+        mean: ArrayLike = 0.0,
+        scale: ArrayLike = 1 / 255,
         out: "Floats | None" = None,
     ) -> "Floats":
         """The picture as float32 numbers ``(level - mean) * scale``, as neural networks take it.

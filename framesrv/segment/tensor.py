@@ -5,11 +5,10 @@ makes red, green and blue planes, or packed pixels, of bytes, and NumPy multipli
 block is in the cache. libswscale's own floats take longer, and have no mean.
 """
 
-from collections.abc import Sequence
 from typing import Literal, NamedTuple, get_args
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from framesrv.segment import colour
 from framesrv.segment.colour import Order, Picture
@@ -48,8 +47,8 @@ def tensor(
     picture: Picture,
     wanted: Wanted,
     layout: Layout,
-    mean: float | Sequence[float],
-    scale: float | Sequence[float],
+    mean: ArrayLike,
+    scale: ArrayLike,
     out: Floats | None,
 ) -> Floats:
     """See `Frame.tensor`."""
@@ -84,7 +83,7 @@ def _scale(pixels: Pixels, factor: np.float32 | Floats, term: np.float32 | Float
         np.add(block, term, out=block)
 
 
-def _line(mean: float | Sequence[float], scale: float | Sequence[float]) -> tuple[Floats, Floats]:
+def _line(mean: ArrayLike, scale: ArrayLike) -> tuple[Floats, Floats]:
     """The factor and the term of each channel."""
     means, scales = (np.asarray(value, np.float32) for value in (mean, scale))
     for name, value in (("mean", means), ("scale", scales)):
