@@ -3,11 +3,13 @@
 import os
 import random
 from collections.abc import Callable
+from contextlib import closing
 from typing import Any
 
 import pytest
 
 from framesrv import FrameReader, History, HistoryUnavailableError
+from framesrv.history.packet import packed
 from framesrv.history.writer import HistoryWriter
 from tests.history.feed import feed
 from tests.support.footage import footage, read_code
@@ -62,3 +64,25 @@ def test_frame_is_the_one_shown_then_or_the_error_says_damaged(
             assert 0 <= moment - frame.captured_at <= 1 / fps + 1e-3
     assert set(reasons) <= ({"damaged"} if loss else set())
     assert len(reasons) < MOMENTS or gop == 200  # of eight seconds, in which something is always lost
+
+
+@pytest.mark.parametrize("mark", [{"whole": False}, {"lost": True}], ids=["damaged", "lost"])
+def test_what_is_marked_is_not_given_nor_what_refers_to_it(
+    mark: dict[str, bool], kept: Callable[..., HistoryWriter], history: History, prefix: str
+) -> None:
+    """The decoder itself finds nothing wrong with these pictures."""
+    feed(kept(), footage(width=320, height=240, frames=75, gop=25, number=7), clock=True)
+    packets = history.packets(history.span()[0])
+    with closing(HistoryWriter("marked", 10.0, 8_000_000, prefix=prefix)) as writer:
+        for index, one in enumerate(packets):
+            times = (one.pts, one.dts, one.captured_ns, one.arrived_ns, one.monotonic_ns, True)
+            description = packed(one.parameters) if one.key else b""
+            writer.add(one.data, times, description, **(mark if index == 30 else {}))
+        with FrameReader("marked", prefix=prefix) as camera:
+            for index in (29, 50, 60):
+                with camera.at(packets[index].captured_at) as frame:
+                    assert read_code(frame.planes[0]) == (7, index)
+            for index in (30, 31, 49):
+                with pytest.raises(HistoryUnavailableError) as raised:
+                    camera.at(packets[index].captured_at)
+                assert raised.value.reason == "damaged"
