@@ -1,13 +1,16 @@
 """From the codec's frames to ours: the planes that are wanted, and the stamp."""
 
+from collections.abc import Callable, Mapping
 from fractions import Fraction
+from typing import cast
 
 import av
+from av.sidedata.sidedata import SideDataContainer
 from av.video.reformatter import ColorRange
 
 from framesrv.codec.arrival import Arrival
 from framesrv.codec.deinterlacing import Deinterlacer
-from framesrv.codec.orientation import AS_IT_IS, Orientation, orientation_of
+from framesrv.codec.orientation import AS_IT_IS, Orientation, orientation
 from framesrv.codec.picture import SourceFrame
 from framesrv.codec.presentation import Presentation
 from framesrv.codec.ticks import nanoseconds
@@ -21,6 +24,7 @@ PLANAR = ("yuv420p", "yuvj420p")
 
 # whose decoder gives each field as a picture of its own, and flags no others as interlaced (libavcodec/hevc/refs.c)
 FIELDS = ("hevc",)
+MATRIX = "DISPLAYMATRIX"
 UNTOLD = 3  # key frames in a row that tell of no orientation, after which there is none
 
 
@@ -91,3 +95,13 @@ class Conversion:
             self._untold += 1
             if self._untold == UNTOLD:
                 self._orientation = AS_IT_IS
+
+
+def orientation_of(frame: av.VideoFrame) -> Orientation:
+    """As the frame tells it; that it stays as it is where it tells nothing."""
+    try:
+        # not by `frame.side_data`: the frame and it keep each other, and 3 MB each, until garbage is collected
+        data = cast(Callable[[av.VideoFrame], Mapping[str, object]], SideDataContainer)(frame).get(MATRIX)
+    except ValueError:  # PyAV does not know all that FFmpeg puts there, as Exif, and gives nothing of it then
+        return Orientation(turn=round(-frame.rotation / 90) * 90 % 360)  # which counts the other way
+    return AS_IT_IS if data is None else orientation(bytes(cast(bytes, data)))  # any buffer

@@ -6,14 +6,8 @@ takes a pixel, right and down from the corner, to where it is to be shown.
 
 import math
 import struct
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import NamedTuple
 
-if TYPE_CHECKING:
-    import av  # which some who name a picture do not need
-from av.sidedata.sidedata import SideDataContainer
-
-MATRIX = "DISPLAYMATRIX"
 SIZE = 36  # bytes: nine numbers of 32 bits, of which the first, second, fourth and fifth turn and mirror
 TINY = 1 << 10  # of a factor, 65536 being 1: a matrix of such alone shows nothing
 
@@ -31,16 +25,6 @@ class Orientation(NamedTuple):
 
 
 AS_IT_IS = Orientation()
-
-
-def orientation_of(frame: "av.VideoFrame") -> Orientation:
-    """As the frame tells it; that it stays as it is where it tells nothing."""
-    try:
-        # not by `frame.side_data`: the frame and it keep each other, and 3 MB each, until garbage is collected
-        data = cast(Callable[[av.VideoFrame], Mapping[str, object]], SideDataContainer)(frame).get(MATRIX)
-    except ValueError:  # PyAV does not know all that FFmpeg puts there, as Exif, and gives nothing of it then
-        return Orientation(turn=round(-frame.rotation / 90) * 90 % 360)  # which counts the other way
-    return AS_IT_IS if data is None else orientation(bytes(cast(bytes, data)))  # any buffer
 
 
 def orientation(told: bytes) -> Orientation:

@@ -17,8 +17,8 @@ import simplejpeg
 
 from framesrv import Frame, FrameReader, camera_status
 from framesrv.camera.sources import SourceFrame
-from framesrv.codec.conversion import Conversion
-from framesrv.codec.orientation import AS_IT_IS, orientation, orientation_of
+from framesrv.codec.conversion import Conversion, orientation_of
+from framesrv.codec.orientation import AS_IT_IS, orientation
 from framesrv.codec.presentation import Presentation
 from framesrv.codec.shape import Shape
 from framesrv.segment.frame import Stamp
