@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from fractions import Fraction
 from itertools import accumulate, pairwise, takewhile
-from statistics import median_low
 from typing import cast
 
 import av
@@ -71,8 +70,8 @@ def make_clip(code: str, packets: Sequence[HistoryPacket], moment: float, end: f
         raise ClipError("damaged", f"camera {code} has no whole picture of that moment")
     times = _times(whole)
     units = [byte_stream(packet.data, packet.parameters.extradata, codec) for packet in whole]
-    lengths = [after - before for before, after in pairwise(sorted(times))]
-    last = median_low(lengths) if lengths else CLOCK // 25
+    lengths = sorted(after - before for before, after in pairwise(sorted(times)))
+    last = lengths[len(lengths) // 2] if lengths else CLOCK // 25
     content = _mux(code, whole, units, times, last)
     return Clip(content, whole[0].captured_at, (max(times) + last) / CLOCK, len(whole))
 
