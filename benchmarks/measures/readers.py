@@ -64,7 +64,7 @@ def _readers(bench: "Bench", count: int) -> list[Figure]:
     """Readers of one camera, each a process of its own, beside as many that wait on a bare futex."""
     name = f"{count} reader{'s' if count > 1 else ''}"
     found: dict[str, tuple[Readings, Readings]] = {}
-    for way in ("frames", "latest"):
+    for way in WAYS:
         found[f"{way}, Python"] = bench.python(WAYS[way], count, 1)
         if bench.c_reader is not None:
             found[f"{way}, C"] = bench.c(way, count)
