@@ -2,6 +2,7 @@
 
 import math
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -89,26 +90,38 @@ class FrameReader(SegmentReader):
             raise history.unavailable("after", words, oldest, newest)
 
     def _decoded(self, moment: float, tolerance: float) -> Frame:
-        from framesrv.history.moment import DamagedError, Moments  # PyAV, which only this needs
+        from framesrv.history.moment import DamagedError, FieldsError, Moments  # PyAV, which only this needs
 
         history = self._history
         moments = self._moments = self._moments or Moments()
         begun: int | None = None
-        for further in range(1 + FURTHER):
-            packets = history.copied(lambda records: self._leading_to(records, moment, tolerance, further))  # noqa: B023
+        further = behind = 0
+        while further <= FURTHER:
+            packets = history.copied(partial(self._leading_to, moment, tolerance, further, behind))
             if packets[0].number == begun:
                 break
-            begun = packets[0].number
             try:
-                frame = moments.frame(packets)
+                frame = moments.frame(packets, len(packets) - 1 - behind)
             except DamagedError as error:
                 raise history.unavailable("damaged", f"what was shown at that moment is damaged: {error}") from None
+            except FieldsError:
+                behind = 1
+                continue
             if frame is not None:
                 return frame
+            begun, further = packets[0].number, further + 1
         raise history.unavailable("damaged", "what was shown at that moment cannot be decoded from what is kept")
 
-    def _leading_to(self, records: Records, moment: float, tolerance: float, further: int) -> range:
-        """The packets from a key frame to what was shown at the moment, so many groups more than needed."""
+    def _leading_to(self, moment: float, tolerance: float, further: int, behind: int, records: Records) -> range:
+        """The packets from a key frame to what was shown at the moment.
+
+        Args:
+            moment: Unix seconds.
+            tolerance: seconds.
+            further: groups more than needed, before it.
+            behind: packets behind it.
+            records: of all that is kept; raises HistoryUnavailableError where it was not among that.
+        """
         history = self._history
         history.check(records, moment)
         captured = captured_at(records)
@@ -124,7 +137,7 @@ class FrameReader(SegmentReader):
         keys = np.flatnonzero(usable[: target + 1])
         if not len(keys):  # a picture that leads the oldest key frame
             raise history.unavailable("before", "what it refers to is not kept any more", float(captured[0]))
-        return range(int(keys[max(0, len(keys) - 1 - further)]), target + 1)
+        return range(int(keys[max(0, len(keys) - 1 - further)]), target + 1 + behind)
 
 
 def _is_missing(records: Records, captured: NDArray[np.float64], target: int, moment: float) -> bool:

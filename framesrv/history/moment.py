@@ -31,6 +31,10 @@ class DamagedError(Exception):
     """What is to be decoded is damaged; the text says how, in a few words."""
 
 
+class FieldsError(Exception):
+    """The picture is one of two fields of a frame, the other of which may be the next."""
+
+
 class Own:
     """Memory of a frame that is nobody else's, laid out as a slot."""
 
@@ -51,44 +55,55 @@ class Moments:
         self._trial: Trial | None = None  # which learns from picture to picture
         self._sound: deque[int] = deque(maxlen=SOUND)  # when key pictures came that have passed it
 
-    def frame(self, packets: list[HistoryPacket]) -> Frame | None:
-        """The frame of the last of these packets; None where the codec gives none, having not recovered yet.
+    def frame(self, packets: list[HistoryPacket], last: int) -> Frame | None:
+        """The frame of packet `last` of these; None where the codec gives none, having not recovered yet.
 
         Args:
-            packets: in the order they came, the first a key frame.
+            packets: in the order they came, the first a key frame. Those behind the last one may complete its frame.
+            last: an index.
 
         Raises:
             DamagedError: it is damaged, or refers to what is.
+            FieldsError: its pictures are fields, and nothing is behind it that may be its other one.
         """
-        parameters = packets[-1].parameters
+        wanted, parameters = packets[last], packets[last].parameters
         codec = cast(VideoCodecContext, av.CodecContext.create(parameters.codec, "r"))
         if parameters.extradata:
             codec.extradata = parameters.extradata
-        pixels = max(parameters.width * parameters.height, MAX_PIXELS)
-        codec.options = {"max_pixels": str(pixels)}
+        codec.options = {"max_pixels": str(max(parameters.width * parameters.height, MAX_PIXELS))}
         conversion = Conversion(parameters.presentation)
         keys = {packet.monotonic_ns for packet in packets if packet.key}.difference(self._sound)
+        alone, paired = last == len(packets) - 1, None
         with Damage() as damage:
             decoder = IntactDecoder(codec, damage, _uncounted, self._questions(parameters, tried=not keys))
-            for left, one in zip(range(len(packets), -1, -1), [*packets, None], strict=True):
-                decoder.spare(left > REORDERED)
+            for index, one in enumerate([*packets, None]):
+                decoder.spare(index < last - REORDERED)
                 for frame, arrival in decoder.decode(*_packet(one)):
-                    if arrival.captured == packets[-1].captured_ns:
+                    if alone and frame.interlaced_frame:
+                        raise FieldsError
+                    if arrival.captured == wanted.captured_ns:
                         self._sound.extend(keys)
-                        ratio = codec.sample_aspect_ratio or parameters.sample_aspect_ratio
-                        return _given(conversion, frame, packets[-1], ratio)
+                        return _given(conversion, frame, wanted, _ratio(codec, parameters))
+                    if frame.interlaced_frame and last and arrival.captured == packets[last - 1].captured_ns:
+                        paired = frame
                     conversion.hear(frame)
-                if one is not None and decoder.flagged and not decoder.intact:
+                if index <= last and decoder.flagged and not decoder.intact:
                     raise DamagedError(damage.complaint or "packets are missing")
-        return None
+        if paired is None:
+            return None
+        return _given(conversion, paired, packets[last - 1], _ratio(codec, parameters))
 
     def _questions(self, parameters: CodecParameters, *, tried: bool) -> Questions | None:
         """Those of H.265 that came as a byte stream; `tried`: its key pictures have passed their trial before."""
         if parameters.codec != "hevc" or parameters.extradata:
             return None
         if self._trial is None:
-            self._trial = Trial({})
+            self._trial = Trial({"max_pixels": str(MAX_PIXELS)})
         return Questions(None if tried else self._trial)
+
+
+def _ratio(codec: VideoCodecContext, parameters: CodecParameters) -> Fraction | None:
+    return codec.sample_aspect_ratio or parameters.sample_aspect_ratio
 
 
 def _uncounted(counter: str, number: int) -> None:
