@@ -44,12 +44,13 @@ def allowing(nal: bytes, pictures: PictureSet) -> bytes:
     return bytes(changed)
 
 
-def asking(slices: list[bytes], sets: Sets) -> tuple[bytes, int]:
+def asking(slices: list[bytes], sets: Sets, tail: bytes = TAIL) -> tuple[bytes, int]:
     """The slices of a picture as a byte stream, with the questions, and how many those are.
 
     Args:
         slices: NAL units, the first of the picture first.
         sets: as the camera sent them; what the decoder has must allow dependent slice segments.
+        tail: follows each slice.
 
     Raises:
         ValueError: the header of a slice cannot be read.
@@ -61,7 +62,7 @@ def asking(slices: list[bytes], sets: Sets) -> tuple[bytes, int]:
         if number:
             stream += START + _question(nal[:2], sets, slice_address(nal, pictures, sequence))
             asked += 1
-        stream += START + (nal if pictures.dependent or not number else _with_flag(nal, sets)) + TAIL
+        stream += START + (nal if pictures.dependent or not number else _with_flag(nal, sets)) + tail
     stream += START + _question(slices[0][:2], sets, sequence.blocks - 1)
     return bytes(stream), asked + 1
 

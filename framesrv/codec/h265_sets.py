@@ -23,7 +23,8 @@ class SequenceSet:
 
     Attributes:
         size: width and height of what is shown, pixels.
-        blocks: coding tree blocks of a picture.
+        block: side of a coding tree block, pixels.
+        blocks: of these a picture has.
         chroma: format of the colours, as 1 for 4:2:0.
         separate: the three colours are coded apart.
         order_bits: of a picture's number in the order of display.
@@ -34,6 +35,7 @@ class SequenceSet:
     """
 
     size: tuple[int, int]
+    block: int
     blocks: int
     chroma: int
     separate: bool
@@ -173,6 +175,7 @@ def sequence_set(nal: Bytes) -> tuple[int, SequenceSet]:
     blocks = (width + (1 << size) - 1 >> size) * (height + (1 << size) - 1 >> size)
     return number, SequenceSet(
         shown,
+        1 << size,
         blocks,
         chroma,
         separate,

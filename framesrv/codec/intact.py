@@ -13,6 +13,7 @@ from framesrv.codec.damage import Damage
 if TYPE_CHECKING:
     from framesrv.codec.questions import Questions
 
+HURRIED = 200_000_000  # ns after its arrival from which a packet is not tried: of a backlog, or on a busy host
 FLAGGED = ("h264", "hevc")  # whose key frames are known to be flagged; of another codec it shows with the first one
 
 Decoded: TypeAlias = list[tuple[av.VideoFrame, Arrival]]
@@ -67,21 +68,8 @@ class IntactDecoder:
 
         An empty packet is the end of the stream.
         """
-        if arrival.lost:
-            self.intact = False
-        self.flagged = self.flagged or packet.is_keyframe
-        if packet.is_keyframe and not self.intact:
-            # Anew, so that pictures which lead the key frame, and refer to what is not there, are left out by the
-            # codec. It also gives nothing before it has recovered, where "key frame" means the beginning of an
-            # intra refresh, whose frames are all no key frames.
-            self._codec.flush_buffers()
-            self.intact = self._clean = self._beginning = True
         complete = arrival.whole
-        self.intact = arrival.whole = self.intact and complete
-        asked = 0
-        if self.intact and self._questions and packet.size:
-            packet, asked, sound = self._questions.asked(packet, self._damage)
-            self.intact = arrival.whole = sound
+        packet, asked = self._begun(packet, arrival)
         if packet.size and not self.intact and self.flagged:
             self._count("corrupt", 1)
             return []
@@ -99,11 +87,38 @@ class IntactDecoder:
             self._codec.flush_buffers()
         if self._damage.noticed(self._codec.name, asked=asked, beginning=self._beginning):
             self.intact = arrival.whole = False
+            self._doubt()
         elif complete and not self.flagged and any(frame.key_frame and not frame.is_corrupt for frame in frames):
             self.intact = self._clean = arrival.whole = True
         self._count("decode", time.perf_counter_ns() - began)
         self._beginning = self._beginning and not frames
         return [(frame, its) for frame in frames if self._is_intact(frame, its := _arrival_of(frame, arrival))]
+
+    def _begun(self, packet: Packet, arrival: Arrival) -> tuple[Packet, int]:
+        """The packet as the codec is to have it, and how often that is asked; `intact` tells of it now."""
+        if arrival.lost:
+            self.intact = False
+        self.flagged = self.flagged or packet.is_keyframe
+        if packet.is_keyframe and not self.intact:
+            # Anew, so that pictures which lead the key frame, and refer to what is not there, are left out by the
+            # codec. It also gives nothing before it has recovered, where "key frame" means the beginning of an
+            # intra refresh, whose frames are all no key frames.
+            self._codec.flush_buffers()
+            self.intact = self._clean = self._beginning = True
+        self.intact = arrival.whole = self.intact and arrival.whole
+        if not (self.intact and self._questions and packet.size):
+            return packet, 0
+        hurried = time.monotonic_ns() - arrival.monotonic > HURRIED
+        packet, asked, sound = self._questions.asked(packet, self._damage, hurried=hurried)
+        if not sound:
+            self.intact = arrival.whole = False
+            self._doubt()
+        return packet, asked
+
+    def _doubt(self) -> None:
+        """Something was damaged, as the decoder has found out."""
+        if self._questions:
+            self._questions.damaged()
 
     def _is_intact(self, frame: av.VideoFrame, arrival: Arrival) -> bool:
         if frame.is_corrupt:

@@ -15,39 +15,50 @@ from framesrv.codec.h265_sets import (
     LAST_SLICE,
     PPS,
     SPS,
+    VPS,
     PictureSet,
     SequenceSet,
     picture_set,
     sequence_set,
 )
-from framesrv.codec.trial import KeyPicture, Trial
+from framesrv.codec.trial import CodedPicture, Trial
+
+BEGINNING, DOUBTED = 25, 1500  # pictures that are tried: at first, and after damage, a second and a minute at 25/s
 
 
 class Questions:
     """Puts them between the slices, and learns the parameter sets that they need.
 
+    Pictures are tried besides, at first, and for a while after damage that no sequence number told of: such damage
+    comes seldom alone.
+
     Args:
-        trial: of key pictures; None: they are not tried.
+        trial: of pictures; None: none is tried.
+        doubted: so many pictures are tried at first.
+        keys: key pictures are tried all the time.
     """
 
-    def __init__(self, trial: Trial | None = None) -> None:
+    def __init__(self, trial: Trial | None = None, *, doubted: int = BEGINNING, keys: bool = False) -> None:
         self._trial = trial
+        self._doubted, self._keys = doubted, keys
+        self._parameters: dict[tuple[int, int], bytes] = {}  # by their kind and number
         self._sequences: dict[int, SequenceSet] = {}
         self._pictures: dict[int, PictureSet] = {}
 
-    def asked(self, packet: Packet, damage: Damage) -> tuple[Packet, int, bool]:
+    def asked(self, packet: Packet, damage: Damage, *, hurried: bool = False) -> tuple[Packet, int, bool]:
         """The packet with the questions, and how many they are.
 
         Args:
             packet: whole, NAL units each with a start code of four bytes.
             damage: that listens.
+            hurried: there is no time to try what is doubted.
 
         Returns:
-            Also whether it may be decoded: a slice has a header that can be read, a key picture passes its trial.
+            Also whether it may be decoded: a slice has a header that can be read, the picture passes its trial.
         """
         nals = [(nal[0] >> 1 & 63, nal) for nal in bytes(packet).split(START) if nal]
         for kind, nal in nals:
-            if kind in (SPS, PPS):
+            if kind in (VPS, SPS, PPS):
                 self._learn(kind, nal)
         sets = self._sets_of(nals)
         if sets is None:
@@ -61,13 +72,28 @@ class Questions:
         before = [_allowing(nal) if kind == PPS else nal for kind, nal in nals[:last] if kind > LAST_SLICE]
         front = b"".join(START + nal for nal in before)
         after = b"".join(START + nal for _, nal in nals[last + 1 :])
-        trial = self._trial if packet.is_keyframe else None
-        if trial and not trial.passes(KeyPicture(front, slices, sets), damage):
+        doubted = self._doubted > 0
+        self._doubted -= doubted
+        tries = (doubted and not hurried) or (self._keys and packet.is_keyframe)
+        if tries and not self._passes(slices, sets, damage):
             return packet, 0, False
         changed = cast(Packet, av.Packet(front + asking + after))
         changed.pts, changed.dts, changed.time_base = packet.pts, packet.dts, packet.time_base
         changed.is_keyframe = packet.is_keyframe
         return changed, count, True
+
+    def damaged(self) -> None:
+        """Something of the stream was, and no sequence number has told of it."""
+        self._doubted = DOUBTED
+
+    def _passes(self, slices: list[bytes], sets: h265.Sets, damage: Damage) -> bool:
+        if self._trial is None:
+            return True
+        parameters = b"".join(START + self._parameters[name] for name in sorted(self._parameters))
+        try:
+            return self._trial.passes(CodedPicture(parameters, slices, sets), damage)
+        except ValueError:
+            return False
 
     def _sets_of(self, nals: list[tuple[int, bytes]]) -> h265.Sets | None:
         """The sets of a picture; None if they are not known, or there is nothing to ask."""
@@ -89,11 +115,15 @@ class Questions:
             if kind == SPS:
                 number, sequence = sequence_set(nal)
                 self._sequences[number] = sequence
-            else:
+            elif kind == PPS:
                 number, pictures = picture_set(nal)
                 self._pictures[number] = pictures
-        except ValueError:
+                nal = h265.allowing(nal, pictures)
+            else:
+                number = nal[2] >> 4
+        except (ValueError, IndexError):
             return
+        self._parameters[kind, number] = nal
 
 
 def _allowing(nal: bytes) -> bytes:

@@ -99,7 +99,7 @@ class Moments:
             return None
         if self._trial is None:
             self._trial = Trial({"max_pixels": str(MAX_PIXELS)})
-        return Questions(None if tried else self._trial)
+        return Questions(None if tried else self._trial, doubted=0, keys=True)
 
 
 def _ratio(codec: VideoCodecContext, parameters: CodecParameters) -> Fraction | None:

@@ -52,16 +52,19 @@ def footage(
     bframes: int = 0,
     structure: Structure = "closed",
     slices: int = 1,
+    block: int = 32,
     directory: Path | None = None,
 ) -> Path:
     """The video of these properties, made now if it is not there yet. MJPEG is always full-range yuvj.
 
     `structure`: of groups of pictures; ``refresh`` has no key frames but the first (intra refresh, H.264 alone).
+    `block`: side of a coding tree block of H.265.
     """
     folder = directory or Path(tempfile.gettempdir()) / f"framesrv-footage-{VERSION}"
     kind = ("-noisy" if noisy else "") + (f"-b{bframes}" if bframes else "")
     kind += "" if structure == "closed" else f"-{structure}"
     kind += "" if slices == 1 else f"-s{slices}"
+    kind += "" if block == 32 else f"-c{block}"
     name = f"{codec}-{width}x{height}-{fps}-{frames}-{gop}-{pixel_format}-{number}{kind}"
     path = folder / (name + _ENCODERS[codec][1])
     if path.exists():
@@ -70,7 +73,20 @@ def footage(
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         draft = Path(scratch) / path.name
         _encode(
-            draft, codec, width, height, fps, frames, gop, pixel_format, number, noisy, bframes, structure, slices
+            draft,
+            codec,
+            width,
+            height,
+            fps,
+            frames,
+            gop,
+            pixel_format,
+            number,
+            noisy,
+            bframes,
+            structure,
+            slices,
+            block,
         )
         draft.replace(path)
     return path
@@ -140,11 +156,12 @@ def _encode(
     bframes: int,
     structure: Structure,
     slices: int,
+    block: int,
 ) -> None:
     rate = int(REFERENCE_RATE * width * height * fps * (4 if noisy else 1))
     with av.open(str(path), "w") as container:
         stream = container.add_stream(
-            _ENCODERS[codec][0], rate=fps, options=_options(codec, gop, bframes, structure, slices)
+            _ENCODERS[codec][0], rate=fps, options=_options(codec, gop, bframes, structure, slices, block)
         )
         assert isinstance(stream, VideoStream)
         stream.width, stream.height = width, height
@@ -176,7 +193,7 @@ def _encode(
         container.mux(stream.encode(None))
 
 
-def _options(codec: Codec, gop: int, bframes: int, structure: Structure, slices: int) -> dict[str, str]:
+def _options(codec: Codec, gop: int, bframes: int, structure: Structure, slices: int, block: int) -> dict[str, str]:
     live = {} if bframes else {"tune": "zerolatency"}
     groups = f"scenecut=0:open-gop={int(structure == 'open')}:bframes={bframes}:b-adapt=0:b-pyramid=0"
     groups += "" if slices == 1 else f":slices={slices}"
@@ -184,7 +201,10 @@ def _options(codec: Codec, gop: int, bframes: int, structure: Structure, slices:
         refresh = ":intra-refresh=1" if structure == "refresh" else ""
         return live | {"preset": "veryfast", "x264-params": groups + refresh}
     if codec == "hevc":
-        return live | {"preset": "ultrafast", "x265-params": f"log-level=none:keyint={gop}:min-keyint={gop}:{groups}"}
+        return live | {
+            "preset": "ultrafast",
+            "x265-params": f"log-level=none:keyint={gop}:min-keyint={gop}:ctu={block}:{groups}",
+        }
     return {}
 
 
