@@ -1,14 +1,16 @@
 """What several test modules share: names for segments that nobody else uses, and nothing left behind."""
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.support import segment_programs as programs
 from tests.support.cos import CosServer
 from tests.support.edge import Edge
 from tests.support.redis_server import RedisServer
+from tests.support.segment_programs import Process
 from tests.support.wvp import WvpServer
 
 SHM = Path("/dev/shm")
@@ -28,6 +30,20 @@ def prefix(request: pytest.FixtureRequest) -> Iterator[str]:
         path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
     if left and request.node.get_closest_marker("leaves_segment") is None:
         pytest.fail(f"left behind: {', '.join(map(str, left))}")
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., Process]]:
+    """`programs.start`, whose processes are killed at the end of the test."""
+    started: list[Process] = []
+
+    def begin(program: Callable[..., None], *arguments: object) -> Process:
+        started.append(programs.start(program, *arguments))
+        return started[-1]
+
+    yield begin
+    for process in started:
+        process.kill()
 
 
 @pytest.fixture(scope="module")

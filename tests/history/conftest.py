@@ -6,8 +6,6 @@ import pytest
 
 from framesrv import FrameReader, History
 from framesrv.history.writer import HistoryWriter
-from tests.support import segment_programs as programs
-from tests.support.segment_programs import Process
 
 
 @pytest.fixture
@@ -34,17 +32,3 @@ def history(prefix: str) -> Iterator[History]:
 def camera(prefix: str) -> Iterator[FrameReader]:
     with FrameReader("cam", prefix=prefix) as opened:
         yield opened
-
-
-@pytest.fixture
-def start() -> Iterator[Callable[..., Process]]:
-    """`programs.start`, whose processes are killed at the end of the test."""
-    started: list[Process] = []
-
-    def begin(program: Callable[..., None], *arguments: object) -> Process:
-        started.append(programs.start(program, *arguments))
-        return started[-1]
-
-    yield begin
-    for process in started:
-        process.kill()

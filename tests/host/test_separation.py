@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from framesrv.host.units import ROUTER
 from framesrv.host.units.systemd import unit_name
 from framesrv.segment.owner import service_user
 from tests.support import intruder
@@ -137,7 +138,7 @@ def test_user_of_a_camera_goes_with_it(site: Site) -> None:
     site.configure()
     site.sync()
     users = {name for name in site.host.users() if name.startswith("framesrv-")}
-    assert users == {service_user(code) for code in CAMERAS}
+    assert users == {service_user(code) for code in CAMERAS} | {ROUTER}
     groups = site.host.path("/etc/group").read_text()
     assert f"{service_user(SPARE)}:" not in groups
     copies = site.host.path("/etc/framesrv/applied/cameras").iterdir()

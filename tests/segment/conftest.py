@@ -7,8 +7,7 @@ import pytest
 
 from framesrv import FrameReader, FrameWriter
 from tests.support import c_programs as c
-from tests.support import segment_programs as programs
-from tests.support.segment_programs import HEIGHT, WIDTH, Process
+from tests.support.segment_programs import HEIGHT, WIDTH
 
 
 @pytest.fixture
@@ -21,20 +20,6 @@ def writer(prefix: str) -> Iterator[FrameWriter]:
 def camera(prefix: str) -> Iterator[FrameReader]:
     with FrameReader("cam", prefix=prefix) as opened:
         yield opened
-
-
-@pytest.fixture
-def start() -> Iterator[Callable[..., Process]]:
-    """`programs.start`, whose processes are killed at the end of the test."""
-    started: list[Process] = []
-
-    def begin(program: Callable[..., None], *arguments: object) -> Process:
-        started.append(programs.start(program, *arguments))
-        return started[-1]
-
-    yield begin
-    for process in started:
-        process.kill()
 
 
 @pytest.fixture
