@@ -72,10 +72,7 @@ class Questions:
         before = [_allowing(nal) if kind == PPS else nal for kind, nal in nals[:last] if kind > LAST_SLICE]
         front = b"".join(START + nal for nal in before)
         after = b"".join(START + nal for _, nal in nals[last + 1 :])
-        doubted = self._doubted > 0
-        self._doubted -= doubted
-        tries = (doubted and not hurried) or (self._keys and packet.is_keyframe)
-        if tries and not self._passes(slices, sets, damage):
+        if not self._passes(slices, sets, damage, key=packet.is_keyframe, hurried=hurried):
             return packet, 0, False
         changed = cast(Packet, av.Packet(front + asking + after))
         changed.pts, changed.dts, changed.time_base = packet.pts, packet.dts, packet.time_base
@@ -86,8 +83,15 @@ class Questions:
         """Something of the stream was, and no sequence number has told of it."""
         self._doubted = DOUBTED
 
-    def _passes(self, slices: list[bytes], sets: h265.Sets, damage: Damage) -> bool:
+    def _passes(self, slices: list[bytes], sets: h265.Sets, damage: Damage, *, key: bool, hurried: bool) -> bool:
+        """Whether the picture passes its trial, or has none."""
+        doubted = self._doubted > 0
+        self._doubted -= doubted
         if self._trial is None:
+            return True
+        if doubted and not self._doubted:
+            self._trial.rest()
+        if not ((self._doubted and not hurried) or (self._keys and key)):
             return True
         parameters = b"".join(START + self._parameters[name] for name in sorted(self._parameters))
         try:

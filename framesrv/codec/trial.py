@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import av
 import numpy as np
+from av.video.codeccontext import VideoCodecContext
 from numpy.typing import NDArray
 
 from framesrv.codec import h265
@@ -55,10 +56,13 @@ class Trial:
     """
 
     def __init__(self, options: dict[str, str]) -> None:
-        self._codec = av.CodecContext.create("hevc", "r")
-        self._codec.thread_count = 1
-        self._codec.options = options | OPTIONS
+        self._options = options | OPTIONS
+        self._codec: VideoCodecContext | None = None
         self._filling = 0
+
+    def rest(self) -> None:
+        """Gives its memory back: no picture is tried for a while."""
+        self._codec = None
 
     def passes(self, picture: CodedPicture, damage: Damage) -> bool:
         """Whether each slice needs its last bytes, and nothing behind them.
@@ -90,12 +94,13 @@ class Trial:
         self, picture: CodedPicture, slices: list[bytes], damage: Damage, tail: bytes = h265.TAIL
     ) -> _Decoded:
         stream, _ = h265.asking(slices, picture.sets, tail)
-        self._codec.flush_buffers()
+        codec = self._codec = self._codec or self._fresh()
+        codec.flush_buffers()
         damage.noticed("")
         frames: list[av.VideoFrame] = []
         try:
-            frames += self._codec.decode(av.Packet(picture.parameters + stream))
-            frames += self._codec.decode(None)
+            frames += codec.decode(av.Packet(picture.parameters + stream))
+            frames += codec.decode(None)
         except (av.error.FFmpegError, OSError, ValueError):
             frames = []
         said: list[list[str]] = [[]]
@@ -106,6 +111,12 @@ class Trial:
                 said[-1].append(message)
         damage.noticed("")
         return _Decoded(self._taken(frames[0]) if frames else [], said)
+
+    def _fresh(self) -> VideoCodecContext:
+        codec = av.CodecContext.create("hevc", "r")
+        codec.thread_count = 1
+        codec.options = self._options
+        return codec
 
     def _taken(self, frame: av.VideoFrame) -> list[Pixels]:
         """A copy of the bytes of its planes.

@@ -52,7 +52,6 @@ class Moments:
     """Decodes moments of one camera."""
 
     def __init__(self) -> None:
-        self._trial: Trial | None = None  # which learns from picture to picture
         self._sound: deque[int] = deque(maxlen=SOUND)  # when key pictures came that have passed it
 
     def frame(self, packets: list[HistoryPacket], last: int) -> Frame | None:
@@ -97,9 +96,8 @@ class Moments:
         """Those of H.265 that came as a byte stream; `tried`: its key pictures have passed their trial before."""
         if parameters.codec != "hevc" or parameters.extradata:
             return None
-        if self._trial is None:
-            self._trial = Trial({"max_pixels": str(MAX_PIXELS)})
-        return Questions(None if tried else self._trial, doubted=0, keys=True)
+        trial = None if tried else Trial({"max_pixels": str(MAX_PIXELS)})
+        return Questions(trial, doubted=0, keys=True)
 
 
 def _ratio(codec: VideoCodecContext, parameters: CodecParameters) -> Fraction | None:
