@@ -6,17 +6,14 @@ For that it is a host itself, without cameras, that reads a stream of the router
 import logging
 import socket
 from collections.abc import Callable
-from typing import Self
 
 import msgspec
 
 from framesrv.process.report import Report
 from framesrv.settings import NOBODY, Settings, SnapshotSettings, StoreSettings
 from snapd.configured import Configured
-from snapd.pictures.encoder import Encoder
 from snapd.requests import fleet
 from snapd.requests.cluster import RedisClient
-from snapd.requests.redis import open_client
 from snapd.routing.router import Router
 from snapd.service import Service
 from snapd.stores.none import NoStore
@@ -41,19 +38,9 @@ class RouteService(Service):
         self._router = Router(configured.settings, client, self._counters, self._refusals, on_change)
 
     @classmethod
-    def open(
-        cls,
-        settings: Settings,
-        encoder: Encoder | None = None,
-        on_change: Callable[[], object] = lambda: None,
-        on_answered: Listener = lambda _: None,
-        counters: Counters | None = None,
-    ) -> Self:
-        """As `Service.open`."""
-        client = open_client(settings.redis.url)
-        counters = counters or Counters()
-        configured = Configured.of(settings, client, counters=counters, encoder=encoder, store=NoStore())
-        return cls(configured, client, on_change, on_answered, counters)
+    def own_store(cls) -> NoStore:
+        """See `Service.own_store`."""
+        return NoStore()
 
     @classmethod
     def own(cls, settings: Settings) -> Settings:

@@ -35,6 +35,7 @@ from snapd.requests.presence import Presence
 from snapd.requests.redis import open_client, open_once
 from snapd.requests.stream import RequestStream
 from snapd.requests.trouble import Refusals
+from snapd.stores.store import Store
 from snapd.telemetry.counters import Counters
 from snapd.telemetry.trace import Listener
 from snapd.waiting import WaitingRoom
@@ -127,13 +128,18 @@ class Service:
         """
         client = open_client(settings.redis.url)
         counters = counters or Counters()
-        configured = Configured.of(settings, client, counters=counters, encoder=encoder)
+        configured = Configured.of(settings, client, counters=counters, encoder=encoder, store=cls.own_store())
         return cls(configured, client, on_change, on_answered, counters)
 
     @classmethod
     def own(cls, settings: Settings) -> Settings:
         """A configuration as this kind of service has it."""
         return settings
+
+    @classmethod
+    def own_store(cls) -> Store | None:
+        """The store of this kind of service; None: that of its configuration."""
+        return None
 
     def reload(self, settings: Settings) -> list[str]:
         """Answers the requests that it takes from now on as `settings` say. For any thread.
