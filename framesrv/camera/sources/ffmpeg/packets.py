@@ -29,7 +29,9 @@ LIVE = ("rtsp", "sdp")  # formats of which a description in a file is no recordi
 PACED = ("rtmp", "udp:", "rtp:", "srt:")  # begin the names of streams that come at their own pace, with an end or not
 SEGMENTED = ("hls", "dash")  # live streams whose packets come many at a time
 LATE = {"rtsp": 1, "rtp": 1, "sdp": 1, "mpegts": 2}
-BUFFERED = 5_000_000  # ns; a packet that takes less to get was there when the stream had been opened
+BUFFERED = 5_000_000  # ns; a packet that is waited for less than this was there when the stream had been opened
+OF_STEP = 0.5  # likewise, of the time on the stream's clock from the packet before it to it
+LONGEST_STEP = 1.0  # s; more is a jump of that clock
 DOUBTFUL = 2  # packets: a loss noticed while one is put together may be of the next
 UNCERTAIN = 1_000_000_000  # ns after opening in which it is not known where a loss then was
 
@@ -98,6 +100,7 @@ class Packets:
         packets = self._joined() if self._segmented and self._complains else self._of_track()
         buffered = not (self.recorded or self._segmented)
         moments = deque([self._opened] * self._late)
+        before: float | None = None
         self._pacing.again()
         while True:
             asked, spent = time.monotonic_ns(), time.thread_time()
@@ -119,7 +122,10 @@ class Packets:
             if (self.recorded or self._segmented) and packet.size:
                 self._pacing.wait(*_times_of(packet))
             now = (time.monotonic_ns(), time.time_ns())
-            buffered = wait is not None and not wait.happened
+            if wait:
+                at = _times_of(packet)[0]
+                step = 0.0 if at is None or before is None else at - before
+                buffered, before = not wait.happened(step), at
             moments.append(self._opened if buffered else now)
             arrived = moments.popleft()
             if packet.size or packet.dts is None:  # an empty one in mid-stream would end the decoding
@@ -174,18 +180,32 @@ class Packets:
 
 
 class Wait:
-    """Whether this thread waits for something from now on: it takes its time, and gives up the processor by itself.
+    """How long this thread waits for others from now on.
 
-    A busy host makes who has all he needs take his time, too.
+    A busy host makes who has all he needs take his time, too: time in which the thread could have run does not
+    count. Nor do the moments for which another holds a lock, which last longer there; so a wait for a packet is known
+    by its length.
     """
 
     def __init__(self) -> None:
-        self._began, self._switches = time.monotonic_ns(), _switches()
+        self._began, self._ran, self._switches = time.monotonic_ns(), _ran(), _switches()
 
-    @property
-    def happened(self) -> bool:
-        """Whether it has waited by now."""
-        return time.monotonic_ns() - self._began >= BUFFERED and _switches() > self._switches
+    def happened(self, step: float) -> bool:
+        """Whether it has waited by now, for a packet that comes `step` seconds after the one before it."""
+        if _switches() == self._switches:
+            return False
+        waited = time.monotonic_ns() - self._began - (_ran() - self._ran)
+        return waited >= max(BUFFERED, min(step, LONGEST_STEP) * OF_STEP * 1e9)
+
+
+def _ran() -> int:
+    """Nanoseconds for which this thread has run, or could have: see Documentation/scheduler/sched-stats in Linux."""
+    try:
+        with open("/proc/thread-self/schedstat", "rb") as file:
+            run, queued, _ = file.read().split()
+    except (OSError, ValueError):  # a kernel that does not tell
+        return time.thread_time_ns()
+    return int(run) + int(queued)
 
 
 def _switches() -> int:
