@@ -11,24 +11,31 @@ from framesrv.segment.frame import SQUARE, Stamp
 _MATRICES = layout.MATRICES
 _CLOCKS = len(layout.CLOCKS)
 _OFFSETS = [layout.record_offset(slot) for slot in range(layout.MAX_SLOTS)]
-_unpack = layout.RECORD_FORMAT.unpack_from
+_BODIES = [offset + layout.RECORD_OFFSETS["pts"] for offset in _OFFSETS]
+_NO_PTS = layout.NO_PTS
+_unpack, _pack_body = layout.RECORD_FORMAT.unpack_from, layout.RECORD_BODY.pack_into
 _MATRIX_NUMBERS = {name: number for number, name in layout.MATRICES.items()}
+_CLOCK_NUMBERS = {name: number for number, name in enumerate(layout.CLOCKS)}
 
 
 def write(memory: mmap.mmap, slot: int, stamp: Stamp) -> None:
     """Writes all but the frame's number, which is to be last."""
-    layout.RECORD_BODY.pack_into(
+    # a reader waits, and the copy of the picture has just emptied the caches: as in `read`
+    pts, captured, arrived, matrix, full_range, key_frame, clock, ratio, rotated = stamp
+    width, height = (1, 1) if ratio is SQUARE else _aspect(ratio)
+    _pack_body(
         memory,
-        layout.record_offset(slot) + layout.RECORD_OFFSETS["pts"],
-        _pts(stamp.pts),
-        stamp.captured_ns,
-        stamp.arrived_ns,
-        _MATRIX_NUMBERS[stamp.matrix],
-        2 if stamp.full_range else 1,
-        stamp.key_frame,
-        layout.CLOCKS.index(stamp.clock),
-        *_aspect(stamp.sample_aspect_ratio),
-        stamp.rotated,
+        _BODIES[slot],
+        _NO_PTS if pts is None or not -(2**63) < pts < 2**63 else int(pts),
+        captured,
+        arrived,
+        _MATRIX_NUMBERS[matrix],
+        2 if full_range else 1,
+        key_frame,
+        _CLOCK_NUMBERS[clock],
+        width,
+        height,
+        rotated,
     )
 
 
@@ -70,8 +77,3 @@ def _aspect(ratio: Fraction) -> tuple[int, int]:
         return 1, 1
     fits = 0 < ratio.numerator < 2**32 and ratio.denominator < 2**32
     return ratio.as_integer_ratio() if fits else (1, 1)
-
-
-def _pts(pts: float | None) -> int:
-    """A presentation time as it is stored; unknown where it is none that 64 bits hold."""
-    return int(pts) if pts is not None and -(2**63) < pts < 2**63 else layout.NO_PTS
