@@ -21,10 +21,12 @@ from framesrv.segment.layout import Matrix, PixelFormat
 # ITU-T H.273 matrix coefficients; what is not here is unspecified or rare
 MATRICES: dict[int, Matrix] = {1: "bt709", 5: "bt601", 6: "bt601", 9: "bt2020"}
 PLANAR = ("yuv420p", "yuvj420p")
+FULL = int(ColorRange.JPEG)
 
 # whose decoder gives each field as a picture of its own, and flags no others as interlaced (libavcodec/hevc/refs.c)
 FIELDS = ("hevc",)
 MATRIX = "DISPLAYMATRIX"
+LOOK_EVERY = 25  # pictures, for what PyAV tells of none in few steps: that it is mirrored and not turned
 UNTOLD = 3  # key frames in a row that tell of no orientation, after which there is none
 
 
@@ -39,6 +41,7 @@ class Conversion:
         self._wanted: PixelFormat = wanted.pixel_format
         self._deinterlacer = Deinterlacer() if wanted.deinterlace else None
         self._orientation, self._untold = AS_IT_IS, 0  # told with some pictures, and meant for those after them
+        self._unlooked = LOOK_EVERY
 
     def source_frame(
         self,
@@ -48,6 +51,7 @@ class Conversion:
         *,
         codec: str = "",
         exif: Orientation | None = None,
+        base: Fraction | None = None,
     ) -> SourceFrame:
         """The frame in the pixel format that is wanted; without a copy where it has it already.
 
@@ -57,28 +61,33 @@ class Conversion:
             sample_aspect_ratio: as the stream tells it; None where it does not.
             codec: FFmpeg's name of it.
             exif: how the picture is to be turned by its own Exif, see `codec.exif`; None where it can have none.
+            base: seconds of a tick of the stream's clock; None: as the frame has it, which PyAV makes anew each time.
         """
+        # between two pictures decoding empties the caches: each call and each look-up here costs microseconds
         ratio = SQUARE if sample_aspect_ratio in (None, 0, 1) else sample_aspect_ratio
         is_field = frame.interlaced_frame and codec in FIELDS
         if is_field:  # with every second line of the picture
             ratio /= 2
-        full = frame.color_range == ColorRange.JPEG or frame.format.name.startswith("yuvj")
-        full_range = full and not frame.format.is_rgb
-        matrix = MATRICES.get(frame.colorspace, usual_matrix(frame.height))
-        ticks, base = frame.pts, frame.time_base
+        form = frame.format
+        name = form.name
+        full_range = (frame.color_range == FULL or name.startswith("yuvj")) and not form.is_rgb
+        matrix = MATRICES.get(frame.colorspace) or usual_matrix(frame.height)
+        ticks, base = frame.pts, base or frame.time_base
         stamp = Stamp(
-            pts=None if ticks is None or base is None else nanoseconds(ticks, base),
-            captured_ns=arrival.captured_ns,
-            arrived_ns=arrival.monotonic,
-            matrix=matrix,
-            full_range=full_range,
-            key_frame=frame.key_frame,
-            clock=arrival.clock,
-            sample_aspect_ratio=ratio,
+            None if ticks is None or base is None else nanoseconds(ticks, base),
+            arrival.captured_ns,
+            arrival.monotonic,
+            matrix,
+            full_range,
+            frame.key_frame,
+            arrival.clock,
+            ratio,
         )
         self.hear(frame, exif)
         picture = self._deinterlacer.applied(frame) if self._deinterlacer and not is_field else frame
-        if self._wanted != "yuv420p" or picture.format.name not in PLANAR:
+        if picture is not frame:
+            name = picture.format.name
+        if self._wanted != "yuv420p" or name not in PLANAR:
             picture = colour.convert(picture, self._wanted, matrix, full_range=full_range)
         planes = colour.planes_of(picture)
         return SourceFrame(planes, picture.width, picture.height, self._wanted, stamp, self._orientation)
@@ -88,6 +97,10 @@ class Conversion:
         if exif is not None:
             self._orientation = exif
             return
+        self._unlooked += 1
+        if not (frame.key_frame or frame.rotation or self._unlooked > LOOK_EVERY):
+            return
+        self._unlooked = 0
         told = orientation_of(frame)
         if told != AS_IT_IS:
             self._orientation, self._untold = told, 0

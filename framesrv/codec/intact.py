@@ -47,7 +47,8 @@ class IntactDecoder:
         self._count = count
         self._questions = questions
         self.intact = False
-        self.flagged = codec.name in FLAGGED
+        self._name = codec.name
+        self.flagged = self._name in FLAGGED
         self._clean = False  # no frame has come out corrupt since the codec began anew
         self._beginning = False  # no frame has come out at all since then
         self._sparing = False
@@ -85,7 +86,7 @@ class IntactDecoder:
             frames = []
         if alone:
             self._codec.flush_buffers()
-        if self._damage.noticed(self._codec.name, asked=asked, beginning=self._beginning):
+        if self._damage.noticed(self._name, asked=asked, beginning=self._beginning):
             self.intact = arrival.whole = False
             self._doubt()
         elif complete and not self.flagged and any(frame.key_frame and not frame.is_corrupt for frame in frames):
@@ -131,4 +132,5 @@ class IntactDecoder:
 
 def _arrival_of(frame: av.VideoFrame, otherwise: Arrival) -> Arrival:
     """That of the frame's own packet, which need not be the one that completed it."""
-    return frame.opaque if isinstance(frame.opaque, Arrival) else otherwise
+    its = frame.opaque
+    return its if isinstance(its, Arrival) else otherwise

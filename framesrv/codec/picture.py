@@ -1,14 +1,13 @@
 """A decoded frame, on its way to whoever wants it."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from framesrv.codec.orientation import AS_IT_IS, Orientation
 from framesrv.segment.frame import Stamp
 from framesrv.segment.layout import PixelFormat, Pixels
 
 
-@dataclass(frozen=True, slots=True)
-class SourceFrame:
+class SourceFrame(NamedTuple):
     """A decoded frame, in the source's own memory, valid until the next one is asked for.
 
     Attributes:

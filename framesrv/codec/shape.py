@@ -4,7 +4,6 @@ A picture is mirrored and turned on its way into the segment. It is not stretche
 pixels, and are told how wide each one is.
 """
 
-from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -44,8 +43,7 @@ class Shape:
         if quarters % 2:
             ratio = 1 / ratio
         width, height = self.size(frame.width, frame.height)
-        return replace(
-            frame,
+        return frame._replace(
             planes=tuple(
                 np.rot90(plane[:, ::-1] if orientation.mirrored else plane, -quarters) for plane in frame.planes
             ),

@@ -5,7 +5,7 @@ Video is mostly limited range and, from 720 lines up, BT.709; BGR is full range.
 
 import threading
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import av
 import numpy as np
@@ -187,14 +187,13 @@ def convert(source: av.VideoFrame, pixel_format: PixelFormat, matrix: Matrix, *,
 
 def planes_of(source: av.VideoFrame) -> tuple[Pixels, ...]:
     """The planes of a frame of PyAV's, of 8 bits, as arrays over its memory, shaped as those of `Frame`."""
-    channels = 3 if source.format.name in ("bgr24", "rgb24") else 1
-    views = []
-    for plane in source.planes:
-        rows = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)
-        views.append(rows[: plane.height, : plane.width * channels])
-    if channels == 3:
-        return (views[0].reshape(source.height, source.width, 3),)
-    return tuple(views)
+    planes: Any = source.planes  # buffers
+    if source.format.name in ("bgr24", "rgb24"):
+        return tuple(
+            np.ndarray((one.height, one.width, 3), np.uint8, one, 0, (one.line_size, 3, 1)) for one in planes
+        )
+    # a call for each and no more: in a decoder they are cold
+    return tuple([np.ndarray((one.height, one.width), np.uint8, one, 0, (one.line_size, 1)) for one in planes])
 
 
 def reformatter() -> VideoReformatter:

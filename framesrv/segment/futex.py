@@ -11,7 +11,7 @@ import platform
 import struct
 import time
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, lru_cache
 
 _SYS_FUTEX = {"x86_64": 202}.get(platform.machine(), 98)  # 98: arm64 and all that use asm-generic/unistd.h
 _WAIT, _WAKE = 0, 1
@@ -28,6 +28,7 @@ class _Timespec(ctypes.Structure):
 _syscall = ctypes.CDLL(None, use_errno=True).syscall
 _syscall.restype = ctypes.c_long
 _syscall.argtypes = [ctypes.c_long, ctypes.c_void_p, ctypes.c_int, ctypes.c_uint32, ctypes.c_void_p]
+_bare = ctypes.CDLL(None).syscall  # of what cannot fail
 _many = ctypes.CDLL(None, use_errno=True).syscall
 _many.restype = ctypes.c_long
 _many.argtypes = [ctypes.c_long, ctypes.c_char_p, ctypes.c_uint, ctypes.c_uint, ctypes.c_void_p, ctypes.c_int]
@@ -92,4 +93,10 @@ def _waiters(count: int) -> struct.Struct:
 
 def wake(address: int) -> None:
     """Wakes everybody who sleeps on the word at `address`."""
-    _syscall(_SYS_FUTEX, address, _WAKE, _EVERYBODY, None)
+    _bare(*_waking(address))
+
+
+@lru_cache(maxsize=64)  # whoever wakes has no time for making them
+def _waking(address: int) -> tuple[ctypes.c_long, ctypes.c_void_p, ctypes.c_int, ctypes.c_uint32, ctypes.c_void_p]:
+    everybody = ctypes.c_uint32(_EVERYBODY)
+    return ctypes.c_long(_SYS_FUTEX), ctypes.c_void_p(address), ctypes.c_int(_WAKE), everybody, ctypes.c_void_p()

@@ -32,7 +32,9 @@ ATTEMPTS = 8  # at a name that other writers take and give up at the same time
 
 # where these fields stand among the words or longs of the segment
 _STATE, _NEWEST = (layout.OFFSETS[name] // 4 for name in ("state", "newest"))
-_FRAMES, _SEQ = (layout.OFFSETS[name] // 8 for name in ("frames", "seq"))
+_COUNTERS = {name: offset // 8 for name, offset in layout.OFFSETS.items()}
+_FRAMES, _SEQ = _COUNTERS["frames"], _COUNTERS["seq"]
+_RECORDS = [layout.record_offset(slot) // 8 for slot in range(layout.MAX_SLOTS)]  # each begins with its number
 
 
 @dataclass
@@ -260,9 +262,8 @@ class FrameWriter:
         Raises:
             ValueError: the planes are not of the segment's form; nothing is published.
         """
-        expected = [view.shape for view in self._segment.planes[0]] if self._segment.planes else []
-        if [plane.shape for plane in planes] != expected:
-            raise ValueError(f"planes of shapes {[plane.shape for plane in planes]}: expected {expected}")
+        if [plane.shape for plane in planes] != self._shapes:
+            raise ValueError(f"planes of shapes {[plane.shape for plane in planes]}: expected {self._shapes}")
         with self.next() as slot:
             if slot is None:
                 return False
@@ -273,7 +274,7 @@ class FrameWriter:
 
     def count(self, counter: str, number: int = 1) -> None:
         """Adds to a counter of the header: ``corrupt``, ``reconnects``, ``bytes``, ``decode`` (nanoseconds)..."""
-        self._segment.longs[layout.OFFSETS[counter] // 8] += number
+        self._segment.longs[_COUNTERS[counter]] += number
 
     def active(self) -> None:
         """Notes that a packet has come from the source."""
@@ -333,6 +334,7 @@ class FrameWriter:
         self._segment = segment
         geometry = segment.geometry
         self._form = (geometry.width, geometry.height, geometry.pixel_format, geometry.slots)
+        self._shapes = [view.shape for view in segment.planes[0]] if segment.planes else []
         self._seq = int(segment.header["seq"][0])
         self._order = list(range(segment.geometry.slots))
         if segment.newest < segment.geometry.slots:
@@ -357,7 +359,7 @@ class FrameWriter:
             if locks.lock_exclusive(segment.fd, layout.SLOT_BYTE + slot):
                 if slot == segment.newest:
                     self.count("blocked")
-                segment.longs[_seq_index(slot)] = 0
+                segment.longs[_RECORDS[slot]] = 0
                 self._starvation.end()
                 return slot
         return None
@@ -384,7 +386,7 @@ class FrameWriter:
         record.write(segment.memory, slot, stamp)
         # first: were this writer killed between the two, the next one would use the number again
         segment.longs[_SEQ] = self._seq
-        segment.longs[_seq_index(slot)] = self._seq
+        segment.longs[_RECORDS[slot]] = self._seq
         segment.words[_STATE] = layout.LIVE
         segment.words[_NEWEST] = slot
         locks.unlock(segment.fd, layout.SLOT_BYTE + slot)
@@ -394,7 +396,3 @@ class FrameWriter:
         segment.longs[_FRAMES] += 1
         self._pace.frame(segment.longs, stamp.arrived_ns)
         self._starvation.free()
-
-
-def _seq_index(slot: int) -> int:
-    return layout.record_offset(slot) // 8

@@ -18,7 +18,7 @@ import simplejpeg
 from framesrv import Frame, FrameReader, camera_status
 from framesrv.camera.sources import SourceFrame
 from framesrv.codec.conversion import Conversion, orientation_of
-from framesrv.codec.orientation import AS_IT_IS, orientation
+from framesrv.codec.orientation import AS_IT_IS, Orientation, orientation
 from framesrv.codec.presentation import Presentation
 from framesrv.codec.shape import Shape
 from framesrv.segment.frame import Stamp
@@ -170,9 +170,23 @@ def test_turn_that_key_frames_tell_of_no_more_ends(monkeypatch: pytest.MonkeyPat
         matrix = struct.pack("=9i", 0, -65536, 0, 65536, 0, 0, 0, 0, 1 << 30)
         told = orientation(matrix) if rotation else AS_IT_IS
         monkeypatch.setattr("framesrv.codec.conversion.orientation_of", lambda _, told=told: told)
-        conversion.hear(SimpleNamespace(key_frame=key))  # type: ignore[arg-type]
+        conversion.hear(SimpleNamespace(key_frame=key, rotation=rotation))  # type: ignore[arg-type]
         found.append(conversion._orientation.turn)
     assert found == [0, 270, 270, 270, 270, 270, 0, 0]
+
+
+def test_picture_that_is_mirrored_and_not_turned_is_noticed_between_key_frames(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """PyAV tells cheaply of turns alone, so pictures are not all looked at."""
+    conversion = Conversion(Presentation())
+    found = []
+    for number in range(60):
+        told = Orientation(mirrored=True, turn=180) if number > 10 else AS_IT_IS
+        monkeypatch.setattr("framesrv.codec.conversion.orientation_of", lambda _, told=told: told)
+        conversion.hear(SimpleNamespace(key_frame=not number, rotation=0))  # type: ignore[arg-type]
+        found.append(conversion._orientation.mirrored)
+    assert found.index(True) - 10 <= 26
 
 
 @pytest.mark.parametrize(("rotate", "turn"), [("auto", 270), (0, 0), (180, 180)])

@@ -107,7 +107,9 @@ class Rtsp:
                         decoding.size = stream.size and self._limit.checked(*stream.size)
                     for frame, its in decoding.frames(packet, arrival):
                         given = True
-                        yield self._conversion.source_frame(frame, its, codec.sample_aspect_ratio, codec=codec.name)
+                        yield self._conversion.source_frame(
+                            frame, its, codec.sample_aspect_ratio, codec=session.track.codec, base=stream.base
+                        )
                     if damage.oversized:
                         raise self._limit.exceeded(damage.oversized)
                 if not came and arrived - turn < TURN:

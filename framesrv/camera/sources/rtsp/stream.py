@@ -32,6 +32,7 @@ class Stream:
 
     Attributes:
         clock: the camera's.
+        base: seconds of a tick of its packets.
     """
 
     def __init__(self, track: Track, *, keeps_order: bool) -> None:
@@ -39,7 +40,7 @@ class Stream:
         self._order = rtp.Order(keeps=keeps_order)
         self._payload = _payload(track)
         self._assembly = Assembly(self._payload)
-        self._base = Fraction(1, track.clock_rate)
+        self.base = Fraction(1, track.clock_rate)
         self._missing = self._without = 0
         self._report: rtcp.SenderReport | None = None
         self._report_at = self._reported = self._asked = 0.0
@@ -126,7 +127,7 @@ class Stream:
     def _packet(self, unit: AccessUnit) -> tuple[Packet, Arrival]:
         packet = cast(Packet, av.Packet(cast(bytes, unit.data)))  # any buffer will do
         packet.pts = unit.ticks
-        packet.time_base = self._base
+        packet.time_base = self.base
         packet.is_keyframe = unit.key
         unix = time.time_ns() - (time.monotonic_ns() - unit.arrived)
         captured = self.clock.captured(unit.timestamp)
