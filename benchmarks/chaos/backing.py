@@ -4,9 +4,7 @@ What is killed is started again with its data. What has a replica loses what tha
 until everything is whole, as nobody promises anything for two at once.
 """
 
-import random
 import signal
-import socket
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
@@ -24,7 +22,6 @@ from tests.support.redis_server import RedisServer
 Kind: TypeAlias = Literal["one", "sentinel", "cluster"]
 
 STREAM = "edge_snap_request"
-PORTS = range(20000, 30000)  # below those the kernel gives to connections: Redis must get its own again
 TIMEOUT = 2.0  # s for an answer of Redis
 PATIENCE = 15.0  # s for a replica to take over; then the dead master is started again all the same
 
@@ -78,7 +75,7 @@ class OneServer(Backing):
     """One, with an append-only file."""
 
     def __init__(self, directory: Path) -> None:
-        self._server = RedisServer(directory, _free_port(), appendonly=True)
+        self._server = RedisServer(directory, appendonly=True)
         self.port = self._server.port
 
     @property
@@ -205,7 +202,7 @@ class WithSentinels(Replicated):
     """A master, a replica and three sentinels."""
 
     def __init__(self, directory: Path) -> None:
-        self._sentinels = Sentinels(directory, _free_port)
+        self._sentinels = Sentinels(directory)
         super().__init__(self._sentinels)
 
     def holder(self) -> RedisServer:
@@ -222,7 +219,7 @@ class Cluster(Replicated):
     """Three masters and a replica of each."""
 
     def __init__(self, directory: Path) -> None:
-        self._cluster = RedisCluster(directory, port=_free_port)
+        self._cluster = RedisCluster(directory)
         super().__init__(self._cluster)
 
     def holder(self) -> RedisServer:
@@ -277,16 +274,3 @@ def _is_master(server: RedisServer) -> bool:
         found: Any = client.info("replication")
         return bool(found["role"] == "master")
     return False
-
-
-_given: set[int] = set()
-
-
-def _free_port() -> int:
-    while True:
-        port = random.choice(PORTS)
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            if port not in _given:
-                _given.add(port)
-                return port

@@ -1,7 +1,6 @@
 """A real Redis cluster: masters that share the slots, and a replica of each."""
 
 import time
-from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
@@ -27,21 +26,17 @@ class RedisCluster:
         directory: for all their files.
         masters: how many.
         replicas: of each of them.
-        port: gives each node a port, and another.
     """
 
-    def __init__(
-        self, directory: Path, masters: int = 3, replicas: int = 1, port: Callable[[], int] = free_port
-    ) -> None:
+    def __init__(self, directory: Path, masters: int = 3, replicas: int = 1) -> None:
         self.masters = masters
         self.nodes = [
             RedisServer(
                 directory / f"node-{number}",
-                port(),
                 appendonly=True,
                 appendfsync="no",  # a killed process loses nothing by that, and a replica is as good
                 cluster_enabled="yes",
-                cluster_port=str(port()),
+                cluster_port=str(free_port()),
                 cluster_node_timeout=str(NODE_TIMEOUT),
             )
             for number in range(masters * (1 + replicas))

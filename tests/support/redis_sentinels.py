@@ -2,7 +2,6 @@
 
 import subprocess
 import time
-from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
@@ -24,12 +23,11 @@ class Sentinels:
 
     Args:
         directory: for all their files.
-        port: gives each server a port.
     """
 
-    def __init__(self, directory: Path, port: Callable[[], int] = free_port) -> None:
+    def __init__(self, directory: Path) -> None:
         self._directory = directory
-        one, two = port(), port()
+        one, two = free_port(), free_port()
         self.servers = [
             RedisServer(directory / "one", one, appendonly=True, appendfsync="no", repl_diskless_sync_delay="0"),
             RedisServer(
@@ -41,7 +39,7 @@ class Sentinels:
                 replicaof=f"127.0.0.1 {one}",
             ),
         ]
-        self.ports = [port() for _ in range(3)]
+        self.ports = [free_port() for _ in range(3)]
         self._stack = ExitStack()
 
     @property

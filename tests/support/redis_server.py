@@ -18,7 +18,7 @@ from redis.retry import Retry
 from tests.support.ports import free_port
 from tests.support.rtsp import die_with_parent
 
-START_TIMEOUT = 10.0
+START_TIMEOUT = 30.0  # s
 
 
 class RedisServer:

@@ -3,6 +3,8 @@
 import json
 import socket
 import struct
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,9 +16,11 @@ import requests
 from qcloud_cos import CosConfig, CosS3Client
 from qcloud_cos.cos_exception import CosClientError, CosServiceError
 
+from tests.support import ports
 from tests.support.cos import CosServer, http_string, sign
 from tests.support.footage import footage, read_code
 from tests.support.http_server import Fault
+from tests.support.processes import ROOT
 from tests.support.redis_server import RedisServer
 from tests.support.rtsp import RtspServer
 from tests.support.wvp import CALLBACK_PATH, WvpServer
@@ -240,3 +244,14 @@ def test_sender_reports_tell_the_wall_clock(tmp_path: Path) -> None:
         kind, seconds = packet[1], struct.unpack(">I", packet[8:12])[0] - 2_208_988_800
         assert kind == 200
         assert abs(seconds - time.time()) < 3
+
+
+def test_port_is_given_once_on_this_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second test was given the port of a Redis that began a moment later, or that was to begin again."""
+    taken, free = ports.free_port(), ports.free_port()
+    ports._held.pop().close()
+    program = f"from tests.support import ports; ports.PORTS = [{taken}, {free}]; print(ports.free_port())"
+    other = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, timeout=60, check=True)
+    assert int(other.stdout) == free
+    monkeypatch.setattr(ports, "PORTS", [taken, free])
+    assert ports.free_port() == free
