@@ -22,9 +22,10 @@ from framesrv.history.frames import FrameReader
 from framesrv.history.packet import CodecParameters, HistoryPacket
 from framesrv.history.reader import History
 from framesrv.segment.file import SHM_DIRECTORY, segment_path
-from framesrv.segment.frame import Frame, Stamp
+from framesrv.segment.frame import Frame
 from framesrv.segment.frame_set import Batch, FrameSet
 from framesrv.segment.letterbox import Letterbox
+from framesrv.segment.stamp import Stamp
 from framesrv.segment.status import CameraStatus, camera_status, camera_statuses
 from framesrv.segment.writer import FrameWriter, Slot
 

@@ -15,8 +15,8 @@ from framesrv.codec.picture import SourceFrame
 from framesrv.codec.presentation import Presentation
 from framesrv.codec.ticks import nanoseconds
 from framesrv.segment import colour
-from framesrv.segment.frame import SQUARE, Stamp, usual_matrix
 from framesrv.segment.layout import Matrix, PixelFormat
+from framesrv.segment.stamp import SQUARE, Stamp, usual_matrix
 
 # ITU-T H.273 matrix coefficients; what is not here is unspecified or rare
 MATRICES: dict[int, Matrix] = {1: "bt709", 5: "bt601", 6: "bt601", 9: "bt2020"}

@@ -3,8 +3,8 @@
 from typing import NamedTuple
 
 from framesrv.codec.orientation import AS_IT_IS, Orientation
-from framesrv.segment.frame import Stamp
 from framesrv.segment.layout import PixelFormat, Pixels
+from framesrv.segment.stamp import Stamp
 
 
 class SourceFrame(NamedTuple):

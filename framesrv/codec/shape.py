@@ -11,7 +11,7 @@ import numpy as np
 from framesrv.codec.orientation import AS_IT_IS, Orientation
 from framesrv.codec.picture import SourceFrame
 from framesrv.codec.presentation import Presentation
-from framesrv.segment.frame import SQUARE
+from framesrv.segment.stamp import SQUARE
 
 NARROWEST, WIDEST = Fraction(1, 5), Fraction(5)  # pixels that anybody can mean
 

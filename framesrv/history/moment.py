@@ -17,9 +17,10 @@ from framesrv.codec.questions import Questions
 from framesrv.codec.shape import Shape
 from framesrv.codec.trial import Trial
 from framesrv.history.packet import CodecParameters, HistoryPacket
-from framesrv.segment.frame import SQUARE, Frame
+from framesrv.segment.frame import Frame
 from framesrv.segment.layout import PAGE, Geometry
 from framesrv.segment.planes import views
+from framesrv.segment.stamp import SQUARE
 from framesrv.segment.truncation import Guard
 
 SOUND = 16  # key pictures that are not tried again

@@ -5,10 +5,11 @@ from types import TracebackType
 from typing import Any, Self
 
 from framesrv.errors import SegmentFormatError
-from framesrv.segment import forking, layout, locks, pace, record
+from framesrv.segment import forking, layout, locks, pace
 from framesrv.segment.file import HalfMadeError, same_file
 from framesrv.segment.frame import Frame
 from framesrv.segment.mapping import Segment, State
+from framesrv.segment.stamp import read_record
 
 _NEWEST, _RETIRED = (layout.OFFSETS[name] // 4 for name in ("newest", "retired"))
 
@@ -94,12 +95,12 @@ class Attachment:
             self.unpin(slot)
         pin = Pin(self, slot)
         try:
-            found = record.read(self.segment.memory, slot)
+            found = read_record(self.segment.memory, slot)
         except SegmentFormatError as error:
             raise SegmentFormatError(f"{self._path}: damaged: {error}") from None
         if self._guard.cut:  # and what the header said may have been zeros
             raise SegmentFormatError(f"{self._path}: damaged: it was cut short while it was read")
-        return None if found is None else Frame(pin, self.segment.form, *found, self._guard)
+        return None if found is None else Frame(pin, self.segment.form, found[0], found, self._guard)
 
     def unpin(self, slot: int) -> None:
         """Gives one pin back."""

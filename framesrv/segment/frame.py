@@ -3,62 +3,21 @@
 import time
 from fractions import Fraction
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Protocol, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from framesrv.errors import FrameReleasedError, SegmentFormatError
-from framesrv.segment.layout import MAX_SIDE, Clock, Geometry, Matrix, PixelFormat, Pixels, Rectangle
+from framesrv.segment.layout import MAX_SIDE, Geometry, PixelFormat, Pixels, Rectangle
 from framesrv.segment.planes import views
+from framesrv.segment.stamp import SQUARE, Record, Stamp, stamp_of
 from framesrv.segment.truncation import Guard
 
 if TYPE_CHECKING:
     from framesrv.segment.colour import Order, Picture
     from framesrv.segment.letterbox import Letterbox
     from framesrv.segment.tensor import Floats, Layout
-
-SQUARE = Fraction(1)  # the sample aspect ratio of most video
-HD = 720  # lines from which video is BT.709 where it does not say
-
-
-def usual_matrix(height: int) -> Matrix:
-    """The colour matrix of video with so many lines that does not tell its own."""
-    return "bt709" if height >= HD else "bt601"
-
-
-class Stamp(NamedTuple):
-    """What a frame carries besides its pixels.
-
-    Attributes:
-        pts: presentation time in nanoseconds on the stream's own clock, None where unknown.
-        captured_ns: Unix time of capture, nanoseconds.
-        arrived_ns: ``CLOCK_MONOTONIC`` at arrival, nanoseconds.
-        matrix: of the YUV planes (ITU-T H.273).
-        full_range: whether they go from 0 to 255, not 16 to 235 (240 for colour).
-        key_frame: decoded without reference to another frame.
-        clock: of `captured_ns`: ``arrival`` at this host, or the ``camera``'s own.
-        sample_aspect_ratio: width of a pixel by its height.
-        rotated: degrees that the decoder has turned the picture by, clockwise: 0, 90, 180 or 270.
-    """
-
-    pts: int | None
-    captured_ns: int
-    arrived_ns: int
-    matrix: Matrix
-    full_range: bool
-    key_frame: bool
-    clock: Clock
-    sample_aspect_ratio: Fraction = SQUARE
-    rotated: int = 0
-
-    @classmethod
-    def now(
-        cls, height: int, *, matrix: Matrix | None = None, full_range: bool = False, key_frame: bool = False
-    ) -> Self:
-        """The stamp of a frame that arrives at this moment; BT.709 from 720 lines up unless told."""
-        matrix = matrix or usual_matrix(height)
-        return cls(None, time.time_ns(), time.monotonic_ns(), matrix, full_range, key_frame, "arrival")
 
 
 class Memory(Protocol):
@@ -85,7 +44,6 @@ class Frame:
         height: pixels.
         pixel_format: ``yuv420p`` or ``bgr24``.
         seq: the frame's number: 1 for a camera's first, rising, with gaps where frames were not read.
-        stamp: times and colours, see `Stamp`.
     """
 
     __slots__ = (
@@ -94,14 +52,14 @@ class Frame:
         "_guard",
         "_memory",
         "_planes",
+        "_stamp",
         "height",
         "pixel_format",
         "seq",
-        "stamp",
         "width",
     )
 
-    def __init__(self, memory: Memory, geometry: Geometry, seq: int, stamp: Stamp, guard: Guard) -> None:
+    def __init__(self, memory: Memory, geometry: Geometry, seq: int, stamp: Stamp | Record, guard: Guard) -> None:
         self._memory: Memory | None = memory
         self._geometry = geometry
         self._planes: tuple[Pixels, ...] | None = None
@@ -110,7 +68,7 @@ class Frame:
         self.height = geometry.height
         self.pixel_format: PixelFormat = geometry.pixel_format
         self.seq = seq
-        self.stamp = stamp
+        self._stamp = stamp
 
     def __enter__(self) -> Self:
         return self
@@ -165,6 +123,14 @@ class Frame:
         """
         if self._guard.cut:
             raise SegmentFormatError(f"frame {self.seq} is gone: its segment was cut short while it was pinned")
+
+    @property
+    def stamp(self) -> Stamp:
+        """Times and colours."""
+        stamp = self._stamp
+        if not isinstance(stamp, Stamp):  # who has just been woken does not wait until it is made
+            self._stamp = stamp = stamp_of(stamp)
+        return stamp
 
     @property
     def age(self) -> float:

@@ -17,12 +17,12 @@ from typing import Self
 import numpy as np
 
 from framesrv.errors import Cause, SegmentBusyError, SegmentSpaceError
-from framesrv.segment import access, forking, layout, locks, record
+from framesrv.segment import access, forking, layout, locks
 from framesrv.segment.file import clear_leftovers, same_file, segment_path
-from framesrv.segment.frame import Stamp
 from framesrv.segment.layout import Geometry, PixelFormat, Pixels
 from framesrv.segment.mapping import Segment
 from framesrv.segment.pace import Pace
+from framesrv.segment.stamp import Stamp, write_stamp
 from framesrv.segment.starvation import STARVED, Starvation, pinning
 
 logger = logging.getLogger(__name__)
@@ -383,7 +383,7 @@ class FrameWriter:
     def _publish(self, slot: int, stamp: Stamp) -> None:
         segment = self._segment
         self._seq += 1
-        record.write(segment.memory, slot, stamp)
+        write_stamp(segment.memory, slot, stamp)
         # first: were this writer killed between the two, the next one would use the number again
         segment.longs[_SEQ] = self._seq
         segment.longs[_RECORDS[slot]] = self._seq

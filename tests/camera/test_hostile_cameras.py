@@ -183,7 +183,7 @@ def test_stream_that_changes_its_size_all_the_time_makes_no_churn_of_segments(
     tmp_path: Path, prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
 
-    from framesrv.segment.frame import Stamp
+    from framesrv.segment.stamp import Stamp
 
     class Restless:
         def frames(self, sink: Sink) -> Iterator[SourceFrame | None]:

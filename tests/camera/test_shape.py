@@ -21,7 +21,7 @@ from framesrv.codec.conversion import Conversion, orientation_of
 from framesrv.codec.orientation import AS_IT_IS, Orientation, orientation
 from framesrv.codec.presentation import Presentation
 from framesrv.codec.shape import Shape
-from framesrv.segment.frame import Stamp
+from framesrv.segment.stamp import Stamp
 from snapd.pictures.encoder import Encoder
 from snapd.wire.form import Form
 from tests.camera.test_decoder import decoder, wait_live

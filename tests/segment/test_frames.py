@@ -13,7 +13,7 @@ from framesrv import (
     Stamp,
 )
 from framesrv.segment import layout
-from framesrv.segment.frame import SQUARE
+from framesrv.segment.stamp import SQUARE
 from tests.support.segment_programs import pinned
 
 

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from framesrv import Frame, FrameReader, FrameReleasedError, FrameWriter, Stamp
-from framesrv.segment.frame import SQUARE
+from framesrv.segment.stamp import SQUARE
 
 WIDTH, HEIGHT = 320, 180
 SIZES: list[dict[str, Any]] = [{}, {"width": 100}, {"width": 64, "height": 64}, {"crop": (3, 5, 101, 77)}]

@@ -11,7 +11,7 @@ from framesrv.camera.sources import Facts, Sink, SourceFrame
 from framesrv.errors import SourceError, SourceUsageError
 from framesrv.process.extras import sentence
 from framesrv.segment import colour
-from framesrv.segment.frame import Stamp
+from framesrv.segment.stamp import Stamp
 from framesrv.settings import Camera
 
 try:

@@ -12,8 +12,8 @@ import numpy as np
 from framesrv.camera.policy import Demand, Policy
 from framesrv.camera.sources import Facts, Sink, SourceFrame
 from framesrv.errors import SourceUsageError
-from framesrv.segment.frame import Stamp, usual_matrix
 from framesrv.segment.layout import MAX_SIDE, PixelFormat, Pixels
+from framesrv.segment.stamp import Stamp, usual_matrix
 
 # 100 % bars of ITU-R BT.1729: white, yellow, cyan, green, magenta, red, blue, black, as R G B
 BARS = ((1, 1, 1), (1, 1, 0), (0, 1, 1), (0, 1, 0), (1, 0, 1), (1, 0, 0), (0, 0, 1), (0, 0, 0))

@@ -13,8 +13,8 @@ from framesrv.camera.policy import Policy
 from framesrv.camera.sources import Facts, Source, SourceFrame, open_source
 from framesrv.codec.shape import Shape
 from framesrv.errors import Cause, SourceError
-from framesrv.segment.frame import SQUARE
 from framesrv.segment.layout import PixelFormat
+from framesrv.segment.stamp import SQUARE
 from framesrv.settings import Camera
 
 AGAIN = ("timeout", "lost")  # causes after which a decoder tries another transport or track
