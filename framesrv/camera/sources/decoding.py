@@ -58,13 +58,19 @@ class Decoding:
         self._demand = Demand(sink)
         self._gop = GopCache(history)
         self._idle = policy.demand
-        self._refreshes = self._is_due = False
+        self._refreshes = self._is_due = self._behind = False
         self.size: tuple[int, int] | None = None
         self.aspect: Fraction | None = None
         self.began = policy.demand
 
-    def frames(self, packet: Packet, arrival: Arrival) -> Frames:
-        """The frames that are wanted now that this packet has come; an empty packet is the end of the stream."""
+    def frames(self, packet: Packet, arrival: Arrival, *, behind: bool = False) -> Frames:
+        """The frames that are wanted now that this packet has come; an empty packet is the end of the stream.
+
+        Args:
+            packet: the next one.
+            arrival: how it came.
+            behind: while it was `idle` more has come after it, so that it holds no frame that anybody wants.
+        """
         policy, number = self._policy, 0
         if packet.size:
             self._sink.active()
@@ -73,12 +79,25 @@ class Decoding:
             if self._keeping:
                 number = self._keeping.keep(packet, arrival)
         if policy.demand:
-            return self._on_demand(packet, arrival, number) if packet.size else ()
+            return self._on_demand(packet, arrival, number, behind) if packet.size else ()
         if policy.keyframes:
             return self._of_key_frames(packet, arrival)
         if policy.limited:
             self._decoder.spare(not policy.is_due(arrival.monotonic))
         return [(frame, its) for frame, its in self._decode(packet, arrival) if policy.wants(its.monotonic)]
+
+    def left_behind(self) -> Frames:
+        """The newest frame where it is one that was behind, but behind no other, and somebody wants it by now."""
+        if not self._behind:
+            return ()
+        self._behind = False
+        self._idle = not self._demand.stands()
+        return () if self._idle else self._catch_up()
+
+    @property
+    def idle(self) -> bool:
+        """Whether nobody wants a frame, nor looks at what comes before somebody does."""
+        return self._idle and self._keeping is None
 
     @property
     def intact(self) -> bool:
@@ -114,13 +133,17 @@ class Decoding:
             logger.warning("Its key frames are no whole pictures: all of it is decoded")
         return frames
 
-    def _on_demand(self, packet: Packet, arrival: Arrival, number: int) -> Frames:
+    def _on_demand(self, packet: Packet, arrival: Arrival, number: int, behind: bool) -> Frames:
         self._gop.add(packet, arrival, number)
-        self._idle = not self._demand.stands()
-        if not self._idle:
-            return self._catch_up()
+        self._behind = behind
+        if not behind:
+            self._idle = not self._demand.stands()
+            if not self._idle:
+                return self._catch_up()
         if self._gop.full:
             self._catch_up()
+        if behind:
+            return ()
         width, height = self.size or (self._codec.width, self._codec.height)
         if width:
             self._sink.idle(width, height, self._presentation.pixel_format)

@@ -1,7 +1,7 @@
 """How packets come from a camera: in the RTSP connection, or as datagrams."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from framesrv.camera.sources.rtsp.connection import Connection, Incoming
@@ -37,6 +37,13 @@ class Carrier(Protocol):
     def patience(self, seconds: float) -> None:
         """The longest wait of one turn."""
 
+    def gather(self, may_wait: Callable[[], bool] | None) -> None:
+        """Lets what comes wait for more; see `Connection.gather`."""
+
+    @property
+    def newest(self) -> int:
+        """When the newest of what has been taken in arrived, in monotonic ns; 0 where nothing waits."""
+
     def report(self, data: bytes) -> None:
         """Sends a packet of RTCP."""
 
@@ -67,6 +74,15 @@ class Interleaved:
     def patience(self, seconds: float) -> None:
         """See `Carrier.patience`."""
         self._connection.patience(seconds)
+
+    def gather(self, may_wait: Callable[[], bool] | None) -> None:
+        """See `Carrier.gather`."""
+        self._connection.gather(may_wait)
+
+    @property
+    def newest(self) -> int:
+        """See `Carrier.newest`."""
+        return self._connection.newest
 
     def report(self, data: bytes) -> None:
         """See `Carrier.report`."""

@@ -35,13 +35,14 @@ class CameraClock:
         """Whether it is off by so much that somebody should set it."""
         return self.ahead is not None and abs(self.ahead) > CLOCK_OFF
 
-    def set(self, report: SenderReport) -> None:
-        """Takes note of a sender report that has just come."""
+    def set(self, report: SenderReport, arrived: int | None = None) -> None:
+        """Takes note of a sender report that arrived at this monotonic time, in nanoseconds; None: now."""
         self._report = report
         if report.unix is None:
             self.ahead = None
             return
-        self.ahead = (report.unix - time.time_ns()) / 1e9
+        ago = 0 if arrived is None else time.monotonic_ns() - arrived
+        self.ahead = (report.unix - (time.time_ns() - ago)) / 1e9
         now = time.monotonic()
         if self.wrong and (not self._said or now - self._said > SAY_AGAIN):
             self._said = now

@@ -1,7 +1,8 @@
 """The connection to an RTSP camera: what comes through it is read into one buffer, and given in place.
 
 Packets of RTP come in it between responses, and requests of the camera's own (RFC 2326, 10.12). One call of the
-kernel takes as many as have come.
+kernel takes as many as have come. Where nobody looks at the pictures what came may wait for more: to take it in is
+little work, and to look at all of it at once costs a fraction of what it costs to come back for each picture.
 """
 
 import base64
@@ -9,7 +10,7 @@ import re
 import socket
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 BUFFER = 256 * 1024  # bytes
 LONGEST_HEAD = 64 * 1024  # bytes of a message's lines
 LONGEST_BODY = 128 * 1024  # bytes of what follows them
+GATHER = 250_000_000  # ns that what has come may wait for more
 DOLLAR = 0x24  # before a packet; its channel and its size follow
 
 _START = re.compile(rb"RTSP/\d|[A-Z_]{3,20} ")
@@ -64,6 +66,7 @@ class Connection:
         incoming: what comes, without an end; None where nothing has come for as long as `patience` says, and at
             least that often. Raises OSError where the connection is lost, of which `EndedError` is one, and
             SourceLimitError for a message that is too large.
+        newest: monotonic ns at which the newest of what has been taken in arrived.
     """
 
     def __init__(self, one: socket.socket, outgoing: socket.socket | None = None) -> None:
@@ -72,7 +75,9 @@ class Connection:
         self._encoded = outgoing is not None
         self._kernel_waits = is_plain(one)
         self._patience = 0.0
-        self._arrived = self._turn = 0
+        self._arrived = self._turn = self.newest = 0
+        self._may_wait: Callable[[], bool] | None = None
+        self._failure: OSError | None = None  # behind what has come
         self._searched = 0  # bytes of a message of which it is known that its lines do not end there
         self._head: tuple[Request | Response | None, int] | None = None  # those lines, and how many bytes they have
         self._in_step = False
@@ -107,7 +112,18 @@ class Connection:
         if seconds == self._patience:
             return
         self._patience = seconds
-        wait_at_most(self._socket, seconds)
+        self._set_wait()
+
+    def gather(self, may_wait: Callable[[], bool] | None) -> None:
+        """Lets what comes wait for more, `GATHER` at most, while that says that it may; None: nothing waits.
+
+        There is a turn after what has waited.
+        """
+        self._may_wait = may_wait
+        self._set_wait()
+
+    def _set_wait(self) -> None:
+        wait_at_most(self._socket, self._patience if self._may_wait is None else min(self._patience, GATHER / 1e9))
 
     def send(self, data: bytes) -> None:
         """Sends all of it.
@@ -148,45 +164,81 @@ class Connection:
         self._outgoing.close()
 
     def _incoming(self) -> Iterator[Incoming]:
-        buffer, view = self._buffer, memoryview(self._buffer)
+        view = memoryview(self._buffer)
         begin = end = 0
+        pieces: list[tuple[int, int]] = []
         while True:
-            while begin < end:
-                if buffer[begin] == DOLLAR:
-                    if end - begin < 4:
-                        break
-                    after = begin + 4 + (buffer[begin + 2] << 8 | buffer[begin + 3])
-                    if after > end:
-                        break
-                    self._in_step = True
-                    yield buffer[begin + 1], view[begin + 4 : after], self._arrived
-                else:
-                    one, after = self._message(begin, end)
-                    if one is not None:
-                        yield one
-                    elif after == begin:
-                        break
-                begin = after
+            for end, self._arrived in pieces:
+                begin = yield from self._whole(view, begin, end)
             if BUFFER - begin < LONGEST_HEAD + LONGEST_BODY or begin == end:
                 view[: end - begin] = view[begin:end]
                 begin, end = 0, end - begin
             if self._arrived > self._turn:  # of what comes a byte at a time as well
                 self._turn = self._arrived + int(self._patience * 1e9)
                 yield None
-            end += self._receive(view[end:])
+            pieces = self._receive(view, end)
 
-    def _receive(self, room: memoryview) -> int:
-        """Reads into it; gives how much came, 0 where nothing did, so that there is a turn."""
-        try:
-            size = self._socket.recv_into(room)
-        except (BlockingIOError, TimeoutError):
-            self._turn = 0
-            size = 0
-        else:
+    def _whole(self, view: memoryview, begin: int, end: int) -> Generator[Incoming, None, int]:
+        """What lies there and is whole; returns where the rest begins."""
+        buffer = self._buffer
+        while begin < end:
+            if buffer[begin] == DOLLAR:
+                if end - begin < 4:
+                    break
+                after = begin + 4 + (buffer[begin + 2] << 8 | buffer[begin + 3])
+                if after > end:
+                    break
+                self._in_step = True
+                yield buffer[begin + 1], view[begin + 4 : after], self._arrived
+            else:
+                one, after = self._message(begin, end)
+                if one is not None:
+                    yield one
+                elif after == begin:
+                    break
+            begin = after
+        return begin
+
+    def _receive(self, view: memoryview, end: int) -> list[tuple[int, int]]:
+        """Reads what comes behind `end`; gives where each piece of it ends and when it arrived.
+
+        None where nothing came; then, as after several of them, there is a turn.
+        """
+        pieces: list[tuple[int, int]] = []
+        while True:
+            size = self._read(view[end:], first=not pieces)
+            now = time.monotonic_ns()
             if not size:
-                raise EndedError("the camera has closed the connection")
-        self._arrived = time.monotonic_ns()
-        return size
+                self._turn, self._arrived = 0, now
+                return pieces
+            end += size
+            self.newest = now
+            pieces.append((end, now))
+            if (
+                self._may_wait is None
+                or now - pieces[0][1] > GATHER
+                or BUFFER - end < LONGEST_HEAD
+                or not self._may_wait()
+            ):
+                if len(pieces) > 1:
+                    self._turn = 0
+                return pieces
+
+    def _read(self, room: memoryview, *, first: bool) -> int:
+        """How much came; 0 where nothing does, or no more, what has come before being `first` to be looked at."""
+        if self._failure is not None:
+            raise self._failure
+        try:
+            if size := self._socket.recv_into(room):
+                return size
+            raise EndedError("the camera has closed the connection")
+        except (BlockingIOError, TimeoutError):
+            return 0
+        except OSError as error:
+            if first:
+                raise
+            self._failure = error
+            return 0
 
     def _message(self, begin: int, end: int) -> tuple[Response | Request | None, int]:
         """The message there, and where it ends; where it begins if not all of it has come yet."""

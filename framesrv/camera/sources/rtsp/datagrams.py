@@ -8,7 +8,7 @@ import select
 import socket
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -41,6 +41,7 @@ class Datagrams:
 
     def __init__(self, connection: Connection, experience: Experience, track: Track) -> None:
         self._track = track
+        self.newest = 0
         self.rtp, self.rtcp = RTP, RTCP
         self._connection = connection
         self._experience = experience
@@ -93,6 +94,9 @@ class Datagrams:
     def patience(self, seconds: float) -> None:
         """See `Carrier`."""
         self._patience = seconds
+
+    def gather(self, may_wait: Callable[[], bool] | None) -> None:
+        """See `Carrier`; the kernel may have no room for datagrams that wait, so none does."""
 
     def report(self, data: bytes) -> None:
         """See `Carrier`; a report that cannot be sent is lost, as any datagram may be."""

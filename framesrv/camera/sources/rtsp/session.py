@@ -6,7 +6,7 @@ It gives packets of RTP and RTCP as they come; what is in them is others' concer
 import math
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import chain
 from types import TracebackType
@@ -86,6 +86,7 @@ class Session:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.gather(None)  # nobody waits for a camera's goodbye longer than he must
         self._things.close()
 
     def packets(self) -> Iterator[tuple[bool, memoryview, int] | None]:
@@ -127,6 +128,15 @@ class Session:
                     self._sign_of_life()
                 if now - newest >= silence:
                     raise self._silent()
+
+    @property
+    def newest(self) -> int:
+        """When the newest of what has been taken in arrived, in monotonic ns; 0 where nothing waits."""
+        return self._opening.carrier.newest
+
+    def gather(self, may_wait: Callable[[], bool] | None) -> None:
+        """Lets what comes wait for more while that says that it may; see `Connection.gather`."""
+        self._opening.carrier.gather(may_wait)
 
     def report(self, data: bytes) -> None:
         """Sends a packet of RTCP to the camera.

@@ -48,6 +48,7 @@ class Rtsp:
         self._questions: Questions | None = None
         self._playing: tuple[Session, Stream, VideoCodecContext] | None = None
         self._limit = SizeLimit(camera)
+        self._gathers = False  # what comes waits for more
         self._ahead: float | None = None  # its clock, as it was told
         self._other: Source | None = None  # which plays it in our place
 
@@ -79,7 +80,8 @@ class Rtsp:
             stream.missing,
         )
 
-    def _play(self, session: Session, damage: Damage, sink: Sink) -> Iterator[SourceFrame | None]:
+    def _begun(self, session: Session, damage: Damage, sink: Sink) -> tuple[VideoCodecContext, Stream, Decoding]:
+        """What the session's packets go through."""
         sink.via(session.transport)
         codec = self._codec(session.track.codec)
         asks = codec.name == "hevc" and not codec.is_hwaccel  # a device's cannot be asked
@@ -94,32 +96,49 @@ class Rtsp:
         self._playing = session, stream, codec
         self._patience.begin()
         self._ahead = None
+        self._gathers = False
         sink.clock(None)
+        return codec, stream, decoding
+
+    def _play(self, session: Session, damage: Damage, sink: Sink) -> Iterator[SourceFrame | None]:
+        codec, stream, decoding = self._begun(session, damage, sink)
         turn = 0
         for received in session.packets():
             came = given = False
             if received is not None:
                 is_rtcp, data, arrived = received
+                behind = arrived < session.newest
                 for packet, arrival in stream.take(data, arrived, is_rtcp=is_rtcp):
                     came = True
                     self._patience.came(key=packet.is_keyframe, whole=arrival.whole)
                     if packet.is_keyframe and stream.size != decoding.size:
                         decoding.size = stream.size and self._limit.checked(*stream.size)
-                    for frame, its in decoding.frames(packet, arrival):
+                    for frame, its in decoding.frames(packet, arrival, behind=behind):
                         given = True
                         yield self._conversion.source_frame(
                             frame, its, codec.sample_aspect_ratio, codec=session.track.codec, base=stream.base
                         )
                     if damage.oversized:
                         raise self._limit.exceeded(damage.oversized)
-                if not came and arrived - turn < TURN:
+                if behind or (not came and arrived - turn < TURN):
                     continue
                 turn = arrived
+            else:
+                for frame, its in decoding.left_behind():
+                    given = True
+                    yield self._conversion.source_frame(frame, its, codec.sample_aspect_ratio, codec=codec.name)
             intact = decoding.intact and not stream.strange
+            self._gather(session, sink, idle=intact and decoding.idle)
             self._patience.look(sink, intact=intact, complaint=stream.strange or damage.complaint)
             self._report(session, stream, sink, wants_key=not intact)
             if not given:
                 yield None
+
+    def _gather(self, session: Session, sink: Sink, *, idle: bool) -> None:
+        """Lets what comes wait for more as long as nobody wants a picture, unless one of them is damaged."""
+        if idle != self._gathers:
+            self._gathers = idle
+            session.gather((lambda: not sink.demanded) if idle else None)
 
     def _report(self, session: Session, stream: Stream, sink: Sink, *, wants_key: bool) -> None:
         """Tells the camera what has come, the session what has not, and the sink of the camera's clock."""

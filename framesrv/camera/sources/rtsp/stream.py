@@ -79,7 +79,7 @@ class Stream:
             SourceError: the camera ends its stream.
         """
         if is_rtcp:
-            self._control(data)
+            self._control(data, arrived)
             return
         if self._middle is not None and self._middle.takes(data):
             return
@@ -116,11 +116,11 @@ class Stream:
             message += rtcp.picture_loss(order.source)
         return message
 
-    def _control(self, data: memoryview) -> None:
+    def _control(self, data: memoryview, arrived: int) -> None:
         report = rtcp.sender_report(data)
         if report is not None and report.source == (self._order.source or report.source):
-            self._report, self._report_at = report, time.monotonic()
-            self.clock.set(report)
+            self._report, self._report_at = report, arrived / 1e9
+            self.clock.set(report, arrived)
         if rtcp.says_goodbye(data):
             raise SourceError("the camera ended the stream", "ended")
 
