@@ -9,7 +9,8 @@ slice takes them for the end, or for an error; one that has not lost its way nev
 """
 
 import re
-from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
 
 from framesrv.codec.bits import Bits, number_code
 from framesrv.codec.h265_sets import (
@@ -28,8 +29,7 @@ NOTHING = b"\xff" * 8  # no arithmetic code begins so: the decoder refuses it at
 _TO_ESCAPE = re.compile(rb"\0\0(?=[\0-\3])")
 
 
-@dataclass(frozen=True)
-class Sets:
+class Sets(NamedTuple):
     """The parameter sets that a picture uses, as the camera sent them."""
 
     sequence: SequenceSet
@@ -70,10 +70,15 @@ def asking(slices: list[bytes], sets: Sets, tail: bytes = TAIL) -> tuple[bytes, 
 def _question(header: bytes, sets: Sets, address: int) -> bytes:
     """The segment that asks whether all before this coding tree block is there."""
     pictures = sets.pictures
+    return _segment(header, pictures.number, address, sets.sequence.blocks, pictures.entries + pictures.extension)
+
+
+@lru_cache(maxsize=1024)  # most pictures end with the same
+def _segment(header: bytes, number: int, address: int, blocks: int, zeros: int) -> bytes:
     key = FIRST_KEY <= header[0] >> 1 & 63 <= LAST_KEY
-    bits = "0" + "0" * key + number_code(pictures.number) + "1"
-    bits += format(address, f"0{(sets.sequence.blocks - 1).bit_length()}b")
-    bits += number_code(0) * pictures.entries + number_code(0) * pictures.extension
+    bits = "0" + "0" * key + number_code(number) + "1"
+    bits += format(address, f"0{(blocks - 1).bit_length()}b")
+    bits += number_code(0) * zeros
     return header + _escaped(_aligned(bits)) + NOTHING
 
 

@@ -1,5 +1,6 @@
 """The questions to the H.265 decoder, see `codec.h265`, put into the pictures of one stream."""
 
+from fractions import Fraction
 from typing import cast
 
 import av
@@ -44,6 +45,7 @@ class Questions:
         self._parameters: dict[tuple[int, int], bytes] = {}  # by their kind and number
         self._sequences: dict[int, SequenceSet] = {}
         self._pictures: dict[int, PictureSet] = {}
+        self._base: Fraction | None = None
 
     def asked(self, packet: Packet, damage: Damage, *, hurried: bool = False) -> tuple[Packet, int, bool]:
         """The packet with the questions, and how many they are.
@@ -75,7 +77,9 @@ class Questions:
         if not self._passes(slices, sets, damage, key=packet.is_keyframe, hurried=hurried):
             return packet, 0, False
         changed = cast(Packet, av.Packet(front + asking + after))
-        changed.pts, changed.dts, changed.time_base = packet.pts, packet.dts, packet.time_base
+        if packet.is_keyframe or self._base is None:
+            self._base = packet.time_base  # PyAV makes it anew each time
+        changed.pts, changed.dts, changed.time_base = packet.pts, packet.dts, self._base
         changed.is_keyframe = packet.is_keyframe
         return changed, count, True
 
@@ -102,12 +106,16 @@ class Questions:
     def _sets_of(self, nals: list[tuple[int, bytes]]) -> h265.Sets | None:
         """The sets of a picture; None if they are not known, or there is nothing to ask."""
         kind, nal = next((one for one in nals if one[0] <= LAST_SLICE), (0, b""))
-        bits = Bits(nal[2:16])
-        try:
-            bits.take(1 + (FIRST_KEY <= kind <= LAST_KEY))
-            pictures = self._pictures.get(bits.number())
-        except ValueError:
-            return None
+        flags = 1 + (FIRST_KEY <= kind <= LAST_KEY)
+        if len(nal) > 2 and nal[2] & 0x80 >> flags:  # number 0, of nearly all
+            pictures = self._pictures.get(0)
+        else:
+            bits = Bits(nal[2:16])
+            try:
+                bits.take(flags)
+                pictures = self._pictures.get(bits.number())
+            except ValueError:
+                return None
         sequence = self._sequences.get(pictures.sequence) if pictures else None
         if pictures is None or sequence is None or sequence.blocks < 2:
             return None
