@@ -29,10 +29,11 @@ def job_limit(settings: Settings) -> float:
     """The seconds that answering one request takes at most, whatever hangs.
 
     Redis counts twice: a job whose first command fails sends only the one that cannot be left out. So do
-    callbacks: an answer may have to wait for one to end before its own begins.
+    callbacks: an answer may have to wait for one to end before its own begins. A camera is waited for, and before
+    that its turn.
     """
     callbacks = 2 * settings.result.callback_timeout + CALLBACK_PAUSE
-    return settings.snapshot.wait + SPARE + UPLOAD_LIMIT + 2 * callbacks + 2 * COMMAND_LIMIT
+    return 2 * settings.snapshot.wait + SPARE + UPLOAD_LIMIT + 2 * callbacks + 2 * COMMAND_LIMIT
 
 
 def settle(old: Settings, new: Settings) -> tuple[Settings, list[str]]:

@@ -8,9 +8,11 @@ A camera that gave no frame in time is not waited for again until it gives one, 
 then: else requests for a few dead cameras would hold every worker.
 
 Of a camera on demand only a frame that has arrived after the request will do: its newest one may be from the
-last time that somebody looked.
+last time that somebody looked. Its decoder has to catch up then, which takes a core for a while. So few do at a
+time, one after the other: all at once would make each as late as the last.
 """
 
+import os
 import threading
 import weakref
 from collections import defaultdict
@@ -21,11 +23,16 @@ from framesrv import Frame, FrameReader, FramesrvError, FrameUnavailableError
 from framesrv.process.breaker import Breaker
 from framesrv.settings import ShmSettings
 from snapd.pictures.encoder import Encoder, Jpeg
+from snapd.pictures.turns import Turns
 from snapd.wire.form import AS_IT_IS, Form
 
 BRIEFLY = 0.02  # s to wait for a camera that is known to fail; enough to find a new segment of it
 SLOWEST = 15.0  # s that a slow camera on demand is waited for
 TRY_EVERY = 10.0  # s between requests that wait for such a camera as long as for any other
+FLOWS = 0.1  # s; a camera on demand with a frame that is no older is decoded already
+# cameras that catch up at a time: one for each core, and one that waits for its packet
+PLACES = len(os.sched_getaffinity(0)) + 1
+LONGEST = 1.0  # s that a camera counts as one of them
 
 
 class Capture:
@@ -87,6 +94,7 @@ class Captures:
         self._open: dict[tuple[str, Form], Capture] = {}
         self._readers: dict[str, FrameReader] = {}
         self._finalizer = weakref.finalize(self, _detach, self._readers)
+        self._turns = Turns(PLACES, longest=LONGEST)
         self._breakers: defaultdict[str, Breaker] = defaultdict(lambda: Breaker(pause=TRY_EVERY))
 
     def join(self, code: str, form: Form = AS_IT_IS) -> Capture:
@@ -133,7 +141,22 @@ class Captures:
         reader = self._reader(code)
         if code not in self._on_demand:
             return reader.latest(max_age=self._max_age, timeout=wait)
-        wait = max(wait, min(reader.due_after, SLOWEST))  # it is decoded with its next packet
+        due_after = reader.due_after
+        if due_after or self._flows(reader):  # a slow one has little to catch up with, and waits for its packet
+            return self._fresh(reader, max(wait, min(due_after, SLOWEST)))
+        with self._turns.turn(patience=wait):
+            return self._fresh(reader, wait)
+
+    def _flows(self, reader: FrameReader) -> bool:
+        """Whether a camera on demand is decoded at this moment."""
+        try:
+            reader.latest(max_age=FLOWS, timeout=0).release()
+        except FrameUnavailableError:
+            return False
+        return True
+
+    def _fresh(self, reader: FrameReader, wait: float) -> Frame:
+        """A frame that has arrived after this question: it is decoded with the next packet."""
         try:
             return reader.latest(max_age=0, timeout=wait)
         except FrameUnavailableError as error:
