@@ -9,6 +9,7 @@ import pytest
 from tests.support import segment_programs as programs
 from tests.support.cos import CosServer
 from tests.support.edge import Edge
+from tests.support.held_up import HeldUp
 from tests.support.redis_server import RedisServer
 from tests.support.segment_programs import Process
 from tests.support.wvp import WvpServer
@@ -59,3 +60,10 @@ def edge(redis_server: RedisServer) -> Iterator[Edge]:
     with CosServer() as cos, WvpServer("/base") as wvp, Edge(redis_server, cos, wvp) as surroundings:
         surroundings.redis.flushall()
         yield surroundings
+
+
+@pytest.fixture
+def held_up() -> Iterator[HeldUp]:
+    """How long the machine keeps this test waiting, for assertions about when something comes."""
+    with HeldUp() as measured:
+        yield measured
