@@ -170,7 +170,7 @@ def _by_frames(prefix: str, codes: Sequence[str], path: Path, seconds: float, to
         for frame in frames:
             now = time.monotonic_ns()
             meter.late(now - frame.stamp.arrived_ns, now - clock.longs[2])
-            if meter.seconds >= seconds:
+            if meter.is_done(seconds):
                 break
     told.send(meter.result())
 
@@ -180,7 +180,7 @@ def _by_latest(prefix: str, codes: Sequence[str], path: Path, seconds: float, to
     with FrameReader(codes[0], prefix=prefix) as camera:
         camera.latest(max_age=0, timeout=STARTING).release()
         meter = Meter()
-        while meter.seconds < seconds:
+        while not meter.is_done(seconds):
             with camera.latest(max_age=0, timeout=STARTING) as frame:
                 now = time.monotonic_ns()
                 meter.late(now - frame.stamp.arrived_ns, now - clock.longs[2])
@@ -191,7 +191,7 @@ def _bare(prefix: str, codes: Sequence[str], path: Path, seconds: float, told: C
     clock = Clock.of(path)
     futex.wait(clock.address, clock.words[0], STARTING)
     meter = Meter()
-    while meter.seconds < seconds:
+    while not meter.is_done(seconds):
         if futex.wait(clock.address, clock.words[0], STARTING):
             meter.late(time.monotonic_ns() - clock.longs[1])
     told.send(meter.result())
@@ -204,7 +204,7 @@ def _by_set(prefix: str, codes: Sequence[str], path: Path, seconds: float, told:
         meter = Meter()
         for _, frame in frames:
             meter.late(time.monotonic_ns() - frame.stamp.arrived_ns)
-            if meter.seconds >= seconds:
+            if meter.is_done(seconds):
                 break
     told.send(meter.result())
 
@@ -216,7 +216,7 @@ def _by_threads(prefix: str, codes: Sequence[str], path: Path, seconds: float, t
         with FrameReader(code, prefix=prefix) as camera:
             for frame in camera.frames(timeout=STARTING):
                 meter.late(time.monotonic_ns() - frame.stamp.arrived_ns)
-                if meter.seconds >= seconds:
+                if meter.is_done(seconds):
                     return
 
     threads = [threading.Thread(target=follow, args=(code,)) for code in codes]
@@ -232,7 +232,7 @@ def _by_asyncio(prefix: str, codes: Sequence[str], path: Path, seconds: float, t
         with FrameReader(code, prefix=prefix) as camera:
             async for frame in camera.frames_async(timeout=STARTING):
                 meter.late(time.monotonic_ns() - frame.stamp.arrived_ns)
-                if meter.seconds >= seconds:
+                if meter.is_done(seconds):
                     return
 
     async def follow_all() -> None:

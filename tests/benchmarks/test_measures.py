@@ -95,7 +95,8 @@ def test_decode_compares_every_policy_with_other_ways() -> None:
 
 @pytest.mark.usefixtures("in_little")
 def test_readers_of_every_kind_are_compared() -> None:
-    found = check(readers.run(1.0))
+    """In no time at all: on a busy machine less than two frames came in the time, of which there is no median."""
+    found = check(readers.run(0.0))
     compared = {(figure["name"].partition(":")[0], figure["beside"]) for figure in found["figures"]}
     expected = {("1 reader, frames, Python", one) for one in ("bare futex", "multiprocessing.Queue", "a Unix socket")}
     expected |= {("2 cameras, FrameSet", "a thread a camera"), ("2 cameras, asyncio", "a thread a camera")}
