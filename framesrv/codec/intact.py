@@ -9,6 +9,7 @@ from av.video.codeccontext import VideoCodecContext
 
 from framesrv.codec.arrival import Arrival, Packet
 from framesrv.codec.damage import Damage
+from framesrv.codec.sublayers import SubLayers
 
 if TYPE_CHECKING:
     from framesrv.codec.questions import Questions
@@ -51,7 +52,8 @@ class IntactDecoder:
         self.flagged = self._name in FLAGGED
         self._clean = False  # no frame has come out corrupt since the codec began anew
         self._beginning = False  # no frame has come out at all since then
-        self._sparing = False
+        self._sparing = self._leaving_out = False
+        self._layers = SubLayers(codec.extradata) if self._name == "hevc" else None
 
     def restart(self) -> None:
         """The next packet is the first of a stream again."""
@@ -60,9 +62,7 @@ class IntactDecoder:
 
     def spare(self, yes: bool) -> None:
         """Has the codec leave out frames that no other refers to."""
-        if yes != self._sparing:
-            self._codec.skip_frame = "NONREF" if yes else "DEFAULT"
-            self._sparing = yes
+        self._sparing = yes
 
     def decode(self, packet: Packet, arrival: Arrival, *, alone: bool = False) -> Decoded:
         """The intact frames that this packet completes; `alone`: its own, for which no other is waited.
@@ -75,6 +75,7 @@ class IntactDecoder:
             self._count("corrupt", 1)
             return []
         packet.opaque = arrival
+        self._leave_out(packet)
         began = time.perf_counter_ns()
         try:
             frames = self._codec.decode(packet if packet.size else None)
@@ -94,6 +95,15 @@ class IntactDecoder:
         self._count("decode", time.perf_counter_ns() - began)
         self._beginning = self._beginning and not frames
         return [(frame, its) for frame in frames if self._is_intact(frame, its := _arrival_of(frame, arrival))]
+
+    def _leave_out(self, packet: Packet) -> None:
+        """Has the codec leave the packet's picture out if it is to be spared and no other refers to it, or not."""
+        yes = self._sparing
+        if self._layers and packet.size and (yes or packet.is_keyframe):
+            yes = self._layers.is_of_highest(packet) and yes
+        if yes != self._leaving_out:
+            self._codec.skip_frame = "NONREF" if yes else "DEFAULT"
+            self._leaving_out = yes
 
     def _begun(self, packet: Packet, arrival: Arrival) -> tuple[Packet, int]:
         """The packet as the codec is to have it, and how often that is asked; `intact` tells of it now."""
