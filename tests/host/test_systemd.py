@@ -19,6 +19,7 @@ from framesrv.segment.owner import service_user
 from tests.support.cos import StoredObject
 from tests.support.edge import STREAM, Fields
 from tests.support.footage import footage
+from tests.support.held_up import HeldUp
 from tests.support.site import ALL, CAMERAS, READ, ROUTE, SNAPD, SPARE, Load, Site, assert_without_a_gap
 from tests.support.systemd import obstacle
 
@@ -159,7 +160,7 @@ def test_decoder_and_snapd_run_as_users_who_can_do_nothing_else(site: Site) -> N
     assert "is not bounded here" not in site.host.journal(unit_name("cam-1")), "it may bound what its stream costs"
 
 
-def test_killed_decoder_is_live_again_and_nobody_else_notices(site: Site) -> None:
+def test_killed_decoder_is_live_again_and_nobody_else_notices(site: Site, held_up: HeldUp) -> None:
     site.settle()
     killed, *others = CAMERAS
     with Load(site) as load:
@@ -173,7 +174,7 @@ def test_killed_decoder_is_live_again_and_nobody_else_notices(site: Site) -> Non
         took = time.monotonic() - began
         site.host.wait_for(lambda: len(load.asked) >= 120, "some more")
         after = {code: site.seen(code) for code in CAMERAS}
-    assert took < BACK
+    assert took < BACK + held_up.since(began)
     assert after[killed].inode == before[killed].inode, "its readers keep their segment"
     assert after[killed].seq > before[killed].seq
     for code in others:
@@ -314,7 +315,7 @@ def test_segments_survive_the_end_of_any_one_unit(site: Site) -> None:
     assert_without_a_gap(before, site.seen(CAMERAS[1]))
 
 
-def test_stopped_target_leaves_nothing(site: Site) -> None:
+def test_stopped_target_leaves_nothing(site: Site, held_up: HeldUp) -> None:
     """Not of a decoder that hangs, nor of one that has just been killed."""
     site.settle()
     site.host.kill(unit_name(CAMERAS[0]), "SIGSTOP")
@@ -325,27 +326,27 @@ def test_stopped_target_leaves_nothing(site: Site) -> None:
         lambda: not site.segments() and not site.host.processes(),
         "nothing is left",
     )
-    assert time.monotonic() - began < GONE
+    assert time.monotonic() - began < GONE + held_up.since(began)
     site.host.must("systemctl", "start", "framesrv.target")
     site.host.wait_for(lambda: all(site.is_live(code) for code in CAMERAS), "all is back")
 
 
 def test_forty_cameras_are_live_in_a_minute(
-    site: Site, record_testsuite_property: Callable[[str, object], None]
+    site: Site, record_testsuite_property: Callable[[str, object], None], held_up: HeldUp
 ) -> None:
     codes = [f"test{number:02}" for number in range(40)]
     site.write([{"code": code, "source": "test:320x240@5"} for code in codes])
     began = time.monotonic()
     site.sync()
-    site.host.wait_for(lambda: all(site.is_live(code) for code in codes), "all are live", 60)
-    took = time.monotonic() - began
+    site.host.wait_for(lambda: all(site.is_live(code) for code in codes), "all are live", 100)
+    took, late = time.monotonic() - began, held_up.since(began)
     private = []
     for code in codes:
         rollup = site.host.path(f"/proc/{site.pid(code)}/smaps_rollup").read_text()
         private.append(int(re.search(r"^Pss: +([0-9]+) kB", rollup, re.MULTILINE)[1]))  # type: ignore[index]
     record_testsuite_property("live_after_s", took)
     record_testsuite_property("mean_pss_kb", sum(private) / len(private))
-    assert took < 60
+    assert took < 60 + late
 
 
 def test_remove_leaves_the_configuration_alone(site: Site) -> None:

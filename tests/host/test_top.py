@@ -205,10 +205,12 @@ def test_pause_stands_still_and_goes_on(host: Host, prefix: str) -> None:
     top.wait(lambda rows: states(rows) == {"cam": "live"})
     top.press("p")
     rows = top.wait(lambda rows: "PAUSED" in rows[0])
-    ticks = Path(f"/proc/{top.process.pid}/stat").read_text().split()[13:15]
+    stat = Path(f"/proc/{top.process.pid}/stat")
+    wait_for(lambda: stat.read_text().split()[2] == "S", "what it did for the key is done")
+    ticks = stat.read_text().split()[13:15]
     time.sleep(0.6)  # three looks, if it looked
     assert top.rows == rows
-    assert Path(f"/proc/{top.process.pid}/stat").read_text().split()[13:15] == ticks
+    assert stat.read_text().split()[13:15] == ticks
     top.press(" ")
     top.wait(lambda now: "PAUSED" not in now[0] and table(now) != table(rows))
 
