@@ -19,7 +19,7 @@ from snapd.answers.signature import Signer
 from snapd.errors import AddressRefusedError
 from snapd.http.cause import explain
 from snapd.http.guard import Resolver, Target, refusal
-from snapd.http.session import DeadlineSession, deadline, is_timeout
+from snapd.http.session import DeadlineSession, Reply, deadline, is_timeout
 from snapd.wire.request import Request
 
 MAX_REPLY = 4096  # bytes of the callback's reply that are read, to keep its connection
@@ -92,29 +92,22 @@ class Callbacks:
             headers |= self._signer.headers(request_id, content)
         try:
             with deadline(self._settings.callback_timeout):
-                response = self._session.post(
-                    url,
-                    content,
-                    headers=headers,
-                    timeout=self._settings.callback_timeout,
-                    allow_redirects=False,
-                    stream=True,
-                )
-                _finish(response)
+                reply = self._session.post(url, content, headers=headers, stream=True)
+                _finish(reply)
         except AddressRefusedError as error:
             return CallbackFailure(f"refused: {error}", "refused")
         except (requests.RequestException, ValueError, OSError) as error:  # ValueError: an impossible URL
             late = is_timeout(error)
             passing = isinstance(error, requests.ConnectionError) and not late
             return CallbackFailure(explain(error, url)[1], "late" if late else "unreachable", passing)
-        status = response.status_code
+        status = reply.status_code
         if status in SUCCESS:
             return None
         return CallbackFailure(_of_status(status), f"status_{status // 100}xx", status >= SERVER_ERROR)
 
     @property
-    def _session(self) -> requests.Session:
-        session: requests.Session | None = getattr(self._local, "session", None)
+    def _session(self) -> DeadlineSession:
+        session: DeadlineSession | None = getattr(self._local, "session", None)
         if session is None:
             session = self._local.session = DeadlineSession(self._resolve)
         return session
@@ -140,16 +133,16 @@ def _of_status(status: int) -> str:
     return f"status {status}: {words}"
 
 
-def _finish(response: requests.Response) -> None:
+def _finish(reply: Reply) -> None:
     """Reads a short reply to its end, which keeps the connection; leaves a long or slow one."""
     length = 0
     try:
         while length < MAX_REPLY:
-            chunk: Any = response.raw.read1(MAX_REPLY)
+            chunk: Any = reply.raw.read1(MAX_REPLY)
             if not chunk:
                 break
             length += len(chunk)
     except (HTTPError, OSError, ValueError):
         pass  # the status has been heard, and is what counts
     finally:
-        response.close()
+        reply.close()

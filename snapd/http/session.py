@@ -7,24 +7,35 @@ connecting, handshake, send and receive in it gets what is left of that.
 
 import fcntl
 import math
+import re
 import ssl
 import sys
 import termios
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cache, partial
-from http.cookiejar import DefaultCookiePolicy
+from dataclasses import dataclass
+from functools import cache, lru_cache, partial
 from socket import IPPROTO_TCP, SOCK_STREAM, TCP_NODELAY, AddressFamily, socket
 from typing import Any
 
 import certifi
 import requests
 from requests.adapters import HTTPAdapter
+from requests.utils import default_headers
+from urllib3 import BaseHTTPResponse
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
-from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
+from urllib3.exceptions import (
+    ConnectTimeoutError,
+    DecodeError,
+    NewConnectionError,
+    ProtocolError,
+    ReadTimeoutError,
+    SSLError,
+)
+from urllib3.util import parse_url
 from urllib3.util.ssl_ import create_urllib3_context
 
 from framesrv.process.reaching import causes
@@ -32,6 +43,7 @@ from framesrv.process.reaching import causes
 CONNECT_TIMEOUT = 3.0  # s for all addresses of a host together
 NO_LIMIT = (math.inf, math.inf)
 SLICE = 0.25  # s after which a silent peer is looked at
+POOLS = 10  # hosts to which connections are kept
 
 Address = tuple[AddressFamily, tuple[Any, ...]]
 Resolve = Callable[[str, int], Sequence[Address]]
@@ -78,36 +90,168 @@ def reason(error: BaseException) -> str:
     return str(first) or type(first).__name__
 
 
-class DeadlineSession(requests.Session):
-    """A session that heeds `deadline`, and nothing from the environment: no proxies, no .netrc. It keeps no cookies.
+@dataclass(slots=True)
+class Reply:
+    """An answer, with what the SDK of COS asks of one.
+
+    Attributes:
+        status_code: its status.
+        headers: by names in any case.
+        raw: what its body is read from.
+        content: the body; empty where it was not to be read.
+    """
+
+    status_code: int
+    headers: Mapping[str, str]
+    raw: BaseHTTPResponse
+    content: bytes = b""
+
+    @property
+    def text(self) -> str:
+        """The body, as UTF-8."""
+        return self.content.decode(errors="replace")
+
+    def close(self) -> None:
+        """Ends its connection, if its body was not read to the end."""
+        self.raw.close()
+        self.raw.release_conn()
+
+
+class DeadlineSession:
+    """Calls as `requests.Session` does, with its errors, and sends the same; but at a third of the CPU time.
+
+    It heeds `deadline`, and nothing from the environment: no proxies, no .netrc. It follows no redirect and keeps no
+    cookies. What else `requests` takes (time-outs, proxies, certificates) it takes too, and does not need.
 
     Args:
         resolve: gives the addresses that a host is reached by. What it raises of its own ends the request.
         connections: how many are kept for one host.
+        heard: each is called with a reply before its body is read.
     """
 
-    def __init__(self, resolve: Resolve, *, connections: int = 1) -> None:
-        super().__init__()
-        self.trust_env = False
-        self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))
-        for scheme in ("http://", "https://"):
-            self.mount(scheme, _Adapter(resolve, connections))
+    def __init__(
+        self, resolve: Resolve, *, connections: int = 1, heard: Sequence[Callable[[Reply], object]] = ()
+    ) -> None:
+        self._adapter = _Adapter(resolve, connections)
+        self._heard = heard
+        self._headers = dict(default_headers())
 
-    def merge_environment_settings(self, url: Any, proxies: Any, stream: Any, verify: Any, cert: Any) -> Any:
-        """Merges nothing, for that is all there is: requests takes 50 µs a call for it."""
-        return {"proxies": {}, "stream": bool(stream), "verify": True, "cert": None}
+    def request(
+        self,
+        method: str,
+        url: str,
+        data: bytes | None = None,
+        *,
+        params: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+        auth: Callable[[requests.PreparedRequest], object] | None = None,
+        stream: bool = False,
+        **_: Any,
+    ) -> Reply:
+        """The reply to a request.
+
+        Args:
+            method: in capitals.
+            url: of `params`, where there are any, without a query.
+            data: the body.
+            params: of the query.
+            headers: besides those that `requests` sends, or in their place.
+            auth: is called with the request before it is sent, and signs it.
+            stream: leaves the body of the reply to be read.
+
+        Raises:
+            requests.RequestException: there is none, or the URL is impossible.
+        """
+        request = requests.PreparedRequest()
+        request.method = method
+        request.url = url if not params and _PLAIN.match(url) else _prepared(url, params)
+        request.headers = {**self._headers, **(headers or {})}  # type: ignore[assignment]  # a dict of its own
+        request.body = data
+        if data is not None:
+            request.headers["Content-Length"] = str(len(data))
+        if auth:
+            auth(request)
+        raw: Any = self._adapter.send(request)
+        reply = Reply(raw.status, raw.headers, raw)
+        for hear in self._heard:
+            hear(reply)
+        if not stream:
+            reply.content = _read(raw)
+        return reply
+
+    def get(self, url: str, **options: Any) -> Reply:
+        """See `request`."""
+        return self.request("GET", url, **options)
+
+    def put(self, url: str, data: bytes | None = None, **options: Any) -> Reply:
+        """See `request`."""
+        return self.request("PUT", url, data, **options)
+
+    def post(self, url: str, data: bytes | None = None, **options: Any) -> Reply:
+        """See `request`."""
+        return self.request("POST", url, data, **options)
+
+
+# What requests would leave as it is; it takes 60 µs to find that.
+_PLAIN = re.compile(r"https?://[a-z0-9.-]+(:[0-9]+)?(/[A-Za-z0-9_~-][A-Za-z0-9_.~-]*)+\Z")
+
+
+def _prepared(url: str, params: Mapping[str, Any] | None) -> str:
+    """A URL in the one form in which it is sent."""
+    request = requests.PreparedRequest()
+    request.prepare_url(url, params)
+    return str(request.url)
+
+
+def _read(raw: BaseHTTPResponse) -> bytes:
+    """The body of a reply; what goes wrong is raised as `requests` raises it."""
+    try:
+        return raw.read(decode_content=True)
+    except ProtocolError as error:
+        raise requests.exceptions.ChunkedEncodingError(error) from error
+    except DecodeError as error:
+        raise requests.exceptions.ContentDecodingError(error) from error
+    except ReadTimeoutError as error:
+        raise requests.ConnectionError(error) from error
+    except SSLError as error:
+        raise requests.exceptions.SSLError(error) from error
 
 
 class _Adapter(HTTPAdapter):
-    def __init__(self, resolve: Resolve, connections: int) -> None:
-        super().__init__(pool_maxsize=connections)
-        self.poolmanager.pool_classes_by_scheme = {
-            "http": partial(_HttpPool, resolve=resolve),
-            "https": partial(_HttpsPool, resolve=resolve),
-        }
+    """What sends, and raises the errors, in `requests`; what it would prepare anew for each request is left out."""
 
-    def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
-        """Leaves `conn` as it is: the certificates are loaded once, into the context of all connections."""
+    def __init__(self, resolve: Resolve, connections: int) -> None:
+        super().__init__()
+        self._pool = lru_cache(maxsize=POOLS)(partial(_open_pool, resolve=resolve, connections=connections))
+
+    def get_connection_with_tls_context(self, request: requests.PreparedRequest, *_: Any, **__: Any) -> Any:
+        """The connections to its host."""
+        return self._pool(_split(request)[0])
+
+    def request_url(self, request: requests.PreparedRequest, *_: Any) -> str:
+        """What follows the host."""
+        return _split(request)[1]
+
+    def cert_verify(self, *_: Any) -> None:
+        """Nothing: the certificates are loaded once, into the context of all connections."""
+
+    def build_response(self, req: Any, resp: Any) -> Any:
+        """What there is."""
+        return resp
+
+
+def _split(request: requests.PreparedRequest) -> tuple[str, str]:
+    """What says who is asked, and for what."""
+    scheme, _, rest = str(request.url).partition("://")
+    host, slash, target = rest.partition("/")
+    return f"{scheme}://{host}", slash + target
+
+
+def _open_pool(origin: str, *, resolve: Resolve, connections: int) -> HTTPConnectionPool:
+    parts = parse_url(origin)
+    if parts.scheme == "https":
+        return _HttpsPool(parts.host, parts.port, maxsize=connections, cert_reqs="CERT_REQUIRED", resolve=resolve)
+    return _HttpPool(parts.host, parts.port, maxsize=connections, resolve=resolve)
 
 
 class _HttpPool(HTTPConnectionPool):

@@ -4,9 +4,8 @@ import logging
 import threading
 import time
 from email.utils import mktime_tz, parsedate_tz
-from typing import Any
 
-import requests
+from snapd.http.session import Reply
 
 logger = logging.getLogger(__name__)
 
@@ -15,7 +14,7 @@ RIGHT = 30.0  # s; between the two nothing is said
 
 
 class ClockSkew:
-    """A hook for a session's responses; says once that the clock is wrong, and once that it is right again."""
+    """Hears a session's replies; says once that the clock is wrong, and once that it is right again."""
 
     def __init__(self) -> None:
         self._offset: float | None = None  # of the store's clock from the monotonic one
@@ -23,9 +22,9 @@ class ClockSkew:
         self._seen = ""
         self._lock = threading.Lock()
 
-    def __call__(self, response: requests.Response, **_: Any) -> None:
+    def __call__(self, reply: Reply) -> None:
         """Looks at one reply."""
-        date = response.headers.get("Date", "")
+        date = reply.headers.get("Date", "")
         if date == self._seen:  # that second has been looked at
             return
         self._seen = date

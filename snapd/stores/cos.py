@@ -11,7 +11,6 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import requests
 from qcloud_cos import CosConfig, CosS3Client
@@ -23,7 +22,7 @@ from framesrv.process.breaker import Breaker, Call
 from framesrv.settings import StoreSettings
 from snapd.errors import StoreError, StoreTrouble
 from snapd.http.guard import Resolver
-from snapd.http.session import CONNECT_TIMEOUT, DeadlineSession, deadline
+from snapd.http.session import CONNECT_TIMEOUT, DeadlineSession, Reply, deadline
 from snapd.stores.cause import (
     FORBIDDEN,
     SERVER_ERROR,
@@ -83,9 +82,8 @@ class CosStore:
         self._bucket = settings.bucket
         self._credentials = CredentialSource(settings)
         # A session of our own: the SDK's is one for all clients, sized by the first of them.
-        self._session = DeadlineSession(Resolver(), connections=connections)
         self._clock = ClockSkew()
-        self._session.hooks["response"] += [self._clock, _no_redirect]
+        self._session = DeadlineSession(Resolver(), connections=connections, heard=[self._clock, _no_redirect])
         self._breaker = Breaker(failures=SILENT_TRIES, within=SILENT_FOR, pause=PROBE_PAUSE, headstart=HEADSTART)
         self._grievances = _Grievances()
         self._silence = ""  # why, as one word, when it last began
@@ -253,9 +251,9 @@ def _limit(content: bytes) -> float:
     return LIMIT + min(LARGE_LIMIT, max(0, len(content) - LARGE) / LARGE_RATE)
 
 
-def _no_redirect(response: requests.Response, **_: Any) -> None:
-    if response.status_code in REDIRECTS:
-        where = response.headers.get("Location", "nowhere")
+def _no_redirect(reply: Reply) -> None:
+    if reply.status_code in REDIRECTS:
+        where = reply.headers.get("Location", "nowhere")
         raise _RedirectError(f"redirected to {where}: are region, bucket and domain right?")
 
 
