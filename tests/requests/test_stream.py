@@ -106,15 +106,18 @@ def test_trimmed_entries_of_a_dead_consumer_are_acknowledged_and_counted(
 
 def test_second_instance_shares_the_load_at_once(edge: Edge, tmp_path: Path) -> None:
     edge.wvp.delay = 0.1
-    edge.send(*(edge.fields() for _ in range(300)))
+    edge.send(*(edge.fields() for _ in range(60)))
     with ExitStack() as stack:
-        programs = []
+        programs: list[Program] = []
         for name in ("one", "two"):
             path = write_config(edge, tmp_path / f"{name}.toml", stream={"consumer": name}, snapshot={"workers": 4})
             programs.append(
                 stack.enter_context(Program("snapd", "run", "-v", "--config", path, log=tmp_path / f"{name}.log"))
             )
-            wait_until_said(programs[-1], "Answered", 20)
+            wait_until_said(programs[-1], "Started", 1)
+            wait_until_said(programs[0], "Answered", 20)
+        edge.send(*(edge.fields() for _ in range(240)))
+        wait_until_said(programs[1], "Answered", 20)
         before = [program.output.count("Answered") for program in programs]
         wait_until(lambda: edge.pending == 0, 60)
         assert [program.stop() for program in programs] == [0, 0]
