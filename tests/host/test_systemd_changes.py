@@ -360,4 +360,5 @@ def test_pictures_in_a_directory_go_after_their_days_within_the_units_limits(sit
     assert f"reload   {SNAPD}" in site.sync()
     site.host.wait_for(lambda: not any(one.exists() for one in old), "the old ones are gone")
     assert all(one.exists() for one in young)
-    assert "Removed the oldest pictures count=3" in site.host.journal(SNAPD)
+    words = "Removed the oldest pictures count=3"
+    site.host.wait_for(lambda: words in site.host.journal(SNAPD), "it is said, once they are gone")

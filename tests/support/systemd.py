@@ -196,7 +196,8 @@ class Host:
         self.must("systemctl", "kill", "--kill-who=main", f"--signal={signal}", unit)
 
     def journal(self, unit: str) -> str:
-        """What a unit has said."""
+        """What a unit has said until now, to the last line: the journal is behind on a busy machine."""
+        self.must("journalctl", "--sync")
         return self.must("journalctl", "--no-pager", "--output=cat", f"--unit={unit}")
 
     def wait_for(self, condition: Callable[[], Any], what: str, timeout: float = 30.0) -> Any:
