@@ -72,6 +72,7 @@ def beside(tmp_path: Path, prefix: str, source: str, timeout: float = TIMEOUT) -
                 return bool(camera_status(prefix, "costly").error)
 
             wait_for(refused, "the reason is told", 90)
+            wait_for(lambda: "next_in=" in costly.output, "and logged, which comes after it")
             yield found
             assert (costly.stop(), good.stop()) == (0, 0)
 

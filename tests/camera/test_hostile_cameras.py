@@ -173,7 +173,7 @@ def test_camera_with_too_large_pictures_waits_long_and_disturbs_nobody(tmp_path:
         wait_for(lambda: camera_status(prefix, "good").seq > 10, "the other camera is live")
         status = camera_status(prefix, "large")
         assert (status.state, status.seq, status.nbytes) == ("connecting", 0, 4096)
-        assert "next_in=" in large.output
+        wait_for(lambda: "next_in=" in large.output, "it is logged, which comes after it is told")
         assert float(large.output.split("next_in=")[1].split("s")[0]) >= 15
         assert large.output.count("no stream") == 1
         assert (large.stop(), good.stop()) == (0, 0)

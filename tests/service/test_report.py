@@ -129,4 +129,5 @@ def test_place_that_cannot_be_written_keeps_nobody_from_serving(snapd: Snapd) ->
     snapd.place.parent.write_text("a file")
     snapd.reload()
     assert snapd.edge.ask().status == "ok"
+    wait_for(lambda: "How snapd does cannot be told" in snapd.program.output, "it is said")
     assert snapd.program.output.count("How snapd does cannot be told") == 1
