@@ -69,7 +69,7 @@ def decode(code: str, alone: bool, kept: bool, config: Path | None, log_format: 
         options = ["--log-format", log_format, *(["--config", str(loaded.file)] if loaded.file else [])]
         inherited = re.fullmatch(r"/dev/fd/(\d+)", str(loaded.file))
         files = [int(inherited[1])] if inherited else []
-        raise SystemExit(streams.run(camera, loaded, options, files, NAME_TAKEN))
+        raise SystemExit(streams.run(camera, loaded, options, files, NAME_TAKEN, main))
     from framesrv.camera.decoder import run
 
     try:
@@ -117,7 +117,7 @@ def up(config: Path | None, log_format: log.Format) -> None:
     loaded.http.check()
     from framesrv.host.up import run
 
-    run(loaded, log_format)
+    run(loaded, log_format, main)
 
 
 @main.command("ls")

@@ -9,7 +9,9 @@ import signal
 from collections.abc import Collection, Sequence
 
 from framesrv.camera.decoder import RETRY
+from framesrv.camera.preload import preload
 from framesrv.process import children
+from framesrv.process.forked import Entry
 from framesrv.process.notify import Notifier
 from framesrv.segment.status import CameraStatus, camera_status
 from framesrv.settings import Camera, Settings
@@ -19,7 +21,14 @@ READY_WITHIN = 30.0  # s that both segments may take
 LOOK = 0.1  # s between two looks for them
 
 
-def run(camera: Camera, settings: Settings, options: Sequence[str], files: Collection[int], name_taken: int) -> int:
+def run(
+    camera: Camera,
+    settings: Settings,
+    options: Sequence[str],
+    files: Collection[int],
+    name_taken: int,
+    entry: Entry,
+) -> int:
     """Keeps both decoders until SIGTERM or SIGINT.
 
     Args:
@@ -28,22 +37,27 @@ def run(camera: Camera, settings: Settings, options: Sequence[str], files: Colle
         options: of both commands.
         files: descriptors that those name.
         name_taken: the exit status of a decoder whose segment's name another user has taken.
+        entry: of the command line ``framesrv``.
 
     Returns:
         The exit status: 0; `name_taken`, as root alone can help then; 2 where no decoder can be started.
     """
     signal.signal(RETRY, signal.SIG_IGN)  # is meant for decoders, and comes here where it goes to the whole unit
-    return asyncio.run(_run(camera, settings.shm.prefix, options, files, name_taken))
+    preload(stream.source for stream in camera.streams)
+    return asyncio.run(_run(camera, settings.shm.prefix, options, files, name_taken, entry))
 
 
-async def _run(camera: Camera, prefix: str, options: Sequence[str], files: Collection[int], name_taken: int) -> int:
+async def _run(
+    camera: Camera, prefix: str, options: Sequence[str], files: Collection[int], name_taken: int, entry: Entry
+) -> int:
     codes = [stream.code for stream in camera.streams]
     notifier, final = Notifier(), (children.USAGE, name_taken)
     stopped = asyncio.create_task(children.stop_signal())
     kept = []
     for code in codes:
         command = children.module("framesrv", "decode", "--alone", "--kept", *options, "--", code)
-        kept.append(asyncio.create_task(children.keep(code, command, grace=GRACE, final=final, files=files)))
+        keeping = children.keep(code, command, grace=GRACE, final=final, files=files, entry=entry)
+        kept.append(asyncio.create_task(keeping))
     telling = asyncio.create_task(_tell(notifier, prefix, codes))
     try:
         left = set(kept)

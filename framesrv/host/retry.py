@@ -1,6 +1,7 @@
 """``framesrv retry``: decoders try their cameras again at once."""
 
 import os
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,7 +32,7 @@ def _tell(settings: Settings, code: str) -> str:
         return f"camera {code} has no decoder: {camera.reason}"
     try:
         # the number may be that of another process here, as of a decoder in a container
-        arguments = Path(f"/proc/{camera.pid}/cmdline").read_bytes().split(b"\0")
+        arguments = re.split(rb"[\0 ]", Path(f"/proc/{camera.pid}/cmdline").read_bytes())  # of forked ones by spaces
         if not {b"decode", code.encode()} <= set(arguments):
             return (
                 f"camera {code}: its decoder (pid {camera.pid}) is not a process of this host, as far as can be seen"

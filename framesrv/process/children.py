@@ -11,15 +11,20 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 
+from framesrv.process import forked
+from framesrv.process.forked import Entry, Forked
 from framesrv.process.retry import Backoff
 
 GRACE = 5.0  # s from SIGTERM to SIGKILL
 FIRST_DELAY, LONGEST_DELAY = 0.5, 10.0  # s before a child that died is started again
 SETTLED = 30.0  # s a child must live for its next death to count as the first
 NOT_INHERITED = {"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"}  # what a child says is not said for us
+WORDS = 3  # of a command of `module` that its own words follow
 USAGE = 2  # the exit status of a wrong configuration, which starting again does not mend
+
+Child = asyncio.subprocess.Process | Forked
 
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -39,6 +44,19 @@ async def spawn(command: Sequence[str], *, files: Collection[int] = ()) -> async
         command: of the child.
         files: descriptors that it inherits.
     """
+    environment = {name: value for name, value in os.environ.items() if name not in NOT_INHERITED}
+    return await asyncio.create_subprocess_exec(
+        *command,
+        stdin=asyncio.subprocess.DEVNULL,
+        env=environment,
+        preexec_fn=_follows(),
+        pass_fds=files,
+        start_new_session=True,
+    )
+
+
+def _follows() -> Callable[[], None]:
+    """What a child calls to get SIGTERM when this process dies."""
     parent = os.getpid()
 
     def follow() -> None:
@@ -46,15 +64,19 @@ async def spawn(command: Sequence[str], *, files: Collection[int] = ()) -> async
         if os.getppid() != parent:  # it died before the kernel was told
             os.kill(os.getpid(), signal.SIGTERM)
 
-    environment = {name: value for name, value in os.environ.items() if name not in NOT_INHERITED}
-    return await asyncio.create_subprocess_exec(
-        *command,
-        stdin=asyncio.subprocess.DEVNULL,
-        env=environment,
-        preexec_fn=follow,
-        pass_fds=files,
-        start_new_session=True,
-    )
+    return follow
+
+
+def _fork(entry: Entry, command: Sequence[str], files: Collection[int]) -> Forked:
+    """As `spawn`, but what the command would run is run in a copy of this process."""
+    follow = _follows()
+
+    def setup() -> None:
+        follow()
+        for name in NOT_INHERITED:
+            os.environ.pop(name, None)
+
+    return Forked(entry, command[WORDS:], title=command, setup=setup, files=files)
 
 
 async def keep(
@@ -64,6 +86,7 @@ async def keep(
     grace: float = GRACE,
     final: Collection[int] = (USAGE,),
     files: Collection[int] = (),
+    entry: Entry | None = None,
 ) -> int:
     """Runs a child and starts it again when it dies, until this task is cancelled; then ends it, within `grace` s.
 
@@ -73,6 +96,8 @@ async def keep(
         grace: seconds from SIGTERM to SIGKILL.
         final: exit statuses after which it stays down, as 2, by which it says that its configuration is wrong.
         files: descriptors that it inherits.
+        entry: what the command, one of `module`, would run: then the child is forked, and shares what this process
+            has imported. None: it is a program of its own.
 
     Returns:
         That exit status.
@@ -82,7 +107,10 @@ async def keep(
     while True:
         began = loop.time()
         try:
-            child = await spawn(command, files=files)
+            if entry is not None and forked.possible():
+                child: Child = _fork(entry, command, files)
+            else:
+                child = await spawn(command, files=files)
         except OSError as error:  # no descriptor, memory or process left, or no such program
             delay = backoff.pause()
             logger.error("child cannot be started, trying again child=%s in=%.1fs: %s", name, delay, error)  # noqa: TRY400
@@ -104,7 +132,7 @@ async def keep(
         await asyncio.sleep(delay)
 
 
-async def end(name: str, child: asyncio.subprocess.Process, grace: float) -> None:
+async def end(name: str, child: Child, grace: float) -> None:
     """SIGTERM, and SIGKILL for one that does not heed it."""
     with contextlib.suppress(ProcessLookupError):
         child.terminate()
