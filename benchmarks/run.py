@@ -18,7 +18,7 @@ from benchmarks.measures import machine, plot, table
 from benchmarks.measures.process import BenchmarkError
 
 # modules of this package, each with a function run(seconds) that gives a table.Report
-BENCHMARKS = ("segment", "readers", "decode", "snapshot", "scale", "viewers", "history", "fleet", "inference")
+BENCHMARKS = ("segment", "readers", "decode", "snapshot", "scale", "idle", "viewers", "history", "fleet", "inference")
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -47,13 +47,14 @@ def main(name: str, as_json: bool, seconds: float, plots: Path | None) -> None:
     decode    CPU time and memory of a camera by policy, beside PyAV, cv2 and ffmpeg on the same stream
     snapshot  from a request to its callback by stage, beside other ways; requests a second
     scale     how many cameras this machine carries, by policy
+    idle      snapshots of 10 to 250 cameras on demand that nobody watches, beside decoding on for two seconds
     history   keeping the packets of a camera on demand, beside not; a frame of then, beside decoding it by hand
     viewers   requests while twenty watch a stream, beside the same with nobody
     fleet     what a request costs Redis with 1 to 500 hosts, routed, beside a consumer group for each
     inference motion in three cameras, by the example of the documents, beside cv2.VideoCapture in threads
 
     Needs Linux and the packages of framesrv[test]; ffmpeg stands beside where it is installed. Everything runs on
-    this machine, on free ports; all of it takes less than twenty minutes.
+    this machine, on free ports; all of it takes less than half an hour.
 
     \b
     Examples:

@@ -41,14 +41,21 @@ class Host:
         cameras: of the configuration.
         codec: of the footage.
         sections: of the configuration, besides those of the cameras.
+        through: a module by which decoders and snapd are run, which changes them; empty: as they are.
     """
 
     def __init__(
-        self, directory: Path, cameras: Sequence[Camera], codec: Codec = "h264", sections: Sections | None = None
+        self,
+        directory: Path,
+        cameras: Sequence[Camera],
+        codec: Codec = "h264",
+        sections: Sections | None = None,
+        through: str = "",
     ) -> None:
         self.prefix = f"benchmark-{os.getpid()}"
         self.cameras = cameras
         self._directory = directory
+        self._through = ["-m", through] if through else []
         self._config = directory / "framesrv.toml"
         self._rtsp = RtspServer({"camera": video.path(codec)}, directory)
         self._sections: Sections = {"shm": {"prefix": self.prefix}, "http": {"listen": ""}} | dict(sections or {})
@@ -133,6 +140,7 @@ class Host:
 
     @contextmanager
     def _run(self, log: str, module: str, *arguments: str, **environment: str) -> Iterator[int]:
-        words = [sys.executable, "-m", module, *arguments, "--config", str(self._config)]
+        start = [*self._through, module] if self._through else ["-m", module]
+        words = [sys.executable, *start, *arguments, "--config", str(self._config)]
         with command(words, self._directory / f"{log}.log", **environment) as pid:
             yield pid

@@ -56,6 +56,7 @@ class Trial:
         busy: how much of all cores was used, in %.
         memory: of a decoder, on average.
         snapshots: those that were answered with a picture.
+        asked: for how many.
     """
 
     cameras: int
@@ -65,6 +66,7 @@ class Trial:
     busy: float
     memory: Memory
     snapshots: Samples
+    asked: int = 0
 
 
 class Load:
@@ -126,6 +128,7 @@ class Load:
         before = {code: self._counters(code) for code in pids}
         meter = CpuMeter({"decoders": pids.values(), "server": [self._host.server]})
         snapshots, failures = self._ask(f"{self._name}: {len(pids)} cameras", seconds, rate)
+        asked = len(snapshots) + len(failures)
         shares, busy, spent = meter.shares(), meter.busy, meter.seconds
         after = {code: self._counters(code) for code in pids}
         failures += self._lost(before, after, spent)
@@ -134,7 +137,7 @@ class Load:
             failures.append(f"p99 of snapshots {snapshots.total(99) / 1000:.1f} s")
         used = [memory(pid) for pid in pids.values()]
         average = Memory(fmean(one.private for one in used), fmean(one.shared for one in used))
-        return Trial(len(pids), failures, shares["decoders"], shares["server"], busy, average, snapshots)
+        return Trial(len(pids), failures, shares["decoders"], shares["server"], busy, average, snapshots, asked)
 
     def _shrink(self, cameras: int) -> None:
         while len(self.pids) > cameras:
@@ -148,7 +151,9 @@ class Load:
 
         def hear() -> None:
             for result in cloud.results():
-                began = sent.pop(result.request_id)
+                began = sent.pop(result.request_id, None)
+                if began is None:  # asked in a trial that was given up
+                    continue
                 if result.status == "ok":
                     samples.took(result.request_id, (result.answered_ns - began) / 1e6)
                 else:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.measures import decode, fleet, history, inference, load, plot, readers, scale, snapshot, video
+from benchmarks.measures import decode, fleet, history, idle, inference, load, plot, readers, scale, snapshot, video
 from benchmarks.measures.backend import open_backend
 from benchmarks.measures.charts import Bars, Lines
 from benchmarks.measures.cpu_meter import CpuMeter
@@ -50,6 +50,14 @@ def in_little(monkeypatch: pytest.MonkeyPatch) -> None:
             "CALLBACK_DELAY": 0.0,
         },
         scale: {"MOST": 2, "FEW": 1, "WINDOW": 4.0, "POLICIES": (scale.PolicyCase("demand", 0, rate=4.0),)},
+        idle: {
+            "CAMERAS": (1, 2),
+            "FIXED": 2,
+            "RATES": (4.0,),
+            "RATE": 4.0,
+            "WANTED": ((2, 4.0),),
+            "BESIDE": (2, 4.0),
+        },
         load: {"SETTLING": 0.1},
         readers: {"READERS": (1,), "CAMERAS": (2,), "WAYS": {"frames": readers.WAYS["frames"]}},
         history: {"CODECS": ("h264",), "SETTLING": 0.1, "AGO": 1.0, "PACKETS": 2000},
@@ -134,6 +142,20 @@ def test_scale_carries_what_is_little() -> None:
     assert figures["demand: their snapshots, p99"]["value"] > 0
     assert figures["demand: shared memory"]["value"] > 0
     assert [cameras for cameras, _ in found["charts"][0]["lines"]["demand"]] == [1, 2]
+
+
+@pytest.mark.usefixtures("in_little")
+def test_idle_cameras_are_asked_as_they_are_and_as_they_were() -> None:
+    found = check(idle.run(BRIEFLY))
+    figures = {figure["name"].partition(" of ")[0]: figure for figure in found["figures"]}
+    for cameras in (1, 2):
+        name = f"{cameras} idle cameras, 4 snapshots/s: "
+        assert figures[f"{name}answered"]["value"] > 1
+        assert 0 < figures[f"{name}p50"]["value"] <= figures[f"{name}p99"]["value"]
+    assert figures["2 idle cameras, 4 snapshots/s: answered"]["target"], found["notes"]
+    assert "as before" in figures["2 idle cameras, 4 snapshots/s: p99"]["beside"]
+    assert sum("RTSP server" in note for note in found["notes"]) == 3, found["notes"]
+    assert [x for x, _ in found["charts"][0]["lines"]["p99"]] == [1, 2]
 
 
 @pytest.mark.usefixtures("in_little")
