@@ -115,7 +115,7 @@ def on_terminal(command: list[str], environment: dict[str, str]) -> str:
             output += os.read(ours, 4096)
     finally:
         process.send_signal(signal.SIGTERM)
-        process.wait(10)
+        process.wait(60)
         os.close(ours)
     return output.decode()
 
@@ -171,10 +171,10 @@ def test_request_id_is_on_every_line_about_a_request(edge: Edge, tmp_path: Path)
         edge.result_by_key(unheard)
         edge.cos.fault = Fault(403)
         edge.send(refused)
-        edge.wvp.wait(1, 10)
+        edge.wvp.wait(1, 30)
         dark = edge.fields("down")
         edge.send(dark)
-        edge.wvp.wait(2, 10)
+        edge.wvp.wait(2, 30)
         wait_until(lambda: edge.pending == 0)
         assert program.stop() == 0
     lines = [line for line in objects(program.output) if "request_id" in line]

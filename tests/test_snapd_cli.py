@@ -87,7 +87,7 @@ def test_request_that_comes_after_the_signal_waits_for_the_next_start(edge: Edge
     assert process.wait(60) == 0
     assert (len(edge.wvp.results), edge.pending) == (1, 1)
     process = start_worker(edge, config)
-    edge.wvp.wait(2, 10)
+    edge.wvp.wait(2, 30)
     end(process)
 
 

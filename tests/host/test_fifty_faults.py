@@ -13,7 +13,7 @@ from tests.support.systemd import obstacle
 OBSTACLE = obstacle()
 pytestmark = [
     pytest.mark.skipif(bool(OBSTACLE), reason=f"no systemd can be booted here: {OBSTACLE}"),
-    pytest.mark.timeout(180),
+    pytest.mark.timeout(300),
 ]
 
 

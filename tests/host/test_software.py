@@ -189,6 +189,6 @@ def test_note_that_cannot_be_read_is_none(packages: Path, unit: Unit, tmp_path: 
 
 def test_unit_without_a_process_runs_with_nothing_old(packages: Path, unit: Unit, tmp_path: Path) -> None:
     assert installed().changed_since(running(0, 1.0)) == ()
-    ended = subprocess.run(["sh", "-c", "echo $$"], capture_output=True, text=True, check=True, timeout=10)
+    ended = subprocess.run(["sh", "-c", "echo $$"], capture_output=True, text=True, check=True, timeout=60)
     installed().note([running(int(ended.stdout))])
     assert not (tmp_path / "state" / unit.name).exists()

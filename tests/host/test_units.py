@@ -31,7 +31,7 @@ def camera(code: str = "cam01", **keys: Any) -> Camera:
 @pytest.mark.parametrize("code", CODES)
 def test_codes_are_escaped_as_systemd_does(code: str) -> None:
     command = ["systemd-escape", "--template=framesrv@.service", "--", code]
-    escaped = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    escaped = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.strip()
     assert unit_name(code) == escaped
 
 

@@ -227,7 +227,7 @@ def test_termination_ends_streams_at_once_and_exits_with_0(pages: Shown) -> None
         pid = pages.pid
         pages.program.process.send_signal(signal.SIGTERM)
         assert viewer.ends(3)
-        assert pages.program.process.wait(10) == 0
+        assert pages.program.process.wait(60) == 0
     assert not alive(pid)
     assert "ERROR" not in pages.program.output
 

@@ -28,10 +28,10 @@ def assert_letter_is_made_once_and_put_back(edge: Edge, tmp_path: Path) -> None:
     edge.send(edge.fields())
     wear_out(edge, take_for(edge, CONSUMER, 1)[0], 5)
     with Running(edge.settings()):
-        assert edge.wvp.wait(1, 10)[0].message == "内部错误"
+        assert edge.wvp.wait(1, 30)[0].message == "内部错误"
         wait_until(lambda: edge.pending == 0)
         (letter,) = orjson.loads(snapd("dead", "--json", "--config", config).stdout)
         assert snapd("dead", "--replay", letter["id"], "--config", config).returncode == 0
-        assert edge.wvp.wait(2, 10)[1].status == "ok"
+        assert edge.wvp.wait(2, 30)[1].status == "ok"
         wait_until(lambda: edge.pending == 0)
     assert edge.redis.xlen(DEAD) == 0

@@ -149,7 +149,7 @@ def test_master_that_dies_costs_no_request(edge: Edge, cluster: RedisCluster) ->
 
     with Running(edge.settings()) as running:
         ask(10)
-        edge.wvp.wait(10, 10)
+        edge.wvp.wait(10, 30)
         wait_until(lambda: cluster.replica_of(cluster.owner(STREAM)))
         dead = cluster.owner(STREAM)
         dead.kill()
@@ -205,7 +205,7 @@ def test_managed_cluster_behind_one_address_costs_no_second_picture(
         with Running(edge.settings()):
             for times in (1, 2):
                 edge.send(fields)
-                edge.wvp.wait(times, 10)
+                edge.wvp.wait(times, 30)
                 wait_until(lambda: edge.pending == 0)
         assert len({(result.request_id, result.url) for result in wvp.results}) == len(cos.puts) == 1
     assert told(caplog) == ""
@@ -232,9 +232,9 @@ def test_proxy_without_transactions_and_other_commands_of_connections_works(
         fields = edge.fields()
         with Running(edge.settings(redis={"url": proxy.url})):
             edge.send(fields)
-            wvp.wait(1, 10)
+            wvp.wait(1, 30)
             edge.send(fields)
-            wvp.wait(2, 10)
+            wvp.wait(2, 30)
             wait_until(lambda: edge.pending == 0)
         assert len(cos.puts) == 1
     assert not {b"MULTI", b"EXEC", b"WATCH", b"HELLO"} & set(refused)

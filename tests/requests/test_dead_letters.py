@@ -24,7 +24,7 @@ def test_entry_delivered_too_often_is_a_dead_letter_and_can_be_replayed(edge: Ed
     (entry_id,) = take_for(edge, CONSUMER, 1)
     wear_out(edge, entry_id, 5)
     with Running(edge.settings()):
-        assert edge.wvp.wait(1, 10)[0].message == "内部错误"
+        assert edge.wvp.wait(1, 30)[0].message == "内部错误"
         wait_until(lambda: edge.pending == 0)
     assert not edge.cos.puts
     (letter,) = orjson.loads(snapd("dead", "--json", "--config", config).stdout)
@@ -39,7 +39,7 @@ def test_entry_delivered_too_often_is_a_dead_letter_and_can_be_replayed(edge: Ed
     assert done.returncode == 0, done.stderr
     assert edge.redis.xlen(DEAD) == 0
     with Running(edge.settings()):
-        assert edge.wvp.wait(2, 10)[1].status == "ok"
+        assert edge.wvp.wait(2, 30)[1].status == "ok"
         wait_until(lambda: edge.pending == 0)
     assert edge.wvp.results[1].request_id == fields["request_id"]
 
@@ -84,9 +84,9 @@ def test_request_that_kills_the_process_ends_as_a_dead_letter(edge: Edge, tmp_pa
     assert edge.redis.xlen(DEAD) == 0
     with subprocess.Popen(command) as process:
         edge.send(edge.fields())
-        assert {result.status for result in edge.wvp.wait(2, 10)} == {"error", "ok"}
+        assert {result.status for result in edge.wvp.wait(2, 30)} == {"error", "ok"}
         process.terminate()
-        assert process.wait(10) == 0
+        assert process.wait(60) == 0
     assert edge.redis.xlen(DEAD) == 1
 
 
@@ -108,11 +108,11 @@ def test_last_try_is_made_alone_and_costs_the_others_little(edge: Edge, held_up:
     with Running(edge.settings()) as running:
         in_hand = running.service._stream._in_hand
         edge.send(edge.fields())
-        edge.wvp.wait(2, 10)
+        edge.wvp.wait(2, 30)
         began, most = time.monotonic(), 0
-        edge.wvp.wait(5, 10)
+        edge.wvp.wait(5, 30)
         assert most == 1
-        edge.wvp.wait(9, 10)
+        edge.wvp.wait(9, 30)
         wait_until(lambda: edge.pending == 0)
     assert time.monotonic() - began < 2 + held_up.since(began)
     assert edge.redis.xlen(DEAD) == 0
@@ -150,7 +150,7 @@ def test_dead_letter_stays_single_when_the_connection_is_cut_before_an_answer(
     key = {"XADD": DEAD, "SET": f"snap:done:{fields['request_id']}", "XACK": STREAM}[command].encode()
     proxy = RedisProxy(edge.redis_server.port, once(command.encode(), key, "cut"))
     with proxy, Running(edge.settings(redis={"url": proxy.url})):
-        assert edge.wvp.wait(1, 10)[0].message == "内部错误"
+        assert edge.wvp.wait(1, 30)[0].message == "内部错误"
         wait_until(lambda: edge.pending == 0)
     assert edge.redis.xlen(DEAD) == 1
     assert len(edge.wvp.results) == 1

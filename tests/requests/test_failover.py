@@ -138,7 +138,7 @@ def test_master_that_became_a_replica_is_waited_for_and_not_spun_on(
         wait_until(lambda: edge.wvp.requests["POST"] == 3)
         edge.redis.execute_command("REPLICAOF", "127.0.0.1", "1")  # type: ignore[no-untyped-call]
         try:
-            edge.wvp.wait(3, 10)
+            edge.wvp.wait(3, 30)
             wait_until(lambda: running.service.away)
             time.sleep(3)  # an outage is a length of time
             calls = sum(rejected(edge, one) for one in ("set", "xack", "xgroup|create", "xreadgroup", "xclaim"))
@@ -161,7 +161,7 @@ def test_full_redis_is_waited_for_and_nobody_is_answered_twice(edge: Edge, caplo
     edge.redis.config_set("maxmemory", "1")
     try:
         with Running(edge.settings(stream={"max_deliveries": 2})):
-            edge.wvp.wait(5, 10)
+            edge.wvp.wait(5, 30)
             time.sleep(3)  # longer than max_deliveries would be counted in
             assert edge.pending == 8
             refused = rejected(edge, "set")
@@ -169,7 +169,7 @@ def test_full_redis_is_waited_for_and_nobody_is_answered_twice(edge: Edge, caplo
             assert {edge.result_by_key(fields).status for fields in by_key} == {"ok"}
             wait_until(lambda: edge.pending == 0)
             edge.send(by_callback[0])
-            edge.wvp.wait(6, 10)
+            edge.wvp.wait(6, 30)
     finally:
         edge.redis.config_set("maxmemory", "0")
     assert 0 < refused < 100
@@ -235,7 +235,7 @@ def test_answer_that_cannot_be_noted_now_is_noted_and_acknowledged_later(
     proxy = RedisProxy(edge.redis_server.port, judge)
     with proxy, Running(edge.settings(redis={"url": proxy.url})):
         edge.send(fields)
-        edge.wvp.wait(1, 10)
+        edge.wvp.wait(1, 30)
         wait_until(lambda: any("not acknowledged yet" in record.getMessage() for record in caplog.records))
         assert edge.pending == 1
         trouble = False
@@ -262,7 +262,7 @@ def test_entry_that_waits_to_be_acknowledged_is_not_taken_for_a_dead_ones(
     proxy = RedisProxy(edge.redis_server.port, judge)
     with proxy, Running(edge.settings(redis={"url": proxy.url})):
         edge.send(edge.fields())
-        edge.wvp.wait(1, 10)
+        edge.wvp.wait(1, 30)
         with Running(edge.settings(stream={"consumer": "other"})):
             time.sleep(5)  # more than twice as long as others wait
             trouble = False

@@ -28,7 +28,7 @@ def test_group_made_anew_answers_what_is_asked_now_and_no_history(
     edge.redis.xadd(STREAM, fresh, id=f"{seconds[0] * 1000}-1" if how == "never there" else "*")
     before = len(edge.wvp.results)
     with Running(edge.settings()):
-        edge.wvp.wait(before + 1, 10)
+        edge.wvp.wait(before + 1, 30)
         wait_until(lambda: edge.pending == 0)
         assert edge.ask().status == "ok"
     assert edge.wvp.results[before].request_id == fresh["request_id"]
@@ -42,5 +42,5 @@ def test_group_that_is_there_keeps_its_place(edge: Edge) -> None:
     for number in range(3):
         edge.redis.xadd(STREAM, edge.fields(), id=f"1-{number + 1}")
     with Running(edge.settings()):
-        edge.wvp.wait(3, 10)
+        edge.wvp.wait(3, 30)
     assert {result.message for result in edge.wvp.results} == {"请求已超时"}

@@ -82,7 +82,7 @@ def test_request_sent_again_after_its_answer_is_answered_again_without_a_second_
     with Running(edge.settings()) as running:
         for times in (1, 2, 3):
             edge.send(fields)
-            edge.wvp.wait(times, 10)
+            edge.wvp.wait(times, 30)
             answered_alike(edge, fields, times)
         assert running.encoder.count == 1
 
@@ -91,7 +91,7 @@ def test_request_sent_again_is_answered_where_it_says_now(edge: Edge) -> None:
     fields = edge.fields()
     with Running(edge.settings()):
         edge.send(fields)
-        edge.wvp.wait(1, 10)
+        edge.wvp.wait(1, 30)
         wait_until(lambda: edge.pending == 0)
         edge.send({name: value for name, value in fields.items() if name != "callback_url"})
         assert edge.result_by_key(fields).url == edge.wvp.results[0].url
@@ -102,9 +102,9 @@ def test_entry_of_a_request_sent_again_is_silent_when_it_is_delivered_again(edge
     fields = edge.fields()
     with Running(edge.settings()):
         edge.send(fields)
-        edge.wvp.wait(1, 10)
+        edge.wvp.wait(1, 30)
         edge.send(fields)
-        edge.wvp.wait(2, 10)
+        edge.wvp.wait(2, 30)
         wait_until(lambda: edge.pending == 0)
     first, second = marked(edge, fields)["earlier"][0], marked(edge, fields)["entry"]
     key = f"snap:done:{fields['request_id']}"
@@ -206,7 +206,7 @@ def test_entry_waits_for_another_instance_to_end_and_goes_on_if_that_answered_no
 def test_redis_trouble_with_the_marks_costs_no_answer(edge: Edge) -> None:
     with Running(edge.settings()), keys_denied(edge, STREAM, "snap:result:*"):
         edge.send(*(edge.fields() for _ in range(3)))
-        edge.wvp.wait(3, 10)
+        edge.wvp.wait(3, 30)
         wait_until(lambda: edge.pending == 0)
     for kind in ("done", "next", "result"):
         assert edge.redis.keys(f"snap:{kind}:*") == []

@@ -134,7 +134,7 @@ def test_nothing_is_read_without_the_right_to_and_everything_when_it_is_given(
         assert "xreadgroup" in running.service.status
         calls = edge.redis.info("commandstats")["cmdstat_xreadgroup"]["rejected_calls"]
         allow()
-        assert edge.wvp.wait(1, 10)[0].status == "ok"
+        assert edge.wvp.wait(1, 30)[0].status == "ok"
         wait_until(lambda: edge.pending == 0)
     assert calls < 12  # it is not spun on
     assert not [record for record in caplog.records if "cannot be read" in record.getMessage()]
@@ -148,7 +148,7 @@ def test_group_that_may_not_be_made_is_waited_for(
         edge.send(edge.fields())
         wait_until(lambda: refusals(caplog))
         edge.redis.xgroup_create(STREAM, GROUP, "0")
-        assert edge.wvp.wait(1, 10)[0].status == "ok"
+        assert edge.wvp.wait(1, 30)[0].status == "ok"
     assert [line.split(":")[0] for line in refusals(caplog)] == ["Redis refuses XGROUP"]
 
 

@@ -272,7 +272,7 @@ def test_hostile_request_gets_its_error_and_reaches_nothing(
     edge.send(fields)
     told = case.outcome != DROPPED and not case.outcome.startswith(KEY)
     if told:
-        (result,) = edge.wvp.wait(1, 10)
+        (result,) = edge.wvp.wait(1, 30)
         assert (result.status, result.message) == ("error", case.outcome)
     wait_until(lambda: edge.pending == 0)
     assert (len(edge.wvp.results), edge.wvp.bad) == (int(told), [])

@@ -29,7 +29,7 @@ def test_request_becomes_a_picture_in_the_store_and_a_callback_with_its_url(edge
     edge.camera("cam01", 1280, 720)
     fields = edge.fields(cos_path="/快照/c 1/a+b.jpg")
     edge.send(fields)
-    result = edge.wvp.wait(1, 10)[0]
+    result = edge.wvp.wait(1, 30)[0]
     assert (result.request_id, result.camera_code, result.status) == (fields["request_id"], "cam01", "ok")
     fetched = requests.get(result.url, timeout=5)
     assert (fetched.status_code, fetched.headers["content-type"]) == (200, "image/jpeg")
@@ -64,7 +64,7 @@ def test_request_is_acknowledged_only_after_its_result_is_handed_over(edge: Edge
     edge.send(edge.fields())
     wait_until(lambda: edge.wvp.requests["POST"])
     assert (edge.pending, edge.wvp.results) == (1, [])
-    edge.wvp.wait(1, 10)
+    edge.wvp.wait(1, 30)
     wait_until(lambda: edge.pending == 0)
 
 
@@ -212,7 +212,7 @@ def test_hosts_with_a_group_each_on_one_stream_answer_for_their_own_cameras_alon
         sent = [edge.fields(f"cam0{1 + number % 2}") for number in range(20)]
         sent.append(edge.fields("cam02", cos_path=""))
         edge.send(*sent)
-        edge.wvp.wait(len(sent), 10)
+        edge.wvp.wait(len(sent), 30)
         groups: Any = edge.redis.xinfo_groups(STREAM)
         assert len(groups) == 3
         wait_until(lambda: all(edge.redis.xpending(STREAM, group["name"])["pending"] == 0 for group in groups))
@@ -244,12 +244,12 @@ def test_requests_taken_together_share_one_encode_and_get_a_result_each(edge: Ed
     wait_until(lambda: edge.redis.exists(STREAM))
     batch = [edge.fields("cam01") for _ in range(8)]
     edge.send(*batch)
-    results = edge.wvp.wait(8, 10)
+    results = edge.wvp.wait(8, 30)
     assert {result.request_id for result in results} == {fields["request_id"] for fields in batch}
     assert len({result.url for result in results}) == len(edge.cos.objects) == 8
     assert running.encoder.count == 1
     edge.send(*(edge.fields(code) for code in ("cam01", "cam02") * 20))
-    assert all(result.status == "ok" for result in edge.wvp.wait(48, 10))
+    assert all(result.status == "ok" for result in edge.wvp.wait(48, 30))
     assert running.encoder.count - 1 < 40
 
 
@@ -258,7 +258,7 @@ def test_requests_taken_together_share_the_error_of_their_camera(
 ) -> None:
     began = time.monotonic()
     edge.send(*(edge.fields("down") for _ in range(8)))
-    results = edge.wvp.wait(8, 10)
+    results = edge.wvp.wait(8, 30)
     assert {result.message for result in results} == {"摄像头流未连接: down"}
     assert time.monotonic() - began < 1.5 + held_up.since(began)  # one wait of 0.3 s, not eight
 
@@ -271,7 +271,7 @@ def test_own_pending_requests_are_answered_at_the_next_start(edge: Edge) -> None
     edge.redis.xreadgroup(GROUP, CONSUMER, {STREAM: ">"}, count=20)
     edge.redis.xtrim(STREAM, maxlen=19, approximate=False)
     with Running(edge.settings()):
-        results = edge.wvp.wait(19, 10)
+        results = edge.wvp.wait(19, 30)
         wait_until(lambda: edge.pending == 0)
     assert [result.status for result in results] == ["ok"] * 19
     assert {result.request_id for result in results} == {fields["request_id"] for fields in lost[1:]}
@@ -298,7 +298,7 @@ def test_requests_in_hand_while_redis_goes_away_are_answered_once(tmp_path: Path
         wait_until(lambda: wvp.requests["POST"] == 4)
         server.kill()
         server.start()
-        wvp.wait(4, 10)
+        wvp.wait(4, 30)
         wvp.delay = 0.0
         assert edge.ask().status == "ok"
         wait_until(lambda: edge.pending == 0, 20)
@@ -330,7 +330,7 @@ def test_busy_workers_leave_requests_in_redis(edge: Edge) -> None:
         wait_until(lambda: edge.cos.requests["PUT"] == 2)
         pending: Any = edge.redis.xpending(STREAM, GROUP)
         assert pending["pending"] == 2
-        edge.wvp.wait(6, 10)
+        edge.wvp.wait(6, 30)
 
 
 def test_slow_platform_leaves_requests_in_redis_but_for_those_it_is_told_of(edge: Edge) -> None:
@@ -341,7 +341,7 @@ def test_slow_platform_leaves_requests_in_redis_but_for_those_it_is_told_of(edge
         wait_until(lambda: edge.wvp.requests["POST"] == 2)
         pending: Any = edge.redis.xpending(STREAM, GROUP)
         assert pending["pending"] <= 4  # two that are handed over, two that wait for that
-        edge.wvp.wait(8, 10)
+        edge.wvp.wait(8, 30)
 
 
 def test_idle_service_stops_at_once(edge: Edge, held_up: HeldUp) -> None:

@@ -151,7 +151,7 @@ def test_worker_that_is_held_beyond_its_limit_counts_as_hung(
         edge.send(edge.fields())
         wait_until(lambda: snapd.service.hang == "a worker")
         own.write_bytes(content)
-        edge.wvp.wait(2, 10)
+        edge.wvp.wait(2, 30)
         wait_until(lambda: snapd.service.hang == "")
 
 
@@ -333,6 +333,6 @@ def test_hang_up_of_a_terminal_that_has_gone_ends_it(edge: Edge, tmp_path: Path)
         wait_until(lambda: "Reloaded" in (tmp_path / "log").read_text())
         os.close(ours)
         process.send_signal(signal.SIGHUP)
-        assert process.wait(10) == 0
+        assert process.wait(60) == 0
     finally:
         process.kill()

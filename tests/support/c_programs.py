@@ -57,7 +57,7 @@ def _missing(language: str, sanitizer: str) -> str:
     source.write_text("int main(void) { return 0; }\n")
     if _compile(language, sanitizer, str(source), "-o", str(program)).returncode != 0:
         return f"{compiler} has no {SANITIZERS[sanitizer][:1]}"
-    if subprocess.run([program], check=False, timeout=20).returncode != 0:
+    if subprocess.run([program], check=False, timeout=60).returncode != 0:
         return f"a program with {SANITIZERS[sanitizer][:1]} does not start on this host"
     return ""
 
@@ -110,7 +110,7 @@ class Running:
         assert self.process.stdin is not None
         self.process.stdin.write(b"\n")
 
-    def end(self, timeout: float = 20.0) -> tuple[int, str]:
+    def end(self, timeout: float = 60.0) -> tuple[int, str]:
         """Waits for its end; its exit status, and what it told standard error."""
         _, errors = self.process.communicate(timeout=timeout)
         return self.process.returncode, errors.decode()

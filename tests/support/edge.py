@@ -25,7 +25,7 @@ STREAM, GROUP, CONSUMER = "edge_snap_request", "edge_snap_group", "edge_snap_wor
 Fields = dict[Any, Any]
 
 
-def wait_until(condition: Callable[[], object], timeout: float = 30.0) -> None:
+def wait_until(condition: Callable[[], object], timeout: float = 60.0) -> None:
     deadline = time.monotonic() + timeout
     while not condition():
         assert time.monotonic() < deadline, "the condition did not come true"
@@ -100,7 +100,7 @@ class Edge:
         """Sends one request; its result as the platform gets it."""
         count = len(self.wvp.results)
         self.send(self.fields(**changes))
-        return self.wvp.wait(count + 1, 10)[-1]
+        return self.wvp.wait(count + 1, 30)[-1]
 
     def result_by_key(self, fields: Fields) -> Result:
         key = f"snap:result:{fields['request_id']}"
@@ -155,5 +155,5 @@ class Running:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.service.stop()
-        self.thread.join(20)
+        self.thread.join(60)
         assert not self.thread.is_alive()

@@ -13,7 +13,7 @@ from typing import Any, Self
 from tests.support.rtsp import die_with_parent
 
 ROOT = Path(__file__).parents[2]
-PATIENCE = 30.0  # s
+PATIENCE = 60.0  # s
 
 
 def wait_for(condition: Callable[[], Any], what: str, timeout: float = PATIENCE) -> Any:

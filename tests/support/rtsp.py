@@ -23,7 +23,7 @@ Clock = Literal[
     "wall", "uptime", "past", "jump"
 ]  # of sender reports; a camera that does not know the time counts from zero
 
-START_TIMEOUT = 15.0  # s
+START_TIMEOUT = 30.0  # s
 
 
 def die_with_parent() -> None:

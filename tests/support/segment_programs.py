@@ -48,7 +48,7 @@ class Process:
         assert self.process.pid is not None
         return self.process.pid
 
-    def answer(self, timeout: float = 20.0) -> Any:
+    def answer(self, timeout: float = 60.0) -> Any:
         """The next object that the program sends."""
         assert self.pipe.poll(timeout), "no answer from the process"
         return self.pipe.recv()
@@ -57,7 +57,7 @@ class Process:
         self.process.kill()
         self.join()
 
-    def join(self, timeout: float = 20.0) -> int | None:
+    def join(self, timeout: float = 60.0) -> int | None:
         """Waits for its end; its exit status."""
         self.process.join(timeout)
         assert self.process.exitcode is not None, "the process does not end"

@@ -58,12 +58,12 @@ class Manager(Background):
     def statuses(self) -> list[str]:
         return [message.fields["STATUS"] for message in self.named("STATUS")]
 
-    def wait(self, name: str, number: int = 1, timeout: float = 30.0) -> Message:
+    def wait(self, name: str, number: int = 1, timeout: float = 60.0) -> Message:
         """The `number`-th message with this field."""
         wait_for(lambda: self.count(name) >= number, f"{number} {name}; statuses {self.statuses}", timeout)
         return self.named(name)[number - 1]
 
-    def wait_status(self, condition: Callable[[str], object], what: str, timeout: float = 30.0) -> str:
+    def wait_status(self, condition: Callable[[str], object], what: str, timeout: float = 60.0) -> str:
         """The next such status after the one that was last waited for."""
 
         def look() -> bool:

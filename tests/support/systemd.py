@@ -200,7 +200,7 @@ class Host:
         self.must("journalctl", "--sync")
         return self.must("journalctl", "--no-pager", "--output=cat", f"--unit={unit}")
 
-    def wait_for(self, condition: Callable[[], Any], what: str, timeout: float = 30.0) -> Any:
+    def wait_for(self, condition: Callable[[], Any], what: str, timeout: float = 60.0) -> Any:
         """As `wait_for`; where it is in vain, with how the host does."""
         try:
             return wait_for(condition, what, timeout)

@@ -125,7 +125,7 @@ def test_trace_that_its_sender_does_not_record_is_not_exported(
     edge.camera("cam01")
     program = snapd()
     edge.send(edge.fields(traceparent=f"00-{TRACE_ID}-{PARENT_ID}-00"))
-    edge.wvp.wait(1, 10)
+    edge.wvp.wait(1, 30)
     assert program.stop() == 0
     assert collector.spans == []
 

@@ -49,7 +49,7 @@ def test_every_stage_of_a_request_is_told_and_together_they_are_its_whole_time(
     fields = edge.fields()
     began = time.monotonic()
     edge.send(fields)
-    edge.wvp.wait(2, 10)
+    edge.wvp.wait(2, 30)
     trace = told(traces, fields)
     took = time.monotonic() - began
     assert (trace.camera_code, trace.outcome, trace.message) == ("cam01", "ok", "")
