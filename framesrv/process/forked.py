@@ -70,7 +70,12 @@ class Forked:
             signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         self._loop = asyncio.get_running_loop()
         self._ended: asyncio.Future[int] = self._loop.create_future()
-        self._pidfd = os.pidfd_open(self.pid)
+        try:
+            self._pidfd = os.pidfd_open(self.pid)
+        except OSError:  # no descriptor left: nobody would hear of its end
+            os.kill(self.pid, signal.SIGKILL)
+            os.waitpid(self.pid, 0)
+            raise
         self._loop.add_reader(self._pidfd, self._reap)
 
     async def wait(self) -> int:

@@ -2,9 +2,13 @@
 
 import asyncio
 import contextlib
+import errno
 import json
+import os
+import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -14,6 +18,7 @@ from tests.support.processes import ROOT
 
 PARENT = """
 import asyncio, ctypes, json, logging, os, signal, socket, sys
+from collections.abc import Sequence
 from pathlib import Path
 from framesrv.process import children
 
@@ -106,3 +111,23 @@ def test_program_is_started_where_the_kernel_cannot_tell_of_forked_children(
             await task
 
     asyncio.run(run())
+
+
+def test_child_that_nobody_could_hear_of_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would go on beside the one that is started in its place."""
+
+    def refuse(_: int) -> int:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    def entry(_: Sequence[str]) -> None:
+        signal.pause()
+
+    async def fork() -> None:
+        forked.Forked(entry, [], title=["child"], setup=lambda: None)
+
+    monkeypatch.setattr("framesrv.process.forked.os.pidfd_open", refuse)
+    own = Path(f"/proc/self/task/{os.getpid()}/children")
+    before = own.read_text()
+    with pytest.raises(OSError, match="Too many open files"):
+        asyncio.run(fork())
+    assert own.read_text() == before
