@@ -126,6 +126,8 @@ def _kill_writers(start: Callable[..., Process], prefix: str, rounds: int, *, re
         assert reader.answer() == "ready"
     for source in range(rounds):
         writer = start(programs.write_forever, prefix, "cam", source, resizing)
+        if source % 2:  # the others may die while they open the segment
+            assert writer.answer() == "writing"
         time.sleep(chance.uniform(0, 0.06))  # the instant is what is random here
         writer.kill()
         assert writer.process.exitcode == -signal.SIGKILL

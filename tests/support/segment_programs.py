@@ -201,7 +201,7 @@ def hold_by_turns(pipe: Connection, prefix: str, code: str, seed: int) -> None:
 
 
 def write_forever(pipe: Connection, prefix: str, code: str, source: int, resizing: bool) -> None:
-    """Writes until it is killed; where `resizing`, its frames change their size all the time."""
+    """Writes until it is killed, and says when it has begun; where `resizing`, its frames change their size."""
     writer = FrameWriter(code, WIDTH, HEIGHT, "yuv420p", prefix=prefix)
     number = 0
     while True:
@@ -209,6 +209,8 @@ def write_forever(pipe: Connection, prefix: str, code: str, source: int, resizin
             writer.resize(WIDTH + number % 3 * 16, HEIGHT, "yuv420p")
         number += 1
         put(writer, source << 32 | number)
+        if number == 1:
+            pipe.send("writing")
 
 
 def follow(pipe: Connection, prefix: str, code: str, last_source: int, each: bool) -> None:
