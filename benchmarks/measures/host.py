@@ -117,6 +117,18 @@ class Host:
                     os.kill(pid, signal.SIGTERM)
 
     @contextmanager
+    def up(self) -> Iterator[dict[str, int]]:
+        """The decoders of all cameras, kept by one process, from when all are live; their process numbers."""
+        codes = [one.code for one in self.cameras]
+        with self._run("up", "framesrv", "up"):
+            wait_until(
+                lambda: all(self.status(code).state == "live" for code in codes),
+                f"{len(codes)} decoders live",
+                STARTING + len(codes),
+            )
+            yield {code: self.status(code).pid or 0 for code in codes}
+
+    @contextmanager
     def loops(self, *ways: str) -> Iterator[dict[str, int]]:
         """Other ways to the same stream, of `loops.WAYS`, from when all have a frame; their process numbers."""
         logs = {way: self._directory / f"loop-{way}.log" for way in ways}
