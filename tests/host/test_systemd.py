@@ -208,6 +208,7 @@ def test_snapd_that_is_killed_again_and_again_waits_and_says_so(site: Site) -> N
         end()
         site.host.wait_for(lambda: told(BEGUN) > before, "it begins again")
 
+    begins_after(lambda: site.host.must("systemctl", "restart", SNAPD))  # so that the first one ends soon as well
     for _ in range(FREE + 1):
         begins_after(lambda: site.host.kill(SNAPD, "SIGKILL"))
     assert told(WAITS) == 1
