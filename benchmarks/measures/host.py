@@ -26,11 +26,12 @@ Sections = Mapping[str, Mapping[str, str | int | float]]
 
 @dataclass(frozen=True, slots=True)
 class Camera:
-    """One camera of the host; `decode` and `history` as in the configuration."""
+    """One camera of the host; all as in the configuration. Without a source it plays the footage."""
 
     code: str
     decode: str = "all"
     history: float = 0.0
+    source: str = ""
 
 
 class Host:
@@ -64,7 +65,7 @@ class Host:
         with shielded():
             self._rtsp.start()
         cameras = [
-            {"code": one.code, "source": self.url, "decode": one.decode, "history": one.history}
+            {"code": one.code, "source": one.source or self.url, "decode": one.decode, "history": one.history}
             for one in self.cameras
         ]
         write_config(self._config, self._sections, cameras)
@@ -149,6 +150,23 @@ class Host:
         """The snapshot service; its log, a line with the time of every stage for each request."""
         with self._run("snapd", "snapd", "run", "-v", FRAMESRV_SNAPSHOT__WORKERS=str(workers)):
             yield self._directory / "snapd.log"
+
+    @contextmanager
+    def snapds(self, processes: int, workers: int) -> Iterator[list[int]]:
+        """Several of one group, which log no request; their process numbers."""
+        with ExitStack() as stack:
+            yield [
+                stack.enter_context(
+                    self._run(
+                        f"snapd{number}",
+                        "snapd",
+                        "run",
+                        FRAMESRV_SNAPSHOT__WORKERS=str(workers),
+                        FRAMESRV_STREAM__CONSUMER=f"worker{number}",
+                    )
+                )
+                for number in range(processes)
+            ]
 
     @contextmanager
     def _run(self, log: str, module: str, *arguments: str, **environment: str) -> Iterator[int]:

@@ -17,6 +17,7 @@ from benchmarks.measures import baseline_loops, baseline_threads
 from benchmarks.measures.backend import Backend, open_backend
 from benchmarks.measures.baseline_script import FfmpegPerPicture, ScriptBaseline
 from benchmarks.measures.charts import Bars
+from benchmarks.measures.flood import measure as measure_flood
 from benchmarks.measures.host import Camera, Host
 from benchmarks.measures.process import wait_until
 from benchmarks.measures.progress import bar, rounds
@@ -61,6 +62,7 @@ def run(seconds: float) -> Report:
         started = _by_ffmpeg(host, backend, seconds) if baseline_loops.available("ffmpeg") else None
         with host.decoders(*CAMERAS):
             throughput = _throughput(host, backend, script)
+        flood, how = measure_flood(directory / "flood", backend, seconds, UPLOAD_DELAY, CALLBACK_DELAY)
     figures = _beside("request to callback", ours, "the same steps by hand", hand, Goal("ratio", 1.5))
     figures += _beside("request to callback", ours, "one process, in threads", threads)
     for stage in (QUEUED, WAITING, CONVERT, ENCODE, UPLOAD, CALLBACK):
@@ -70,8 +72,8 @@ def run(seconds: float) -> Report:
         figures += _beside("idle camera on demand", idle, "an ffmpeg for each", started)
     return Report(
         "snapshot: cameras of 1920x1080 at 25/s over RTSP; Redis, storage and platform on loopback",
-        [*figures, *throughput],
-        _notes(ours, hand, threads, idle, started),
+        [*figures, *throughput, *flood],
+        [*_notes(ours, hand, threads, idle, started), how],
         [
             _bars("snapshot", "A snapshot", {"snapd": ours, "by hand": hand, "in threads": threads}),
             _bars(

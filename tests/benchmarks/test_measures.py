@@ -10,7 +10,20 @@ from typing import Any
 
 import pytest
 
-from benchmarks.measures import decode, fleet, history, idle, inference, load, plot, readers, scale, snapshot, video
+from benchmarks.measures import (
+    decode,
+    fleet,
+    flood,
+    history,
+    idle,
+    inference,
+    load,
+    plot,
+    readers,
+    scale,
+    snapshot,
+    video,
+)
 from benchmarks.measures.backend import open_backend
 from benchmarks.measures.charts import Bars, Lines
 from benchmarks.measures.cpu_meter import CpuMeter
@@ -49,6 +62,7 @@ def in_little(monkeypatch: pytest.MonkeyPatch) -> None:
             "UPLOAD_DELAY": 0.0,
             "CALLBACK_DELAY": 0.0,
         },
+        flood: {"CAMERAS": ["small1"], "WARM": 4},
         scale: {"MOST": 2, "FEW": 1, "WINDOW": 4.0, "POLICIES": (scale.PolicyCase("demand", 0, rate=4.0),)},
         idle: {
             "CAMERAS": (1, 2),
@@ -127,6 +141,7 @@ def test_snapshot_tells_every_stage_beside_every_way() -> None:
     names = {figure["name"] for figure in found["figures"]}
     assert {f"{stage}, p99" for stage in STAGES[:-1]} <= names
     assert {"request to callback, p50", "idle camera on demand, p50", "served, 8 workers"} <= names
+    assert {"flood of 640x360, CPU time each", "the same, served by one core"} <= names
     bars = found["charts"][0]
     assert list(bars["parts"]) == list(STAGES)
     assert all(len(values) == len(bars["bars"]) for values in bars["parts"].values())
