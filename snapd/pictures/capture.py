@@ -8,8 +8,8 @@ A camera that gave no frame in time is not waited for again until it gives one, 
 then: else requests for a few dead cameras would hold every worker.
 
 Of a camera on demand only a frame that has arrived after the request will do: its newest one may be from the
-last time that somebody looked. Its decoder has to catch up then, which takes a core for a while. So few do at a
-time, one after the other: all at once would make each as late as the last.
+last time that somebody looked. Its decoder has to catch up then, which takes a core for a while. So no more do
+at a time than that helps, in the order of their requests, however many workers there are.
 """
 
 import os
@@ -30,8 +30,8 @@ BRIEFLY = 0.02  # s to wait for a camera that is known to fail; enough to find a
 SLOWEST = 15.0  # s that a slow camera on demand is waited for
 TRY_EVERY = 10.0  # s between requests that wait for such a camera as long as for any other
 FLOWS = 0.1  # s; a camera on demand with a frame that is no older is decoded already
-# cameras that catch up at a time: one for each core, and one that waits for its packet
-PLACES = len(os.sched_getaffinity(0)) + 1
+# cameras that catch up at a time; with three on two cores that others used as well, forty at once took twice as long
+PLACES = 4 * len(os.sched_getaffinity(0))
 LONGEST = 1.0  # s that a camera counts as one of them
 
 
