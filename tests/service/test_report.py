@@ -125,8 +125,10 @@ def test_directory_tells_what_is_left_in_it(snapd: Snapd, tmp_path: Path) -> Non
 
 
 def test_place_that_cannot_be_written_keeps_nobody_from_serving(snapd: Snapd) -> None:
+    os.kill(snapd.program.pid, signal.SIGSTOP)  # between the two there is another reason
     snapd.place.parent.rename(snapd.place.parent.with_name("elsewhere"))
     snapd.place.parent.write_text("a file")
+    os.kill(snapd.program.pid, signal.SIGCONT)
     snapd.reload()
     assert snapd.edge.ask().status == "ok"
     wait_for(lambda: "How snapd does cannot be told" in snapd.program.output, "it is said")
