@@ -96,8 +96,8 @@ class Decoding:
 
     @property
     def idle(self) -> bool:
-        """Whether nobody wants a frame, nor looks at what comes before somebody does."""
-        return self._idle and self._keeping is None
+        """Whether nobody wants a frame."""
+        return self._idle
 
     @property
     def intact(self) -> bool:

@@ -1,5 +1,6 @@
 """What comes while nobody looks waits for more: no moment, no order and no damage is lost over that."""
 
+import contextlib
 import itertools
 import socket
 import struct
@@ -12,6 +13,7 @@ from typing import Any
 import av
 import pytest
 
+from framesrv import History
 from framesrv.camera.policy import Policy
 from framesrv.camera.sources.decoding import Decoding
 from framesrv.camera.sources.rtsp import connection
@@ -22,6 +24,7 @@ from framesrv.camera.sources.rtsp.rtcp import SenderReport
 from framesrv.camera.sources.rtsp.stream import Stream
 from framesrv.codec.damage import Damage
 from framesrv.codec.presentation import Presentation
+from framesrv.history.writer import HistoryWriter
 from tests.camera.rtsp.feed import STEP, Track, coded, packets, payloads
 from tests.camera.test_sources import turns
 from tests.support.footage import footage, read_code
@@ -166,13 +169,20 @@ def test_idle_camera_is_looked_at_for_many_pictures_at_once_and_shows_the_newest
     assert counts.counters["corrupt"] == 0
 
 
-def test_picture_that_has_waited_with_half_of_the_next_one_is_shown_when_somebody_asks() -> None:
+@pytest.mark.parametrize("kept", [False, True])
+def test_picture_that_has_waited_with_half_of_the_next_one_is_shown_when_somebody_asks(
+    prefix: str, kept: bool
+) -> None:
     counts = Counts()
+    things = contextlib.ExitStack()
+    writer = HistoryWriter("cam", 60.0, 1_000_000, prefix=prefix) if kept else None
+    if writer is not None:
+        things.callback(writer.close)
     codec: Any = av.CodecContext.create("h264", "r")
     stream = Stream(Track("h264"), keeps_order=True)  # type: ignore[arg-type]
     sent = list(packets(payloads(picture, "h264") for picture in coded("h264", 8)))
-    with Damage() as damage:
-        decoding = Decoding(codec, Presentation(), Policy("demand"), damage, counts)
+    with things, Damage() as damage:
+        decoding = Decoding(codec, Presentation(), Policy("demand"), damage, counts, history=writer)
         for data in sent[:-1]:
             for packet, arrival in stream.take(memoryview(data), time.monotonic_ns(), is_rtcp=False):
                 assert decoding.frames(packet, arrival, behind=True) == ()
@@ -181,6 +191,10 @@ def test_picture_that_has_waited_with_half_of_the_next_one_is_shown_when_somebod
         ((frame, _),) = decoding.left_behind()
         assert frame.pts == 6 * STEP
         assert decoding.left_behind() == ()
+        if kept:
+            with History("cam", prefix=prefix) as history:
+                found = history.packets(history.span()[0])
+            assert [packet.pts for packet in found] == [index * STEP for index in range(7)]
 
 
 def test_clock_of_a_camera_is_right_however_late_its_report_is_looked_at() -> None:
