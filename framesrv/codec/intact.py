@@ -9,10 +9,10 @@ from av.video.codeccontext import VideoCodecContext
 
 from framesrv.codec.arrival import Arrival, Packet
 from framesrv.codec.damage import Damage
-from framesrv.codec.sublayers import SubLayers
 
 if TYPE_CHECKING:
     from framesrv.codec.questions import Questions
+    from framesrv.codec.sublayers import SubLayers
 
 HURRIED = 200_000_000  # ns after its arrival from which a packet is not tried: of a backlog, or on a busy host
 FLAGGED = ("h264", "hevc")  # whose key frames are known to be flagged; of another codec it shows with the first one
@@ -53,7 +53,7 @@ class IntactDecoder:
         self._clean = False  # no frame has come out corrupt since the codec began anew
         self._beginning = False  # no frame has come out at all since then
         self._sparing = self._leaving_out = False
-        self._layers = SubLayers(codec.extradata) if self._name == "hevc" else None
+        self._layers = _layers(codec) if self._name == "hevc" else None
 
     def restart(self) -> None:
         """The next packet is the first of a stream again."""
@@ -138,6 +138,12 @@ class IntactDecoder:
             return True
         self._count("corrupt", 1)
         return False
+
+
+def _layers(codec: VideoCodecContext) -> "SubLayers":
+    from framesrv.codec.sublayers import SubLayers  # which the other codecs do not need
+
+    return SubLayers(codec.extradata)
 
 
 def _arrival_of(frame: av.VideoFrame, otherwise: Arrival) -> Arrival:

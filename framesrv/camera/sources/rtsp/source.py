@@ -20,6 +20,7 @@ from framesrv.camera.sources.patience import Patience
 from framesrv.camera.sources.rtsp.session import Session
 from framesrv.camera.sources.rtsp.stream import CODECS, Stream
 from framesrv.camera.sources.size_limit import SizeLimit
+from framesrv.codec.arrival import Arrival
 from framesrv.codec.conversion import Conversion
 from framesrv.codec.damage import Damage
 from framesrv.codec.hardware import Hardware
@@ -115,9 +116,7 @@ class Rtsp:
                         decoding.size = stream.size and self._limit.checked(*stream.size)
                     for frame, its in decoding.frames(packet, arrival, behind=behind):
                         given = True
-                        yield self._conversion.source_frame(
-                            frame, its, codec.sample_aspect_ratio, codec=session.track.codec, base=stream.base
-                        )
+                        yield self._converted(frame, its, codec, stream)
                     if damage.oversized:
                         raise self._limit.exceeded(damage.oversized)
                 if behind or (not came and arrived - turn < TURN):
@@ -126,13 +125,18 @@ class Rtsp:
             else:
                 for frame, its in decoding.left_behind():
                     given = True
-                    yield self._conversion.source_frame(frame, its, codec.sample_aspect_ratio, codec=codec.name)
+                    yield self._converted(frame, its, codec, stream)
             intact = decoding.intact and not stream.strange
             self._gather(session, sink, idle=intact and decoding.idle)
             self._patience.look(sink, intact=intact, complaint=stream.strange or damage.complaint)
             self._report(session, stream, sink, wants_key=not intact)
             if not given:
                 yield None
+
+    def _converted(self, frame: av.VideoFrame, its: Arrival, codec: VideoCodecContext, stream: Stream) -> SourceFrame:
+        """The codec's frame as ours."""
+        ratio = codec.sample_aspect_ratio
+        return self._conversion.source_frame(frame, its, ratio, codec=codec.name, base=stream.base)
 
     def _gather(self, session: Session, sink: Sink, *, idle: bool) -> None:
         """Lets what comes wait for more as long as nobody wants a picture, unless one of them is damaged."""
