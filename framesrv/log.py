@@ -13,7 +13,7 @@ import os
 import re
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
@@ -129,12 +129,15 @@ class JsonLine(logging.Formatter):
         return f"<{_priority(record)}>{line}" if self._with_priority else line
 
 
-def setup(log_format: Format = "auto", *, level: int = logging.INFO, **subject: str) -> None:
+def setup(
+    log_format: Format = "auto", *, level: int = logging.INFO, quiet: Iterable[str] = (), **subject: str
+) -> None:
     """Sends all log lines of this process to standard error, unforeseen exceptions and warnings among them.
 
     Args:
         log_format: ``text`` or ``json``; ``auto`` is what suits where standard error goes.
         level: the least level shown.
+        quiet: the loggers of libraries of which only warnings are.
         subject: what all of this process is about, as ``camera="34020000001320000001"``.
     """
     form = form_of(log_format, sys.stderr)
@@ -146,6 +149,8 @@ def setup(log_format: Format = "auto", *, level: int = logging.INFO, **subject: 
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(formatter)
     logging.basicConfig(level=level, handlers=[handler], force=True)
+    for name in quiet:
+        logging.getLogger(name).setLevel(logging.WARNING)
     logging.captureWarnings(capture=True)
     sys.excepthook = _unforeseen
     threading.excepthook = lambda args: (

@@ -32,24 +32,22 @@ class Account:
 
     def status(self, *, stopping: bool) -> str:
         """In words, what matters most first."""
-        stream = self._stream
-        in_hand = f"{stream.in_hand} in hand"
-        if stopping:
-            return f"stopping, {in_hand}"
-        if not stream.joined:
-            return f"waiting for Redis: {stream.away}" if stream.away else "waiting for Redis"
-        if stream.away:
-            return f"Redis away: {stream.away}"
-        words = [f"serving, {in_hand}"]
-        if self._presence.unrouted:
-            words = [self._presence.unrouted, in_hand]
-        if uploads := self._counters.uploads.outcomes.in_words("the store takes no pictures"):
-            words = [uploads, in_hand]  # whoever gets no picture is not served
-        if callbacks := self._counters.callbacks.outcomes.in_words("callbacks fail"):
-            words.append(callbacks)
-        if self._presence.strangers:
-            words.append(f"the group is not this host's alone: {self._presence.strangers}")
-        return "; ".join(words)
+        stream, presence = self._stream, self._presence
+        return in_words(
+            Report(
+                os.getpid(),
+                __version__,
+                self._began,
+                joined=stream.joined,
+                away=stream.away,
+                strangers=presence.strangers,
+                unrouted=presence.unrouted,
+                uploads=self._counters.uploads.outcomes,
+                callbacks=self._counters.callbacks.outcomes,
+            ),
+            stream.in_hand,
+            stopping=stopping,
+        )
 
     def report(self, configured: Configured, status: str, hang: str) -> Report:
         """Everything."""
@@ -79,6 +77,27 @@ class Account:
             ahead_of_store=_whole(facts.clock_ahead),
             ahead_of_redis=_whole(self._stream.clock.ahead),
         )
+
+
+def in_words(report: Report, in_hand: int, *, stopping: bool) -> str:
+    """How the service does that says this of itself, and has so many requests in hand: what matters most first."""
+    what = f"{in_hand} in hand"
+    if stopping:
+        return f"stopping, {what}"
+    if not report.joined:
+        return f"waiting for Redis: {report.away}" if report.away else "waiting for Redis"
+    if report.away:
+        return f"Redis away: {report.away}"
+    words = [f"serving, {what}"]
+    if report.unrouted:
+        words = [report.unrouted, what]
+    if uploads := report.uploads.in_words("the store takes no pictures"):
+        words = [uploads, what]  # whoever gets no picture is not served
+    if callbacks := report.callbacks.in_words("callbacks fail"):
+        words.append(callbacks)
+    if report.strangers:
+        words.append(f"the group is not this host's alone: {report.strangers}")
+    return "; ".join(words)
 
 
 def _whole(seconds: float | None) -> float | None:

@@ -93,8 +93,9 @@ class Configured:
             max_age=snapshot.max_age,
             wait=snapshot.wait,
             on_demand=[stream.code for stream in settings.streams if stream.decode == "demand"],
+            processes=snapshot.processes,
         )
-        clips = Clips(settings.shm, snapshot.wait)
+        clips = Clips(settings.shm, snapshot.wait, snapshot.processes)
         if old and was and was.store == settings.store:
             store = old.store
         elif store is None:

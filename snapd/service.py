@@ -46,6 +46,7 @@ logger = logging.getLogger(__name__)
 ROUND = 90.0  # s that the reading thread takes at most to come round: 30 of them are for name servers
 WAITING = 64  # requests that wait for a later moment without a worker; others keep theirs
 RENEW_AFTER = 2.0  # s that a request has been in hand when others are told that it still is
+LIBRARIES = ("urllib3", "redis", "charset_normalizer")  # that log more than anybody wants to know
 AGAIN = 1.0  # s after which the reading thread goes on when something nobody thought of happened to it
 
 
@@ -177,6 +178,16 @@ class Service:
     def away(self) -> str:
         """Why Redis cannot be read; empty if it can, as far as is known."""
         return self._stream.away
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it has begun. It has from the start: nothing waits for Redis."""
+        return True
+
+    @property
+    def in_hand(self) -> int:
+        """How many requests it has."""
+        return self._stream.in_hand
 
     def check_store(self) -> str:
         """Says in a sentence that the store can be reached, or raises StoreError."""

@@ -10,7 +10,8 @@ from framesrv.process.extras import sentence
 from framesrv.process.notify import Notifier
 from framesrv.process.starts import Starts
 from snapd.pages.launcher import Launcher
-from snapd.service import Service
+from snapd.processes.processes import Processes
+from snapd.service import LIBRARIES, Service
 from snapd.supervision import Supervision
 from snapd.telemetry.counters import Counters
 from snapd.telemetry.trace import Trace
@@ -37,9 +38,7 @@ def serve(kind: type[Service], config: Path | None, log_format: log.Format, *, v
         ConfigError: the configuration is wrong.
         EncoderError: the encoder is not on this host.
     """
-    log.setup(log_format, level=logging.DEBUG if verbose else logging.INFO)
-    for library in ("urllib3", "redis", "charset_normalizer"):
-        logging.getLogger(library).setLevel(logging.WARNING)
+    log.setup(log_format, level=logging.DEBUG if verbose else logging.INFO, quiet=LIBRARIES)
     loaded = kind.own(settings.load(config))
     loaded.http.check()
     starts = Starts()
@@ -55,17 +54,31 @@ def serve(kind: type[Service], config: Path | None, log_format: log.Format, *, v
         if spans:
             spans.tell(trace)
 
-    service = kind.open(loaded, on_change=supervision.changed, on_answered=answered, counters=counters)
+    service: Service | Processes
+    if loaded.snapshot.processes > 1:
+        loaded.store.check()
+        service = Processes(
+            loaded,
+            log_format,
+            verbose=verbose,
+            traces=bool(pages or spans),
+            on_change=supervision.changed,
+            on_answered=answered,
+            counters=counters,
+        )
+    else:
+        service = kind.open(loaded, on_change=supervision.changed, on_answered=answered, counters=counters)
     supervision.begin(service, pages)
     if pages:
         pages.start(service)
     stream = loaded.stream
     logger.info(
-        "Started stream=%s group=%s consumer=%s cameras=%d workers=%d store=%s",
+        "Started stream=%s group=%s consumer=%s cameras=%d processes=%d workers=%d store=%s",
         stream.source,
         stream.source_group,
         stream.consumer,
         len(loaded.cameras),
+        loaded.snapshot.processes,
         loaded.snapshot.workers,
         loaded.store.kind,
     )

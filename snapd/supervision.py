@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 
@@ -15,15 +16,40 @@ from framesrv.process.hang import Hang
 from framesrv.process.notify import Notifier
 from framesrv.process.signals import Signals
 from framesrv.process.unforeseen import Unforeseen
-from framesrv.settings import load
+from framesrv.settings import Settings, load
 from snapd.pages.launcher import Launcher
-from snapd.service import Service
 
 logger = logging.getLogger(__name__)
 
 REPORTED_EVERY = 10.0  # s, where nothing but figures has changed
 
 HEARD = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+class Supervised(Protocol):
+    """A service, of one process or several."""
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it has begun."""
+
+    @property
+    def status(self) -> str:
+        """How it does, in words."""
+
+    @property
+    def report(self) -> report.Report:
+        """The same, for everybody on this host."""
+
+    @property
+    def hang(self) -> str:
+        """What hangs; empty if nothing does."""
+
+    def reload(self, settings: Settings) -> list[str]:
+        """Goes on with `settings`; gives the keys that need a restart. Raises FramesrvError."""
+
+    def stop(self) -> None:
+        """Takes no more requests."""
 
 
 class Supervision:
@@ -40,7 +66,7 @@ class Supervision:
         self._signals = Signals(*HEARD)
         self._notifier = Notifier()
         self._terminal = os.isatty(0)
-        self._stopping = False
+        self._is_ready = self._stopping = False
         self._hang = ""
         self._hanging = Hang(logger)
         self._unforeseen = Unforeseen(logger)
@@ -56,14 +82,13 @@ class Supervision:
         """The service's status has. For any thread."""
         self._signals.wake()
 
-    def begin(self, service: Service, pages: Launcher | None = None) -> None:
+    def begin(self, service: Supervised, pages: Launcher | None = None) -> None:
         """Starts the thread. `pages` are told of changes too, and what is wrong with them is told."""
         self._pages = pages
         threading.Thread(target=self._run, args=(service,), name="supervision", daemon=True).start()
 
-    def _run(self, service: Service) -> None:
-        # at once: what comes after it at boot must not wait for a Redis that is away
-        self._notifier.ready(self._words(service))
+    def _run(self, service: Supervised) -> None:
+        self._greet(service)
         self._report(service)
         while True:
             heard = self._signals.wait(None if self._interval == math.inf else self._interval)
@@ -72,14 +97,20 @@ class Supervision:
             except Exception as error:  # noqa: BLE001  outermost: whatever it is, signals are still heard
                 self._unforeseen.tell("Supervision failed, going on", error)
 
-    def _heed(self, service: Service, heard: int | None) -> None:
+    def _greet(self, service: Supervised) -> None:
+        """Says once that it serves, also without Redis: what comes after it at boot must not wait for that."""
+        if not self._is_ready and service.is_ready:
+            self._is_ready = True
+            self._notifier.ready(self._words(service))
+
+    def _heed(self, service: Supervised, heard: int | None) -> None:
         if heard == signal.SIGHUP and not (self._terminal and not os.isatty(0)):
             self._reload(service)
         elif heard:
             self._stop(service, signal.Signals(heard).name)
         self._tell(service, changed=heard is not None)
 
-    def _stop(self, service: Service, name: str) -> None:
+    def _stop(self, service: Supervised, name: str) -> None:
         if self._stopping:
             logger.warning("Ended before all was done signal=%s", name)
             os._exit(1)
@@ -90,7 +121,7 @@ class Supervision:
         service.stop()
         self._notifier.stopping(service.status)
 
-    def _reload(self, service: Service) -> None:
+    def _reload(self, service: Supervised) -> None:
         """Reads the configuration again. One that is wrong changes nothing."""
         if self._stopping:
             return
@@ -112,8 +143,9 @@ class Supervision:
         finally:  # whatever happened: the manager waits for it
             self._notifier.ready(self._words(service))
 
-    def _tell(self, service: Service, *, changed: bool) -> None:
+    def _tell(self, service: Supervised, *, changed: bool) -> None:
         """Tells the service manager how the service does; and that it does, unless a thread of it hangs."""
+        self._greet(service)
         hang = service.hang
         self._hanging.tell(f"Service hangs, {hang}" if hang else "")
         if self._pages and (changed or hang != self._hang):
@@ -125,7 +157,7 @@ class Supervision:
             self._notifier.alive(self._words(service))
         self._report(service)
 
-    def _report(self, service: Service) -> None:
+    def _report(self, service: Supervised) -> None:
         """Leaves word for everybody on this host, if there is news."""
         if self._place is None:
             return
@@ -141,6 +173,6 @@ class Supervision:
                 logger.warning("How snapd does cannot be told path=%s reason=%s", self._place, error.strerror)
             self._unreported = str(error)
 
-    def _words(self, service: Service) -> str:
+    def _words(self, service: Supervised) -> str:
         problem = self._pages.problem if self._pages else ""
         return service.status + self._note + (f"; {problem}" if problem else "")

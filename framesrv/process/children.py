@@ -11,7 +11,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 
 from framesrv.process import forked
 from framesrv.process.forked import Entry, Forked
@@ -87,6 +87,7 @@ async def keep(
     final: Collection[int] = (USAGE,),
     files: Collection[int] = (),
     entry: Entry | None = None,
+    start: Callable[[], Awaitable[Child]] | None = None,
 ) -> int:
     """Runs a child and starts it again when it dies, until this task is cancelled; then ends it, within `grace` s.
 
@@ -98,6 +99,7 @@ async def keep(
         files: descriptors that it inherits.
         entry: what the command, one of `module`, would run: then the child is forked, and shares what this process
             has imported. None: it is a program of its own.
+        start: starts the child in place of `spawn`, and of all that is said of it here; may raise OSError.
 
     Returns:
         That exit status.
@@ -107,8 +109,10 @@ async def keep(
     while True:
         began = loop.time()
         try:
-            if entry is not None and forked.possible():
-                child: Child = _fork(entry, command, files)
+            if start is not None:
+                child: Child = await start()
+            elif entry is not None and forked.possible():
+                child = _fork(entry, command, files)
             else:
                 child = await spawn(command, files=files)
         except OSError as error:  # no descriptor, memory or process left, or no such program

@@ -28,6 +28,7 @@ class Outcomes(Struct, frozen=True):
         failing_since: when the first of these did; None if none did.
         reason: why the newest of them did, in words.
         trouble: the same as one word for programs.
+        failed_at: when the newest of them did.
         succeeded_at: when one last did; None if none ever did.
         ok_lately: how many succeeded in the last five minutes,
         failed_lately: and how many did not.
@@ -37,6 +38,7 @@ class Outcomes(Struct, frozen=True):
     failing_since: float | None = None
     reason: str = ""
     trouble: str = ""
+    failed_at: float | None = None
     succeeded_at: float | None = None
     ok_lately: int = 0
     failed_lately: int = 0
@@ -47,6 +49,20 @@ class Outcomes(Struct, frozen=True):
             return ""
         since = time.strftime("%H:%M", time.localtime(self.failing_since))
         return f"{what}: {self.reason}, {self.failed} failed since {since}"
+
+
+class ProcessReport(Struct, frozen=True):
+    """One of the processes of a snapd that has several.
+
+    Attributes:
+        pid: its own; 0 while it does not run.
+        trouble: what is wrong with it, in words; empty if nothing is.
+        deaths: how often it had to be started again.
+    """
+
+    pid: int
+    trouble: str = ""
+    deaths: int = 0
 
 
 class Report(Struct, frozen=True):
@@ -77,6 +93,7 @@ class Report(Struct, frozen=True):
         size_bytes: of that file system.
         ahead_of_store: seconds by which the clock of this host is ahead of the store's; None if not known.
         ahead_of_redis: the same of Redis.
+        processes: those that answer requests, where it has several; `pid` is of the one that keeps them.
     """
 
     pid: int
@@ -103,6 +120,7 @@ class Report(Struct, frozen=True):
     size_bytes: int | None = None
     ahead_of_store: float | None = None
     ahead_of_redis: float | None = None
+    processes: tuple[ProcessReport, ...] = ()
 
 
 _decoder = msgspec.json.Decoder(Report)

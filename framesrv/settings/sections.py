@@ -31,7 +31,7 @@ OWN_GROUP = "edge_snap_group"  # on the stream of a host to which requests are r
 FIXED = {
     "redis": ("url",),
     "stream": ("name", "group", "consumer", "routed", "host", "dead"),
-    "snapshot": ("workers",),
+    "snapshot": ("workers", "processes"),
     "shm": ("prefix", "owner"),
     "http": ("listen", "token", "insecure"),
 }
@@ -138,6 +138,7 @@ class SnapshotSettings(Section, frozen=True, kw_only=True):
     wait: Seconds = 2.0
     deadline: Seconds = 60.0
     workers: Annotated[int, Meta(ge=1, le=256)] = 8
+    processes: Annotated[int, Meta(ge=1, le=64)] = 1
     exif: bool = True
     overlay: bool = False
 

@@ -9,7 +9,7 @@ from typing import TypeAlias
 import msgspec
 from msgspec import Struct
 
-from framesrv.process.report import Outcomes
+from framesrv.process.report import Outcomes, ProcessReport
 from framesrv.settings import ResultSettings, Settings, StoreSettings
 from snapd.telemetry.counters import Kind
 from snapd.telemetry.trace import Trace
@@ -45,6 +45,7 @@ class Condition(Struct, frozen=True, tag=True):
         free_bytes: left in the directory of the store at the last upload; None if not known, or there is none.
         size_bytes: of that file system.
         unrouted: that no router brings requests here, in words; empty if one does, or none is needed.
+        processes: those that answer requests, where there are several.
     """
 
     status: str = "starting"
@@ -60,6 +61,7 @@ class Condition(Struct, frozen=True, tag=True):
     free_bytes: int | None = None
     size_bytes: int | None = None
     unrouted: str = ""
+    processes: tuple[ProcessReport, ...] = ()
 
 
 class StoreAnswer(Struct, frozen=True, tag=True):

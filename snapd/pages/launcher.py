@@ -116,8 +116,7 @@ class Launcher:
         """A request was; for any thread."""
         self._counters.add("requests", reason(trace))
         if trace.message == UPLOAD_FAILED:
-            words = self._counters.uploads.outcomes.in_words("the last upload failed")
-            self._store = channel.StoreAnswer(False, words or "an upload failed", time.monotonic())
+            self._store = channel.StoreAnswer(False, "", time.monotonic())
         elif any(name == "uploading" for name, _ in trace.stages):
             self._store = channel.StoreAnswer(True, "the last upload succeeded", time.monotonic())
         self._traces.append(trace)
@@ -244,6 +243,10 @@ class Launcher:
         while self._traces:
             self._channel.sendall(channel.line(channel.RequestAnswered(self._traces.popleft())))
         report = service.report
+        store = self._store
+        if store and not store.ok and not store.message:
+            words = report.uploads.in_words("the last upload failed") or "an upload failed"
+            store = channel.StoreAnswer(False, words, store.at)
         condition = channel.Condition(
             re.sub(r"(, |; )\d+ in hand", "", report.status),  # which changes all the time
             report.joined,
@@ -251,13 +254,14 @@ class Launcher:
             report.hang,
             self._counters.counts(),
             report.strangers,
-            self._store,
+            store,
             report.uploads,
             report.callbacks,
             report.configured_at,
             report.free_bytes,
             report.size_bytes,
             report.unrouted,
+            report.processes,
         )
         if condition != self._told:
             self._channel.sendall(channel.line(condition))

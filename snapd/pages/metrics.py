@@ -3,6 +3,7 @@
 import shutil
 import time
 from collections.abc import Iterator, Mapping
+from functools import partial
 
 from prometheus_client import CollectorRegistry, Histogram, ProcessCollector, disable_created_metrics
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -122,6 +123,30 @@ class Process(ProcessCollector):
         return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
+class Processes(Collector):
+    """The same of snapd: of its one process, or of each that it has, whose number is the label `process`.
+
+    Args:
+        pid: of the one, or of the one that keeps the others.
+        figures: tell of these.
+    """
+
+    def __init__(self, pid: int, figures: Figures) -> None:
+        self._pid, self._figures = pid, figures
+
+    def collect(self) -> Iterator[Metric]:
+        """For prometheus_client."""
+        several = self._figures.condition.processes
+        pids = {str(number): one.pid for number, one in enumerate(several, 1) if one.pid}
+        families: dict[str, Metric] = {}
+        for name, pid in ({"main" if several else "": self._pid} | pids).items():
+            for found in Process(namespace="snapd", pid=partial(int, pid), registry=None).collect():
+                family = families.setdefault(found.name, Metric(found.name, found.documentation, found.type))
+                for sample in found.samples:
+                    family.add_sample(sample.name, {"process": name} if name else {}, sample.value)
+        yield from families.values()
+
+
 class Metrics:
     """What is scraped.
 
@@ -138,7 +163,7 @@ class Metrics:
         self.latency = Latency(self._registry)
         self.figures = Figures()
         self._registry.register(self.figures)
-        Process(namespace="snapd", pid=lambda: pid, registry=self._registry)
+        self._registry.register(Processes(pid, self.figures))
         Process(namespace="snapd_page", registry=self._registry)
 
     def text(self, accept: str) -> tuple[bytes, str]:
@@ -159,6 +184,13 @@ def _service(condition: Condition) -> Iterator[Metric]:
         "snapd_group_shared", "Whether hosts with other cameras read from the same group.", bool(condition.strangers)
     )
     yield _gauge("snapd_unrouted", "Whether no router brings requests to this host.", bool(condition.unrouted))
+    running = [one.pid != 0 for one in condition.processes] or [True]
+    processes = GaugeMetricFamily("snapd_processes", "Processes that answer requests.", labels=["state"])
+    for state, number in (("running", sum(running)), ("down", len(running) - sum(running))):
+        processes.add_metric([state], number)
+    yield processes
+    deaths = sum(one.deaths for one in condition.processes)
+    yield _counter("snapd_process_deaths", "Times one of several processes was started again.", {(): deaths})
     yield _gauge("snapd_hanging", "Whether a thread of snapd hangs.", bool(condition.hang))
     if condition.configured_at:
         text = "Unix time at which the configuration in force was read."

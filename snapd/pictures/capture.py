@@ -80,10 +80,18 @@ class Captures:
         max_age: seconds; an older frame is not taken.
         wait: seconds to wait for one.
         on_demand: the codes of cameras that decode on demand.
+        processes: that have cameras catch up on this host, of which this is one.
     """
 
     def __init__(
-        self, encoder: Encoder, *, shm: ShmSettings, max_age: float, wait: float, on_demand: Collection[str] = ()
+        self,
+        encoder: Encoder,
+        *,
+        shm: ShmSettings,
+        max_age: float,
+        wait: float,
+        on_demand: Collection[str] = (),
+        processes: int = 1,
     ) -> None:
         self._encoder = encoder
         self._shm = shm
@@ -94,7 +102,7 @@ class Captures:
         self._open: dict[tuple[str, Form], Capture] = {}
         self._readers: dict[str, FrameReader] = {}
         self._finalizer = weakref.finalize(self, _detach, self._readers)
-        self._turns = Turns(PLACES, longest=LONGEST)
+        self._turns = Turns(-(-PLACES // processes), longest=LONGEST)
         self._breakers: defaultdict[str, Breaker] = defaultdict(lambda: Breaker(pause=TRY_EVERY))
 
     def join(self, code: str, form: Form = AS_IT_IS) -> Capture:

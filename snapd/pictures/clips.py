@@ -9,7 +9,7 @@ from snapd.pictures.clip import Clip, make_clip
 from snapd.wire.moment import Span
 
 REORDERED = 1.0  # s in which all has come that is shown until a moment, where pictures are out of order
-AT_ONCE = 2  # clips that are made: each is in memory three times until it is done
+AT_ONCE = 2  # clips that a host makes, and each process at least one: each is in memory three times until it is done
 GRACE = 0.3  # s from a picture's capture until it has usually arrived, the one after it too
 
 
@@ -19,12 +19,13 @@ class Clips:
     Args:
         shm: how what decoders keep is named, and whose is read.
         wait: seconds to wait for what has not arrived.
+        processes: that make clips on this host, of which this is one.
     """
 
-    def __init__(self, shm: ShmSettings, wait: float) -> None:
+    def __init__(self, shm: ShmSettings, wait: float, processes: int = 1) -> None:
         self._shm, self._wait = shm, wait
         self._lock = threading.Lock()
-        self._room = threading.BoundedSemaphore(AT_ONCE)
+        self._room = threading.BoundedSemaphore(max(1, AT_ONCE // processes))
         self._histories: dict[str, History] = {}
 
     def make(self, code: str, moment: float, span: Span) -> Clip:

@@ -9,6 +9,7 @@ room. It holds no more than `BATCH` names in memory, and rests between.
 """
 
 import errno
+import fcntl
 import heapq
 import logging
 import math
@@ -18,7 +19,7 @@ import stat
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -102,7 +103,9 @@ class Retention:
                 self._look_at = time.monotonic() + EVERY * 0.8  # not at each look for room
                 self._remove_old()
             if self._min_free:
-                self._make_room()
+                with _alone(self._root) as alone:
+                    if alone:
+                        self._make_room()
         except OSError as error:
             if error.errno != errno.ENOENT:  # nothing was written yet
                 logger.warning("Pictures cannot be looked through path=%s reason=%s", self._root, error.strerror)
@@ -200,6 +203,19 @@ class Retention:
 
     def _opened(self, parts: tuple[str, ...]) -> "_Opened":
         return _Opened(self._root, parts)
+
+
+@contextmanager
+def _alone(root: Path) -> Iterator[bool]:
+    """Whether no other process makes room below `root` in this block: two at once would remove twice as much."""
+    directory = os.open(root, DIRECTORY)
+    try:
+        fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield True
+    except BlockingIOError:
+        yield False
+    finally:
+        os.close(directory)
 
 
 class _Opened:

@@ -51,6 +51,7 @@ class Attempts:
                 failing_since=now.failing_since or time.time(),
                 reason=log.mask(reason) or now.reason or trouble,
                 trouble=trouble,
+                failed_at=time.time(),
             )
             self._slice()[2] += 1
         if news:

@@ -13,7 +13,7 @@ import pytest
 
 from framesrv import FrameWriter, __version__
 from framesrv.process import report
-from framesrv.process.report import Outcomes, Report
+from framesrv.process.report import Outcomes, ProcessReport, Report
 from tests.support.processes import run, write_config
 
 NOW = time.time()
@@ -90,7 +90,12 @@ def test_well_host_says_so_in_one_line_and_ends_with_0(looked: Looked) -> None:
         (
             {"lag": 101},
             1,
-            "impaired: requests: snapd takes requests, 101 waiting, 0 in hand: more [snapshot] workers",
+            "impaired: requests: snapd takes requests, 101 waiting, 0 in hand: more [snapshot] workers or processes",
+        ),
+        (
+            {"processes": (ProcessReport(7), ProcessReport(0, "it has died, and is started again", 3))},
+            1,
+            "impaired: processes: 2 of 2: it has died, and is started again",
         ),
         ({"refused": True}, 1, "impaired: configuration: snapd was told to load one that is wrong"),
         ({"pages": "pages cannot listen on x"}, 1, "impaired: pages: pages cannot listen on x"),

@@ -57,6 +57,8 @@ def test_every_mistake_is_reported_at_once(problems: Callable[..., list[str]]) -
     ("text", "line"),
     [
         ("[snapshot]\nquality = 0\n", "snapshot.quality: expected a whole number from 1 to 100"),
+        ("[snapshot]\nprocesses = 0\n", "snapshot.processes: expected a whole number from 1 to 64"),
+        ('[snapshot]\nprocesses = "2"\n', "snapshot.processes: expected a whole number from 1 to 64"),
         ("[snapshot]\nquality = true\n", "snapshot.quality: expected a whole number from 1 to 100"),
         ("[snapshot]\nencoder = 'pil'\n", 'snapshot.encoder: expected one of "simplejpeg", "turbojpeg"'),
         ("[snapshot]\ndeadline = -1.0\n", "snapshot.deadline: expected a number above 0"),

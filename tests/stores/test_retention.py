@@ -1,5 +1,6 @@
 """How long pictures stay in a directory: what goes, in which order, and what never does."""
 
+import fcntl
 import logging
 import os
 import subprocess
@@ -113,6 +114,18 @@ def test_oldest_go_until_there_is_room(disk: Path, retention: Callable[..., Rete
     status = os.statvfs(disk)
     assert 0.5 <= status.f_bavail / status.f_blocks < 0.65
     assert retention.removed() == {"space": there.count(False)}  # type: ignore[attr-defined]
+
+
+def test_of_several_processes_one_at_a_time_makes_room(disk: Path, retention: Callable[..., Retention]) -> None:
+    pictures = [picture(disk / f"{number}.jpg") for number in range(18)]
+    other = os.open(disk, os.O_RDONLY)
+    fcntl.flock(other, fcntl.LOCK_EX)
+    tidy = retention(min_free=0.5, root=disk)
+    tidy.tidy()
+    assert all(one.exists() for one in pictures)
+    os.close(other)
+    tidy.tidy()
+    assert not all(one.exists() for one in pictures)
 
 
 def test_room_is_made_behind_what_is_no_picture(

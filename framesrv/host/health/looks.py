@@ -151,7 +151,7 @@ def snapd(knows: Known) -> Seen:
         return Seen(unseen=[Unseen("snapd", f"it has left no report in {report.DIRECTORY}")])
     if not os.path.exists(f"/proc/{told.pid}"):
         return Seen([Finding("snapd", DOWN, f"it has ended (pid {told.pid}), and nobody has started it again")])
-    return Seen([*_requests(told), *_uploads(told.uploads), *_rest(told)])
+    return Seen([*_requests(told), *_processes(told), *_uploads(told.uploads), *_rest(told)])
 
 
 def cameras(knows: Known) -> Seen:
@@ -233,8 +233,24 @@ def _requests(told: Report) -> list[Finding]:
     in_hand = "" if told.pending is None else f", {told.pending} in hand"
     words = f"snapd takes requests{waiting}{in_hand}"
     if told.lag and told.lag > MUCH:
-        return [Finding("requests", IMPAIRED, f"{words}: more [snapshot] workers, or a store that is slow")]
+        return [
+            Finding("requests", IMPAIRED, f"{words}: more [snapshot] workers or processes, or a store that is slow")
+        ]
     return [Finding("requests", WELL, words)]
+
+
+def _processes(told: Report) -> list[Finding]:
+    """Of a snapd that has several."""
+    if not told.processes:
+        return []
+    count, name = len(told.processes), "processes"
+    troubled = [(number, one) for number, one in enumerate(told.processes, 1) if one.trouble]
+    if troubled:
+        words = "; ".join(f"{number} of {count}: {one.trouble}" for number, one in troubled)
+        return [Finding(name, IMPAIRED, words)]
+    deaths = sum(one.deaths for one in told.processes)
+    again = f", and were started again {deaths} times" if deaths else ""
+    return [Finding(name, WELL, f"{count} answer requests{again}")]
 
 
 def _uploads(now: Outcomes) -> list[Finding]:

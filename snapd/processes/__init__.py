@@ -1,0 +1,1 @@
+"""snapd in several processes on one host: one that answers no request keeps the others, and speaks for them."""
