@@ -79,9 +79,10 @@ To read: remember `sequence`; take `newest`; pin that slot; take `newest` again,
 `retired` is set; a record whose seq is 0 is no frame. Slot and record are constant while the pin is held. A retired
 segment of which no slot is pinned may be cut to its header page; so may one that was given up to readers that pinned
 every slot, after half a minute: who touches a page that is gone gets SIGBUS. To wait: FUTEX_WAIT
-(futex(2), not private) on `sequence` with the remembered value. To write: lock the slot; the record's seq = 0;
-planes; record; the header's seq; the record's seq; newest; unlock; sequence + 1; FUTEX_WAKE. The lock calls order
-memory on every CPU: a reader that has pinned a slot sees all that was stored before the writer unlocked it.
+(futex(2), not private) on `sequence` with the remembered value, again while it has that value. To write: lock the
+slot; the record's seq = 0; FUTEX_WAKE, so that readers are awake when the copy ends; planes; record; the header's
+seq; the record's seq; newest; unlock; sequence + 1; FUTEX_WAKE. The lock calls order memory on every CPU: a reader
+that has pinned a slot sees all that was stored before the writer unlocked it.
 """
 
 import re

@@ -293,6 +293,13 @@ class SharedFile(ABC, Generic[F]):
         self.words[_SEQUENCE] = (self.words[_SEQUENCE] + 1) & 0xFFFFFFFF
         futex.wake(self.address + _SEQUENCE * 4)
 
+    def rouse(self) -> None:
+        """Wakes all who wait, shortly before something is new: when it comes, they and their caches are awake.
+
+        They find nothing and sleep again.
+        """
+        futex.wake(self.address + _SEQUENCE * 4)
+
     def wait(self, sequence: int, timeout: float) -> bool:
         """Sleeps until something is new since `sequence`; False if `timeout` seconds passed."""
         if self.retired:  # perhaps before `sequence` was read: nobody would be woken any more

@@ -244,6 +244,7 @@ class FrameWriter:
             self.count("dropped")
             yield None
             return
+        self._segment.rouse()  # an idle core takes about as long to wake up as a picture to be copied
         slot = Slot(self._segment.planes[taken])
         try:
             yield slot

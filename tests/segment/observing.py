@@ -4,7 +4,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
@@ -62,6 +62,16 @@ def fail_half_way(writer: FrameWriter) -> None:
         assert slot is not None
         slot.planes[0][:] = 99
         raise ZeroDivisionError
+
+
+def begin_again_and_again(writer: FrameWriter, until: list[Any], times: int = 10**6) -> None:
+    """Frames that are begun and never published, until the list has something or there were so many."""
+    for _ in range(times):
+        if until:
+            return
+        with suppress(ZeroDivisionError):
+            fail_half_way(writer)
+        time.sleep(0.001)
 
 
 def damage(prefix: str, offset: int, value: bytes) -> None:

@@ -13,7 +13,7 @@ import pytest
 from framesrv import FrameReader, FrameUnavailableError, FrameWriter, Stamp
 from framesrv.segment import layout, locks, owner
 from framesrv.segment.mapping import Segment
-from tests.segment.observing import damage, offset_of, wait_until
+from tests.segment.observing import begin_again_and_again, damage, in_thread, offset_of, wait_until
 from tests.support import c_programs as c
 from tests.support import segment_programs as programs
 from tests.support.segment_programs import HEIGHT, WIDTH, Process, header, path_of, pinned, put
@@ -113,6 +113,19 @@ def test_reasons_of_a_frame_that_does_not_come(
         line = running.line()
         assert line.startswith(f"{code} camera cam: {why}")
         assert re.search(r"; the newest frame is \d+\.\d s old$", line)
+
+
+def test_reader_that_is_woken_and_finds_nothing_waits_on(
+    writer: FrameWriter, prefix: str, start_c: Callable[..., c.Running], c_reader: Path
+) -> None:
+    put(writer, 1)
+    running = start_c(c_reader, "wait", "1")
+    assert running.line() == "waits"
+    began = time.monotonic()
+    with in_thread(running.line) as told:
+        begin_again_and_again(writer, told)
+    assert told[0].startswith(f"{c.STALE} camera cam: no new frame came in time")
+    assert time.monotonic() - began >= 0.9  # it began to wait a little before it was heard
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from framesrv import (
     camera_status,
 )
 from framesrv.segment import futex
-from tests.segment.observing import in_thread, wait_until
+from tests.segment.observing import begin_again_and_again, in_thread, wait_until
 from tests.support import segment_programs as programs
 from tests.support.segment_programs import HEIGHT, WIDTH, Process, paint, path_of, pinned, put, whole
 
@@ -107,6 +107,22 @@ def test_whichever_camera_has_a_new_frame_gives_it_and_none_twice(
     with pytest.raises(FrameUnavailableError, match=r"camera one: no new frame.*camera two.*camera three") as caught:
         next(quick)
     assert (caught.value.code, caught.value.reason) == ("one, two, three", "stale")
+
+
+def test_wait_for_any_goes_on_until_its_deadline_while_frames_are_begun(
+    writers: list[FrameWriter], cameras: FrameSet
+) -> None:
+    frames = cameras.frames(timeout=0.2)
+    while True:
+        try:
+            next(frames)
+        except FrameUnavailableError:
+            break
+    began = time.monotonic()
+    with in_thread(lambda: next(cameras.frames(timeout=0.2))) as ended:
+        begin_again_and_again(writers[1], ended)
+    assert isinstance(ended[0], FrameUnavailableError)
+    assert time.monotonic() - began >= 0.2
 
 
 def test_cameras_take_turns_where_all_have_frames(writers: list[FrameWriter], cameras: FrameSet) -> None:

@@ -11,8 +11,9 @@ from framesrv import (
     FrameWriter,
     Stamp,
 )
+from framesrv.segment import futex
 from framesrv.segment.mapping import Segment
-from tests.segment.observing import in_thread, leave, newest, numbers, unavailable
+from tests.segment.observing import begin_again_and_again, in_thread, leave, newest, numbers, unavailable
 from tests.support.segment_programs import HEIGHT, WIDTH, path_of, put
 
 
@@ -80,6 +81,30 @@ def test_every_write_wakes_who_waits(writer: FrameWriter, prefix: str) -> None:
             put(writer, number)
         assert woken == [True]
     segment.close()
+
+
+def test_readers_are_woken_when_a_frame_is_begun(writer: FrameWriter, prefix: str) -> None:
+    put(writer, 1)
+    segment = Segment.attach(path_of(prefix, "cam"))
+    sequence = segment.sequence
+    with in_thread(lambda: futex.wait(segment.word, sequence, 10)) as woken:
+        begin_again_and_again(writer, woken)  # the first may come before it sleeps
+    assert woken == [True]
+    assert segment.sequence == sequence  # nothing was published
+    segment.close()
+
+
+def test_reader_that_is_woken_and_finds_nothing_waits_on(writer: FrameWriter, camera: FrameReader) -> None:
+    frames, began = camera.frames(timeout=0.2), time.monotonic()
+    with in_thread(lambda: next(frames)) as outcome:
+        begin_again_and_again(writer, outcome)
+    assert isinstance(outcome[0], FrameUnavailableError)
+    assert time.monotonic() - began >= 0.2
+    frames = camera.frames(timeout=10)
+    with in_thread(lambda: numbers(next(frames))) as outcome:
+        begin_again_and_again(writer, outcome, times=20)
+        put(writer, 5)
+    assert [picture for _, picture in outcome] == [5]
 
 
 def test_waiting_reader_gets_the_next_frame_that_is_fresh(writer: FrameWriter, camera: FrameReader) -> None:
