@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -15,9 +16,9 @@ from framesrv import SourceError
 from framesrv.camera.policy import Policy
 from framesrv.camera.sources import Source, SourceFrame, open_source
 from framesrv.settings import Camera
-from tests.support import other_servers
-from tests.support.footage import footage, read_code
-from tests.support.other_servers import OtherServer
+from tests.support import live555, other_servers
+from tests.support.footage import Codec, footage, read_code
+from tests.support.other_servers import Live555, OtherServer
 from tests.support.ports import free_port
 from tests.support.processes import wait_for
 from tests.support.sink import Counts
@@ -106,6 +107,28 @@ def test_gstreamer_takes_the_password_by_digest_and_no_other(port: int, serve: S
         next(playing(f"rtsp://viewer:wrong@127.0.0.1:{port}/cam"))
 
 
+@pytest.mark.skipif(bool(Live555.missing()), reason=f"needs {Live555.missing()}")
+@pytest.mark.parametrize("transport", ["tcp", "udp"])
+@pytest.mark.parametrize("codec", ["h264", "hevc"])
+def test_every_picture_of_live555_is_given_and_its_digest_answered(
+    codec: Codec, transport: str, port: int, tmp_path: Path
+) -> None:
+    video = footage(codec, width=640, height=360, gop=25, number=5)
+    words = [str(live555.SERVER), str(port), str(Live555(tmp_path).stream(video)), "viewer", "se/cr?et"]
+    with subprocess.Popen(words, stderr=subprocess.DEVNULL) as server:
+        try:
+            wait_for(lambda: accepts(port), "live555 serves", 30)
+            sink = Counts()
+            url = f"rtsp://viewer:se%2fcr%3fet@127.0.0.1:{port}/cam"
+            shown = list(islice(playing(url, sink, transport=transport), 60))
+            assert [code_of(one) for one in shown] == [(5, number) for number in range(60)]
+            assert (sink.counters["corrupt"], sink.transport) == (0, transport)
+            with pytest.raises(SourceError, match="refuses the user or the password"):
+                next(playing(url.replace("cr", "CR"), transport=transport))
+        finally:
+            server.kill()
+
+
 @gstreamer
 def test_server_that_is_killed_stopped_or_replaced_is_lost_and_found_again(port: int, serve: Serve) -> None:
     url = f"rtsp://127.0.0.1:{port}/cam"
@@ -189,6 +212,12 @@ def test_server_of_others_is_played_lost_and_found_again(kind: type[OtherServer]
             list(frames)
         server.go_on()
         assert next(found(source)[0]).width == shown.width
+
+
+def accepts(port: int) -> bool:
+    """Whether somebody listens there."""
+    with socket.socket() as knocking:
+        return knocking.connect_ex(("127.0.0.1", port)) == 0
 
 
 def code_of(frame: SourceFrame) -> tuple[int, int] | None:

@@ -1,7 +1,8 @@
 """Servers that others wrote, each as a process that plays a video file, on one port as often as it is started.
 
 What is not installed is said by `missing`: Debian's nginx, libnginx-mod-rtmp and motion, PyPI's rtsp-rs and
-aio-rtsp-toolkit. They are no dependencies of ours; tests that need them are skipped without.
+aio-rtsp-toolkit, and live555, which `live555` builds. They are no dependencies of ours; tests that need them are
+skipped without.
 """
 
 import shutil
@@ -16,6 +17,7 @@ from typing import ClassVar, Self
 
 import av
 
+from tests.support import live555
 from tests.support.ports import free_port
 from tests.support.processes import ROOT
 from tests.support.rtsp import RtspServer, die_with_parent
@@ -201,4 +203,35 @@ class AioRtsp(OtherServer):
         return [sys.executable, "-c", program, str(self.directory), str(self.port)]
 
 
-ALL: tuple[type[OtherServer], ...] = (NginxRtmp, Motion, RtspRs, AioRtsp)
+class Live555(OtherServer):
+    """live555, which plays a stream once for each who looks."""
+
+    needs = "python -m tests.support.live555"
+    codecs = ("h264", "hevc")
+    ways = ("tcp", "udp")
+    times = 25  # that it has the video, one after the other
+
+    @classmethod
+    def missing(cls) -> str:
+        return "" if live555.SERVER.exists() else cls.needs
+
+    @property
+    def source(self) -> str:
+        return f"rtsp://127.0.0.1:{self.port}/cam"
+
+    def command(self, video: Path) -> list[str]:
+        return [str(live555.SERVER), str(self.port), str(self.stream(video))]
+
+    def stream(self, video: Path) -> Path:
+        """The file that it plays."""
+        with av.open(str(video)) as container:
+            track = container.streams.video[0]
+            name = track.codec_context.name
+            annex_b = av.BitStreamFilterContext(f"{name}_mp4toannexb", track)
+            units = [b"".join(map(bytes, annex_b.filter(one))) for one in container.demux(track) if one.size]
+        file = self.directory / f"cam.{name}"
+        file.write_bytes(b"".join(units) * self.times)
+        return file
+
+
+ALL: tuple[type[OtherServer], ...] = (NginxRtmp, Motion, RtspRs, AioRtsp, Live555)
