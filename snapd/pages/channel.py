@@ -97,5 +97,5 @@ def shown(settings: Settings) -> Settings:
     """`settings` without what the pages need not know."""
     cameras = tuple(camera.hidden for camera in settings.cameras)
     return msgspec.structs.replace(
-        settings, file=None, store=StoreSettings(), result=ResultSettings(), cameras=cameras
+        settings, file=None, exposed=(), store=StoreSettings(), result=ResultSettings(), cameras=cameras
     )

@@ -8,6 +8,8 @@ import pytest
 
 from framesrv import masking
 from framesrv.settings import Settings
+from snapd.pages import channel as pages
+from snapd.processes import channel as processes
 from tests.settings.conftest import CAMERA, enterable
 
 RTSP = '[[camera]]\ncode = "cam"\nsource = "rtsp://192.0.2.1:554/a?b=c"\n'
@@ -106,6 +108,7 @@ def open_to_all(tmp_path: Path) -> Path:
 def test_files_with_passwords_that_everybody_may_read_are_named(
     load: Callable[..., Settings], open_to_all: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """There were no pages where such a file was named: its path could not be sent to their process."""
     files = {
         "framesrv.env": "FRAMESRV_STORE__SECRET_KEY=hunter2\n",
         "conf.d/a.toml": '[[camera]]\ncode = "a"\nsource = "rtsp://u:hunter2@192.0.2.2/"\n',
@@ -124,6 +127,7 @@ def test_files_with_passwords_that_everybody_may_read_are_named(
         for name in names
     ]
     assert caplog.records[0].levelno == logging.WARNING
+    _told_to_the_other_processes(load(text))
     for name in names:
         (open_to_all / name).chmod(0o640)
     assert load(text).exposed == ()
@@ -131,3 +135,11 @@ def test_files_with_passwords_that_everybody_may_read_are_named(
     assert load(CAMERA).exposed == ()
     open_to_all.chmod(0o750)
     assert load(text).exposed == ()
+
+
+def _told_to_the_other_processes(settings: Settings) -> None:
+    """As JSON, to that of the pages and to those that answer requests; none of them reads the files."""
+    to_pages = pages.NewConfiguration(pages.shown(settings))
+    assert pages.to_pages.decode(pages.line(to_pages)) == to_pages
+    to_process = processes.NewConfiguration(processes.own(settings, 1))
+    assert processes.to_process.decode(processes.line(to_process)) == to_process
