@@ -113,7 +113,7 @@ class Document:
 
     def _part(self, path: Path) -> Part | None:
         try:
-            text = path.read_text("utf-8")
+            text = path.read_text("utf-8-sig")  # some editors put a byte order mark first, which TOML does not know
             if text.startswith("{"):  # as no TOML document does
                 return Part(path, text, msgspec.json.decode(text, type=dict[str, Any]), is_copy=True)
             return Part(path, text, tomllib.loads(text))

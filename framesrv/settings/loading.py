@@ -240,7 +240,9 @@ def _checked(
         try:
             converted = msgspec.convert(value, types[key], strict=strict)
         except msgspec.ValidationError:
-            problems.append(f"{full}: expected {_expected(types[key])}")
+            expected = _expected(types[key])
+            quotes = _quotes(types[key], value) if strict and '"' not in expected else ""
+            problems.append(f"{full}: expected {expected}{quotes}")
             continue
         if key == "ffmpeg_options" and (problem := ffmpeg_options.problem(converted)):
             problems.append(f"{full}: {problem}")
@@ -261,8 +263,8 @@ def _expected(kind: Any) -> str:
             return "one of " + ", ".join(f'"{value}"' if isinstance(value, str) else str(value) for value in values)
         case msgspec.inspect.IntType(ge=low, le=high):
             return f"a whole number from {low} to {high}"
-        case msgspec.inspect.FloatType(gt=low, le=high):
-            return f"a number above {low}, at most {high}"
+        case msgspec.inspect.FloatType():
+            return _number(info)
         case msgspec.inspect.StrType(min_length=1):
             return "a text that is not empty"
         case msgspec.inspect.BoolType():
@@ -271,3 +273,23 @@ def _expected(kind: Any) -> str:
             return "a list, each " + _expected(HttpOrigin)
         case _:
             return "a text"
+
+
+def _number(info: msgspec.inspect.FloatType) -> str:
+    if info.gt is not None:
+        return f"a number above {info.gt:g}, at most {info.le:g}"
+    return f"a number from {info.ge:g}" + (f" to {info.le:g}" if info.lt is None else f", below {info.lt:g}")
+
+
+def _quotes(kind: Any, value: object) -> str:
+    """What quotation marks have to do with it: ``"10s"`` is no number, a code of 20 digits without them no text."""
+    info = msgspec.inspect.type_info(kind)
+    if isinstance(info, msgspec.inspect.Metadata):
+        info = info.type
+    match info:
+        case msgspec.inspect.StrType() if not isinstance(value, str):
+            return ", in quotes"
+        case msgspec.inspect.IntType() | msgspec.inspect.FloatType() | msgspec.inspect.BoolType():
+            return ", without quotes" if isinstance(value, str) else ""
+        case _:
+            return ""

@@ -68,7 +68,7 @@ def parted(source: str) -> tuple[str, str]:
 
 def read(file: Path) -> str:
     """The password in a file, its first line. Raises OSError or ValueError: it cannot be read, or is empty."""
-    lines = file.read_text("utf-8").splitlines()
+    lines = file.read_text("utf-8-sig").splitlines()
     if not lines or not lines[0]:
         raise ValueError("it is empty")
     return lines[0]

@@ -43,7 +43,7 @@ def pairs(file: Path) -> Iterator[tuple[str, str, str]]:
 
 def _text(file: Path) -> str:
     try:
-        return file.read_text("utf-8")
+        return file.read_text("utf-8-sig")
     except FileNotFoundError:
         return ""
     except OSError as error:

@@ -98,7 +98,7 @@ def _version(file: Path) -> Version:
 def _read(file: Path) -> Credentials:
     """The credentials of a file. Its content is never in an error."""
     try:
-        values = tomllib.loads(file.read_text("utf-8"))
+        values = tomllib.loads(file.read_text("utf-8-sig"))
     except OSError as error:
         raise ConfigError([f"{file}: cannot be read: {error.strerror}"]) from error
     except UnicodeDecodeError as error:

@@ -58,7 +58,15 @@ def test_every_mistake_is_reported_at_once(problems: Callable[..., list[str]]) -
     [
         ("[snapshot]\nquality = 0\n", "snapshot.quality: expected a whole number from 1 to 100"),
         ("[snapshot]\nprocesses = 0\n", "snapshot.processes: expected a whole number from 1 to 64"),
-        ('[snapshot]\nprocesses = "2"\n', "snapshot.processes: expected a whole number from 1 to 64"),
+        ('[snapshot]\nprocesses = "2"\n', "snapshot.processes: expected a whole number from 1 to 64, without quotes"),
+        ('[snapshot]\nwait = "2s"\n', "snapshot.wait: expected a number above 0, at most 86400, without quotes"),
+        ("[store]\nkeep = -1\n", "store.keep: expected a number from 0 to 36500"),
+        ("[store]\nmin_free = 5\n", "store.min_free: expected a number from 0, below 1"),
+        (CAMERA + "history = 301\n", "camera[0].history: expected a number from 0 to 300"),
+        (
+            "[[camera]]\ncode = 34020000001320000001\nsource = 'x'\n",
+            "camera[0].code: expected 1 to 64 of A-Z a-z 0-9 _ . -, in quotes",
+        ),
         ("[snapshot]\nquality = true\n", "snapshot.quality: expected a whole number from 1 to 100"),
         ("[snapshot]\nencoder = 'pil'\n", 'snapshot.encoder: expected one of "simplejpeg", "turbojpeg"'),
         ("[snapshot]\ndeadline = -1.0\n", "snapshot.deadline: expected a number above 0"),
@@ -192,3 +200,14 @@ def test_command_ends_with_two_and_a_line_for_each_mistake(tmp_path: Path, comma
         assert line.startswith(f"framesrv: {file}: {key}: ")
         assert "expected" in line
     assert "hunter2" not in run.stderr
+
+
+def test_byte_order_mark_that_an_editor_puts_first_is_no_mistake(tmp_path: Path) -> None:
+    (tmp_path / "framesrv.toml").write_text(
+        CAMERA.replace("test:", "rtsp://h/") + 'user = "u"\npassword_file = "p"\n', "utf-8-sig"
+    )
+    (tmp_path / "framesrv.env").write_text("FRAMESRV_STREAM__NAME=from_env\n", "utf-8-sig")
+    (tmp_path / "p").write_text("s3cret\n", "utf-8-sig")
+    loaded = settings.load(tmp_path / "framesrv.toml", {})
+    assert (loaded.cameras[0].code, loaded.stream.name) == ("cam", "from_env")
+    assert ":s3cret@" in loaded.cameras[0].source
