@@ -144,6 +144,7 @@ class Decoder:
         self._progress = Progress()
         self._attempt = 0  # to reach the source, since it was lost
         self._looked_at = 0.0  # monotonic time, for the segment's name
+        self._starved_at: int | None = None  # frames there were when it was told last that every slot is pinned
         self._changes: deque[float] = deque(maxlen=CHANGES)  # monotonic times at which the size changed
         self._attempts = Attempts()
         self._limit = SizeLimit(camera)
@@ -207,13 +208,14 @@ class Decoder:
     def _status(self) -> str:
         """How the camera does, in words."""
         now = camera_status(self._prefix, self._camera.code)
+        self._starved_at = now.frames if now.pinned else None
         if now.state == "live":
             return now.reason or f"live {now.width}x{now.height}" + (f" {now.fps:.1f} fps" if now.fps else "")
         if now.state == "stalled":
             return "stalled, nothing comes"
         return f"reconnecting, attempt {self._attempt}: {now.error}" if self._attempt else "connecting"
 
-    def _went_on(self) -> None:
+    def _went_on(self, signals: Signals) -> None:
         self._progress.expect(3 * self._camera.timeout + MARGIN)
         now = time.monotonic()
         if now - self._looked_at >= 1.0:
@@ -221,6 +223,8 @@ class Decoder:
             self._writer.keep_name()
             if self._history:
                 self._history.keep_name()
+            if self._starved_at not in (None, self._writer.frames):
+                signals.wake()  # frames flow again, and the service manager does not know
 
     def _follow(self, signals: Signals) -> None:
         """Plays the source, and opens it again whenever it is lost."""
@@ -307,7 +311,7 @@ class Decoder:
     def _play(self, signals: Signals) -> None:
         said = False
         for taken in self._source.frames(ShapedSink(self._writer, self._shape)):
-            self._went_on()
+            self._went_on(signals)
             if self._stopping.is_set():
                 return
             if taken is not None:

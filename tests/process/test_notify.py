@@ -3,6 +3,7 @@
 import io
 import os
 import signal
+from contextlib import ExitStack
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import av
 import pytest
 
-from framesrv import camera_status, segment_path
+from framesrv import FrameReader, camera_status, segment_path
 from framesrv.process.notify import Notifier, Progress
 from tests.support.footage import footage
 from tests.support.ports import free_port
@@ -200,6 +201,32 @@ def test_stopped_decoder_is_silent(tmp_path: Path, prefix: str) -> None:
         program.process.send_signal(signal.SIGCONT)
         manager.wait("WATCHDOG", manager.count("WATCHDOG") + 1)
         program.stop()
+
+
+def test_status_does_not_go_on_saying_that_every_slot_is_pinned_when_frames_flow_again(
+    tmp_path: Path, prefix: str
+) -> None:
+    """Without a watchdog nothing woke the decoder to tell; it said so for as long as the camera was live."""
+    said: list[str] = []
+
+    def told_that_every_slot_is_pinned() -> bool:
+        """A decoder makes two new segments, to be pinned as well, and no third one for half a minute."""
+        if not camera_status(prefix, "cam").pinned:
+            held.enter_context(camera.latest(max_age=0, timeout=10.0))
+        program.process.send_signal(signal.SIGUSR1)  # asks it to tell
+        said[:] = [status for status in manager.statuses if "every slot is pinned by" in status]
+        return bool(said)
+
+    with (
+        Manager(tmp_path / "notify") as manager,
+        decoder(tmp_path, prefix, manager, "test:64x48@25") as program,
+        FrameReader("cam", prefix=prefix) as camera,
+    ):
+        with ExitStack() as held:
+            manager.wait_status(lambda text: text.startswith("live 64x48"), "live")
+            wait_for(told_that_every_slot_is_pinned, "it tells who pins")
+        wait_for(lambda: manager.statuses[-1].startswith("live 64x48"), f"{said} has ended")
+        assert program.stop() == 0
 
 
 def test_children_of_up_do_not_speak_for_it(tmp_path: Path, prefix: str) -> None:
