@@ -18,7 +18,10 @@ from benchmarks.measures import machine, plot, table
 from benchmarks.measures.process import BenchmarkError
 
 # modules of this package, each with a function run(seconds) that gives a table.Report
-BENCHMARKS = ("segment", "readers", "decode", "snapshot", "scale", "idle", "viewers", "history", "fleet", "inference")
+BENCHMARKS = (
+    *("segment", "readers", "decode", "snapshot", "processes", "scale", "idle"),
+    *("viewers", "history", "fleet", "inference"),
+)
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -46,6 +49,7 @@ def main(name: str, as_json: bool, seconds: float, plots: Path | None) -> None:
     readers   one to sixteen readers and cameras, in Python and C, beside bare futexes and copies
     decode    CPU time and memory of a camera by policy, beside PyAV, cv2 and ffmpeg on the same stream
     snapshot  from a request to its callback by stage, beside other ways; requests a second
+    processes requests a second and the CPU time of each, by one, two and four processes of snapd
     scale     how many cameras this machine carries, by policy
     idle      snapshots of 10 to 250 cameras on demand that nobody watches, beside decoding on for two seconds
     history   keeping the packets of a camera on demand, beside not; a frame of then, beside decoding it by hand

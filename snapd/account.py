@@ -33,21 +33,18 @@ class Account:
     def status(self, *, stopping: bool) -> str:
         """In words, what matters most first."""
         stream, presence = self._stream, self._presence
-        return in_words(
-            Report(
-                os.getpid(),
-                __version__,
-                self._began,
-                joined=stream.joined,
-                away=stream.away,
-                strangers=presence.strangers,
-                unrouted=presence.unrouted,
-                uploads=self._counters.uploads.outcomes,
-                callbacks=self._counters.callbacks.outcomes,
-            ),
-            stream.in_hand,
-            stopping=stopping,
+        report = Report(
+            os.getpid(),
+            __version__,
+            self._began,
+            joined=stream.joined,
+            away=stream.away,
+            strangers=presence.strangers,
+            unrouted=presence.unrouted,
+            uploads=self._counters.uploads.outcomes,
+            callbacks=self._counters.callbacks.outcomes,
         )
+        return report.in_words(stream.in_hand, stopping=stopping)
 
     def report(self, configured: Configured, status: str, hang: str) -> Report:
         """Everything."""
@@ -77,27 +74,6 @@ class Account:
             ahead_of_store=_whole(facts.clock_ahead),
             ahead_of_redis=_whole(self._stream.clock.ahead),
         )
-
-
-def in_words(report: Report, in_hand: int, *, stopping: bool) -> str:
-    """How the service does that says this of itself, and has so many requests in hand: what matters most first."""
-    what = f"{in_hand} in hand"
-    if stopping:
-        return f"stopping, {what}"
-    if not report.joined:
-        return f"waiting for Redis: {report.away}" if report.away else "waiting for Redis"
-    if report.away:
-        return f"Redis away: {report.away}"
-    words = [f"serving, {what}"]
-    if report.unrouted:
-        words = [report.unrouted, what]
-    if uploads := report.uploads.in_words("the store takes no pictures"):
-        words = [uploads, what]  # whoever gets no picture is not served
-    if callbacks := report.callbacks.in_words("callbacks fail"):
-        words.append(callbacks)
-    if report.strangers:
-        words.append(f"the group is not this host's alone: {report.strangers}")
-    return "; ".join(words)
 
 
 def _whole(seconds: float | None) -> float | None:

@@ -11,9 +11,9 @@ from collections.abc import Generator
 
 from framesrv import FramesrvError, FrameUnavailableError, HistoryUnavailableError
 from framesrv.process.unforeseen import Unforeseen
-from snapd.configured import UPLOAD_LIMIT
 from snapd.errors import ClipError, CropError, EncoderError, StoreError
 from snapd.job import Job, Steps
+from snapd.limits import UPLOAD_LIMIT
 from snapd.pictures.clips import GRACE
 from snapd.pictures.encoder import Jpeg
 from snapd.stores.facts import JPEG, MP4

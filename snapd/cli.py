@@ -44,10 +44,9 @@ def run(config: Path | None, log_format: log.Format, verbose: bool) -> None:
     Example:
         snapd run --config /etc/framesrv/framesrv.toml
     """  # noqa: D301  click wants the character
-    from snapd.service import Service
     from snapd.serving import serve
 
-    serve(Service, config, log_format, verbose=verbose)
+    serve(config, log_format, verbose=verbose)
 
 
 @main.command()
@@ -65,10 +64,9 @@ def route(config: Path | None, log_format: log.Format, verbose: bool) -> None:
     Example:
         snapd route --config /etc/framesrv/framesrv.toml
     """  # noqa: D301  click wants the character
-    from snapd.route import RouteService
     from snapd.serving import serve
 
-    serve(RouteService, config, log_format, verbose=verbose)
+    serve(config, log_format, verbose=verbose, router=True)
 
 
 @main.command("fleet")

@@ -5,7 +5,8 @@ from collections.abc import Generator
 from dataclasses import dataclass, field
 from typing import Self
 
-from snapd.configured import LARGE_LIMIT, Configured
+from snapd.configured import Configured
+from snapd.limits import LARGE_LIMIT
 from snapd.pictures.capture import Capture
 from snapd.requests.entry import Entry
 from snapd.requests.once import Decision

@@ -21,9 +21,10 @@ from framesrv.process.unforeseen import Unforeseen
 from framesrv.settings import Settings
 from snapd.account import Account
 from snapd.answer import find_answer
-from snapd.configured import Configured, settle
+from snapd.configured import Configured
 from snapd.ending import Endings
 from snapd.job import Job, longest
+from snapd.limits import settle
 from snapd.pictures.encoder import Encoder
 from snapd.pool import Pool
 from snapd.requests.cluster import RedisClient
@@ -46,7 +47,6 @@ logger = logging.getLogger(__name__)
 ROUND = 90.0  # s that the reading thread takes at most to come round: 30 of them are for name servers
 WAITING = 64  # requests that wait for a later moment without a worker; others keep theirs
 RENEW_AFTER = 2.0  # s that a request has been in hand when others are told that it still is
-LIBRARIES = ("urllib3", "redis", "charset_normalizer")  # that log more than anybody wants to know
 AGAIN = 1.0  # s after which the reading thread goes on when something nobody thought of happened to it
 
 

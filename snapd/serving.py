@@ -10,13 +10,14 @@ from framesrv.process.extras import sentence
 from framesrv.process.notify import Notifier
 from framesrv.process.starts import Starts
 from snapd.pages.launcher import Launcher
+from snapd.processes.channel import LIBRARIES
 from snapd.processes.processes import Processes
-from snapd.service import LIBRARIES, Service
 from snapd.supervision import Supervision
 from snapd.telemetry.counters import Counters
 from snapd.telemetry.trace import Trace
 
 if TYPE_CHECKING:
+    from snapd.service import Service
     from snapd.telemetry.spans import Spans
 
 LONGEST_WAIT = 10.0  # s after starts that ended soon; the watchdog is told nothing meanwhile
@@ -25,21 +26,23 @@ COLLECTOR = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"
 logger = logging.getLogger("snapd")
 
 
-def serve(kind: type[Service], config: Path | None, log_format: log.Format, *, verbose: bool) -> None:
+def serve(config: Path | None, log_format: log.Format, *, verbose: bool, router: bool = False) -> None:
     """Serves in this thread.
 
     Args:
-        kind: what does.
         config: where the configuration is, as it was given.
         log_format: of this process and its pages'.
         verbose: whether to log every answered request.
+        router: whether it is one.
 
     Raises:
         ConfigError: the configuration is wrong.
         EncoderError: the encoder is not on this host.
     """
     log.setup(log_format, level=logging.DEBUG if verbose else logging.INFO, quiet=LIBRARIES)
-    loaded = kind.own(settings.load(config))
+    loaded = settings.load(config)
+    if router:
+        loaded = _service(router=True).own(loaded)
     loaded.http.check()
     starts = Starts()
     starts.begin(LONGEST_WAIT, _waits)
@@ -59,15 +62,17 @@ def serve(kind: type[Service], config: Path | None, log_format: log.Format, *, v
         loaded.store.check()
         service = Processes(
             loaded,
-            log_format,
+            supervision.changed,
+            answered,
+            counters,
+            log_format=log_format,
             verbose=verbose,
             traces=bool(pages or spans),
-            on_change=supervision.changed,
-            on_answered=answered,
-            counters=counters,
         )
     else:
-        service = kind.open(loaded, on_change=supervision.changed, on_answered=answered, counters=counters)
+        service = _service(router=router).open(
+            loaded, on_change=supervision.changed, on_answered=answered, counters=counters
+        )
     supervision.begin(service, pages)
     if pages:
         pages.start(service)
@@ -92,6 +97,17 @@ def serve(kind: type[Service], config: Path | None, log_format: log.Format, *, v
             spans.close()
     starts.end()
     logger.info("Stopped")
+
+
+def _service(*, router: bool) -> "type[Service]":
+    """What answers, and is imported by the process that does."""
+    if router:
+        from snapd.route import RouteService
+
+        return RouteService
+    from snapd.service import Service
+
+    return Service
 
 
 def _waits(words: str) -> None:

@@ -17,7 +17,9 @@ from benchmarks.measures.baseline_script import ScriptBaseline
 from benchmarks.measures.host import Camera, Host
 from benchmarks.measures.process import cpu_seconds
 from benchmarks.measures.progress import bar
+from benchmarks.measures.quota import held
 from benchmarks.measures.table import Figure, Goal
+from tests.support.processes import descendants
 
 CAMERAS = [f"small{number}" for number in range(1, 5)]
 SOURCE = "test:640x360@5"
@@ -62,26 +64,26 @@ def measure(
             label = f"{turn} of {turns}"
             backend.cloud.delay(0, 0)
             hand.append(_by_hand(script, backend, few, f"a bare loop, {label}"))
-            core.append(_flood(host, backend, requests, 1, WORKERS, f"flood, one core, {label}", one_core=True))
-            one.append(_flood(host, backend, requests, 1, WORKERS, f"flood, one process, {label}"))
-            two.append(_flood(host, backend, requests, 2, WORKERS, f"flood, two processes, {label}"))
+            core.append(flood(host, backend, requests, 1, WORKERS, f"flood, one core, {label}", one_core=True))
+            one.append(flood(host, backend, requests, 1, WORKERS, f"flood, one process, {label}"))
+            two.append(flood(host, backend, requests, 2, WORKERS, f"flood, two processes, {label}"))
             backend.cloud.delay(upload, callback)
-            slow.append(_flood(host, backend, requests, 1, MANY_WORKERS, f"slow store and platform, {label}"))
+            slow.append(flood(host, backend, requests, 1, MANY_WORKERS, f"slow store and platform, {label}"))
             slow_hand.append(_by_hand(script, backend, max(1, few // 10), f"the same by a bare loop, {label}"))
         backend.cloud.delay(0, 0)
     loop, cores = "a bare loop", len(os.sched_getaffinity(0))
     figures = [
-        Figure("flood of 640x360, CPU time each", _cost(core), "ms", loop, _cost(hand), Goal("value", 2.5)),
-        Figure("the same, served by one core", _rate(core), "/s", loop, _rate(hand), Goal("value", 400, True)),
-        Figure(f"the same, one process on {cores} cores", _rate(one), "/s", loop, _rate(hand)),
-        Figure(f"the same, two processes on {cores} cores", _rate(two), "/s", "one process", _rate(one)),
+        Figure("flood of 640x360, CPU time each", cost(core), "ms", loop, cost(hand), Goal("value", 2.5)),
+        Figure("the same, served by one core", rate(core), "/s", loop, rate(hand), Goal("value", 400, True)),
+        Figure(f"the same, one process on {cores} cores", rate(one), "/s", loop, rate(hand)),
+        Figure(f"the same, two processes on {cores} cores", rate(two), "/s", "one process", rate(one)),
         Figure(
             f"640x360, {upload * 1000:.0f} ms at the store, {callback * 1000:.0f} at the platform, "
             f"{MANY_WORKERS} workers",
-            _rate(slow),
+            rate(slow),
             "/s",
             loop,
-            _rate(slow_hand),
+            rate(slow_hand),
             Goal("value", 180, True),
         ),
     ]
@@ -92,16 +94,39 @@ def measure(
     return figures, note
 
 
-def _flood(
-    host: Host, backend: Backend, requests: int, processes: int, workers: int, label: str, *, one_core: bool = False
+def flood(
+    host: Host,
+    backend: Backend,
+    requests: int,
+    processes: int,
+    workers: int,
+    label: str,
+    *,
+    one_core: bool = False,
+    share: float | None = None,
 ) -> Flood:
+    """One of a snapd of its own.
+
+    Args:
+        host: whose.
+        backend: where requests go.
+        requests: how many.
+        processes: that snapd has.
+        workers: that each of these has.
+        label: of the progress.
+        one_core: whether all of it is to stay on one core.
+        share: of a core that each process gets at most; None: as much as there is.
+    """
     with ExitStack() as stack:
         with _one_core() if one_core else nullcontext():
-            pids = stack.enter_context(host.snapds(processes, workers))
+            snapd = stack.enter_context(host.processes(processes, workers))
         show = stack.enter_context(bar(label))
         _send(backend, WARM * processes)
         for _ in range(WARM * processes):
             backend.cloud.callback()
+        pids = [snapd, *descendants(snapd)] if processes > 1 else [snapd]
+        if share is not None:
+            stack.enter_context(held(pids[-processes:], share))
         spent, began = sum(map(cpu_seconds, pids)), time.monotonic_ns()
         ended = began
         _send(backend, requests)
@@ -139,9 +164,11 @@ def _one_core() -> Iterator[None]:
         os.sched_setaffinity(0, cores)
 
 
-def _rate(floods: list[Flood]) -> float:
+def rate(floods: list[Flood]) -> float:
+    """Requests a second, the median."""
     return statistics.median(flood.rate for flood in floods)
 
 
-def _cost(floods: list[Flood]) -> float:
+def cost(floods: list[Flood]) -> float:
+    """CPU time of each, in ms, the median."""
     return statistics.median(flood.cost for flood in floods)

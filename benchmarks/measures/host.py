@@ -15,6 +15,7 @@ from benchmarks.measures import video
 from benchmarks.measures.process import command, shielded, wait_until
 from framesrv import CameraStatus, camera_status
 from framesrv.history.abandoned import remove_abandoned
+from framesrv.process import report
 from tests.support.footage import Codec
 from tests.support.processes import write_config
 from tests.support.rtsp import RtspServer
@@ -152,21 +153,14 @@ class Host:
             yield self._directory / "snapd.log"
 
     @contextmanager
-    def snapds(self, processes: int, workers: int) -> Iterator[list[int]]:
-        """Several of one group, which log no request; their process numbers."""
-        with ExitStack() as stack:
-            yield [
-                stack.enter_context(
-                    self._run(
-                        f"snapd{number}",
-                        "snapd",
-                        "run",
-                        FRAMESRV_SNAPSHOT__WORKERS=str(workers),
-                        FRAMESRV_STREAM__CONSUMER=f"worker{number}",
-                    )
-                )
-                for number in range(processes)
-            ]
+    def processes(self, count: int, workers: int) -> Iterator[int]:
+        """The snapshot service of several processes, which log no request, once all read; its process number."""
+        told = self._directory / report.NAME
+        told.unlink(missing_ok=True)
+        environment = {"FRAMESRV_SNAPSHOT__PROCESSES": str(count), "FRAMESRV_SNAPSHOT__WORKERS": str(workers)}
+        with self._run("snapd", "snapd", "run", **environment, RUNTIME_DIRECTORY=str(self._directory)) as pid:
+            wait_until(lambda: told.exists() and _all_read(report.read(told)), f"{count} processes")
+            yield pid
 
     @contextmanager
     def _run(self, log: str, module: str, *arguments: str, **environment: str) -> Iterator[int]:
@@ -174,3 +168,7 @@ class Host:
         words = [sys.executable, *start, *arguments, "--config", str(self._config)]
         with command(words, self._directory / f"{log}.log", **environment) as pid:
             yield pid
+
+
+def _all_read(said: report.Report) -> bool:
+    return said.joined and not any(one.trouble for one in said.processes)

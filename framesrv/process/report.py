@@ -122,6 +122,26 @@ class Report(Struct, frozen=True):
     ahead_of_redis: float | None = None
     processes: tuple[ProcessReport, ...] = ()
 
+    def in_words(self, in_hand: int, *, stopping: bool) -> str:
+        """All of that for the service manager, with how many requests are in hand: what matters most first."""
+        what = f"{in_hand} in hand"
+        if stopping:
+            return f"stopping, {what}"
+        if not self.joined:
+            return f"waiting for Redis: {self.away}" if self.away else "waiting for Redis"
+        if self.away:
+            return f"Redis away: {self.away}"
+        words = [f"serving, {what}"]
+        if self.unrouted:
+            words = [self.unrouted, what]
+        if uploads := self.uploads.in_words("the store takes no pictures"):
+            words = [uploads, what]  # whoever gets no picture is not served
+        if callbacks := self.callbacks.in_words("callbacks fail"):
+            words.append(callbacks)
+        if self.strangers:
+            words.append(f"the group is not this host's alone: {self.strangers}")
+        return "; ".join(words)
+
 
 _decoder = msgspec.json.Decoder(Report)
 

@@ -102,7 +102,7 @@ class Captures:
         self._open: dict[tuple[str, Form], Capture] = {}
         self._readers: dict[str, FrameReader] = {}
         self._finalizer = weakref.finalize(self, _detach, self._readers)
-        self._turns = Turns(-(-PLACES // processes), longest=LONGEST)
+        self._turns = Turns(places(processes), longest=LONGEST)
         self._breakers: defaultdict[str, Breaker] = defaultdict(lambda: Breaker(pause=TRY_EVERY))
 
     def join(self, code: str, form: Form = AS_IT_IS) -> Capture:
@@ -183,6 +183,11 @@ class Captures:
             if reader is None:
                 reader = self._readers[code] = FrameReader(code, prefix=self._shm.prefix, owner=self._shm.owner)
             return reader
+
+
+def places(processes: int) -> int:
+    """Turns that each of so many processes gives at a time: together those of a host, one each at the least."""
+    return -(-PLACES // processes)
 
 
 def _detach(readers: dict[str, FrameReader]) -> None:

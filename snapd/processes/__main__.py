@@ -21,7 +21,7 @@ from framesrv.process.signals import Signals
 from framesrv.process.unforeseen import Unforeseen
 from framesrv.settings import Settings
 from snapd.processes import channel
-from snapd.service import LIBRARIES, Service
+from snapd.service import Service
 from snapd.telemetry.counters import Counters
 from snapd.telemetry.trace import Trace
 
@@ -192,7 +192,7 @@ def main() -> None:
     if not isinstance(begin, channel.Begin):
         raise TypeError(f"expected the configuration first, not {type(begin).__name__}")
     level = logging.DEBUG if begin.verbose else logging.INFO
-    log.setup(begin.log_format, level=level, process=number, quiet=LIBRARIES)
+    log.setup(begin.log_format, level=level, process=number, quiet=channel.LIBRARIES)
     worker = Worker(connection, signals, traces=begin.traces)
     try:
         service = Service.open(

@@ -13,6 +13,7 @@ from snapd.telemetry.counters import Kind
 from snapd.telemetry.trace import Trace
 
 LONGEST = 64 * 1024 * 1024  # bytes of a line
+LIBRARIES = ("urllib3", "redis", "charset_normalizer")  # that log more than anybody wants to know
 
 
 class Begin(Struct, frozen=True, tag=True):

@@ -19,10 +19,10 @@ import msgspec
 
 from framesrv import ConfigError, __version__, log
 from framesrv.process.report import Report
+from framesrv.process.unforeseen import Unforeseen
 from framesrv.settings import Settings
-from snapd.account import in_words
-from snapd.configured import job_limit, settle
 from snapd.errors import StoreError
+from snapd.limits import job_limit, settle
 from snapd.processes import channel, together
 from snapd.processes.process import LOAD_LIMIT, STORE_LIMIT, Process
 from snapd.telemetry.counters import Counters
@@ -40,30 +40,31 @@ class Processes:
 
     Args:
         settings: the configuration.
-        log_format: of their log lines.
-        verbose: whether they log every answered request.
-        traces: whether `on_answered` is to be told.
         on_change: is called when `status` has changed.
         on_answered: as of `Service.open`.
         counters: are told what they count.
+        log_format: of their log lines.
+        verbose: whether they log every answered request.
+        traces: whether `on_answered` is to be told.
     """
 
     def __init__(
         self,
         settings: Settings,
-        log_format: log.Format = "auto",
-        *,
-        verbose: bool = False,
-        traces: bool = True,
         on_change: Callable[[], object] = lambda: None,
         on_answered: Listener = lambda _: None,
         counters: Counters | None = None,
+        *,
+        log_format: log.Format = "auto",
+        verbose: bool = False,
+        traces: bool = True,
     ) -> None:
         self._settings = settings
         self._began = self._configured_at = time.time()
         self._log_format, self._verbose, self._traces = log_format, verbose, traces
         self._on_change, self._on_answered = on_change, on_answered
         self._counters = counters or Counters()
+        self._unforeseen = Unforeseen(logger)
         self._stopped = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
@@ -161,7 +162,10 @@ class Processes:
                 if more := number - before.get(kind, {}).get(name, 0):
                     self._counters.add(kind, name, more)
         for trace in told.traces:
-            self._on_answered(trace)
+            try:
+                self._on_answered(trace)
+            except Exception as error:  # noqa: BLE001  it is told
+                self._unforeseen.tell("Nobody was told of the answer, going on", error)
         if told.changed:
             self._on_change()
 
@@ -181,7 +185,7 @@ class Processes:
 
     def _words(self, report: Report) -> str:
         in_hand = sum(one.told.in_hand for one in self._all if one.told and one.pid)
-        words = in_words(report, in_hand, stopping=self._stopped.is_set())
+        words = report.in_words(in_hand, stopping=self._stopped.is_set())
         running, wanted = sum(one.pid != 0 for one in self._all), len(self._all)
         return f"{words}; {wanted} processes" if running == wanted else f"{words}; {running} of {wanted} processes"
 

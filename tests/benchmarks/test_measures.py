@@ -19,6 +19,7 @@ from benchmarks.measures import (
     inference,
     load,
     plot,
+    processes,
     readers,
     scale,
     snapshot,
@@ -63,6 +64,7 @@ def in_little(monkeypatch: pytest.MonkeyPatch) -> None:
             "CALLBACK_DELAY": 0.0,
         },
         flood: {"CAMERAS": ["small1"], "WARM": 4},
+        processes: {"CAMERAS": ["small1"], "PROCESSES": (1, 2)},
         scale: {"MOST": 2, "FEW": 1, "WINDOW": 4.0, "POLICIES": (scale.PolicyCase("demand", 0, rate=4.0),)},
         idle: {
             "CAMERAS": (1, 2),
@@ -132,6 +134,14 @@ def test_readers_of_every_kind_are_compared() -> None:
 def test_example_of_the_documents_looks_at_three_cameras(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(inference, "ROUNDS", 1)
     found = check(inference.run(1.0))
+    assert all(figure["value"] > 0 and figure["beside_value"] > 0 for figure in found["figures"])
+
+
+@pytest.mark.usefixtures("in_little")
+def test_several_processes_stand_beside_one() -> None:
+    found = check(processes.run(BRIEFLY))
+    names = {figure["name"] for figure in found["figures"]}
+    assert {"2 processes, requests answered", "2 processes, CPU time of each request"} <= names
     assert all(figure["value"] > 0 and figure["beside_value"] > 0 for figure in found["figures"])
 
 

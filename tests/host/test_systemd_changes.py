@@ -91,6 +91,34 @@ def test_snapd_is_restarted_only_for_what_it_cannot_load_again(site: Site) -> No
     assert site.host.show(SNAPD, "MainPID") != pid
 
 
+def test_snapd_of_several_processes_is_one_service(site: Site) -> None:
+    site.settle()
+    both = "2 answer requests"
+
+    def pids() -> set[int]:
+        found = {pid for pid in site.host.processes() if "snapd.processes" in site.host.command(pid)}
+        return found if len(found) == 2 else set()
+
+    with Load(site) as load:
+        site.configure(snapshot={"processes": 2})
+        assert f"restart  {SNAPD}" in site.sync()
+        site.host.wait_for(lambda: both in site.host.run("framesrv", "health").stdout, "both run")
+        main, before = site.host.show(SNAPD, "MainPID"), pids()
+        site.configure(snapshot={"processes": 2, "quality": 61})
+        assert f"reload   {SNAPD}" in site.sync()
+        assert (site.host.show(SNAPD, "MainPID"), pids()) == (main, before)
+        site.host.must("systemctl", "restart", SNAPD)  # which tells all of its processes to end
+        count = len(load.asked)
+        site.host.wait_for(lambda: len(load.asked) >= count + 10, "some requests")
+    assert set(load.answers().values()) == {"ok"}
+    before = site.host.wait_for(pids, "both run")
+    assert site.host.status()["snapd"]["status"].endswith("; 2 processes")
+    site.host.must("kill", "-KILL", str(min(before)))
+    site.host.wait_for(lambda: pids() and pids() != before, "there are two again")
+    again = f"{both}; started again: 1"
+    site.host.wait_for(lambda: again in site.host.run("framesrv", "health").stdout, "it is said")
+
+
 def test_pages_are_shown_and_give_way_to_snapshots(site: Site) -> None:
     site.settle()
     address = f"127.0.0.1:{free_port()}"

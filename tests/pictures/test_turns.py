@@ -178,3 +178,8 @@ def test_camera_whose_decoder_is_gone_gives_its_turn_back(idle: Callable[..., Id
     with pytest.raises(FrameUnavailableError):
         gone.result(30)
     assert not cameras._captures._turns._ends
+
+
+def test_processes_of_a_host_share_its_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(capture, "PLACES", 8)
+    assert [capture.places(processes) for processes in (1, 2, 4, 64)] == [8, 4, 2, 1]

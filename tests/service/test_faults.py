@@ -16,7 +16,7 @@ from typing import Any, Self
 import pytest
 
 from framesrv import camera_status, settings
-from snapd.configured import job_limit
+from snapd.limits import job_limit
 from tests.support.cos import CosServer
 from tests.support.held_up import HeldUp
 from tests.support.http_server import Fault

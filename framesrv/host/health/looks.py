@@ -249,7 +249,7 @@ def _processes(told: Report) -> list[Finding]:
         words = "; ".join(f"{number} of {count}: {one.trouble}" for number, one in troubled)
         return [Finding(name, IMPAIRED, words)]
     deaths = sum(one.deaths for one in told.processes)
-    again = f", and were started again {deaths} times" if deaths else ""
+    again = f"; started again: {deaths}" if deaths else ""
     return [Finding(name, WELL, f"{count} answer requests{again}")]
 
 
