@@ -2,12 +2,15 @@
 
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 
 import click
 
+from framesrv.errors import HistoryUnavailableError, SegmentError
+from framesrv.history.reader import History
 from framesrv.log import shown
 from framesrv.segment.status import CameraStatus, camera_statuses
-from framesrv.settings import Settings
+from framesrv.settings import Settings, ShmSettings
 
 STATE_COLOURS = {"live": "green", "stalled": "yellow", "connecting": "yellow", "down": "red"}
 
@@ -16,13 +19,23 @@ def ls(settings: Settings, *, as_json: bool) -> None:
     """Prints every camera of the host."""
     cameras = camera_statuses(settings.shm.prefix, settings.policies, settings.shm.owner)
     if as_json:
-        click.echo(json.dumps([camera.to_json() for camera in cameras]))
+        click.echo(json.dumps([camera.to_json(_kept(camera.code, settings.shm)) for camera in cameras]))
         return
     if not cameras:
         click.echo("no cameras: none configured, none running")
         return
     for line in lines([(camera, _words(camera)) for camera in cameras]):
         click.echo(line)
+
+
+def _kept(code: str, shm: ShmSettings) -> tuple[float, float] | None:
+    """What its history spans; None also of one that cannot be read: who asks for a moment is told why."""
+    with (
+        suppress(HistoryUnavailableError, SegmentError, ValueError),  # no code: a stranger's file
+        History(code, prefix=shm.prefix, owner=shm.owner) as history,
+    ):
+        return history.span()
+    return None
 
 
 def _words(camera: CameraStatus) -> str:

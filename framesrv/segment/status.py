@@ -105,9 +105,16 @@ class CameraStatus:
         wrong = ahead is not None and abs(ahead) > CLOCK_OFF
         return f"its clock is {difference(ahead)}" if ahead is not None and wrong else ""
 
-    def to_json(self) -> dict[str, Any]:
-        """The fields of the JSON form; `error` is for people, what follows it for metrics."""
+    def to_json(self, kept: tuple[float, float] | None = None) -> dict[str, Any]:
+        """The fields of the JSON form; `error` is for people, what follows it for metrics.
+
+        Args:
+            kept: Unix seconds of the oldest and the newest packet of the camera's history, None if it keeps none.
+        """
+        oldest, newest = kept or (None, 0.0)
         fields = asdict(self)
+        fields["history_s"] = None if oldest is None else round(newest - oldest, 3)
+        fields["history_from"] = oldest
         for name in ("error", "frames", "received", "decode_s", "started_at", "nbytes"):
             del fields[name]
         return fields

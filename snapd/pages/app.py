@@ -78,7 +78,8 @@ class Pages:
         return Access(Starlette(routes=routes), settings.http)
 
     async def _cameras(self, _: Request) -> Response:
-        return _json([camera.to_json() for camera in await self.overview.cameras()])
+        kept = await self.overview.kept()
+        return _json([camera.to_json(kept.get(camera.code)) for camera in await self.overview.cameras()])
 
     async def _overview(self, _: Request) -> Response:
         return _json(await self.overview.page())

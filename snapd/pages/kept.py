@@ -1,6 +1,5 @@
-"""How far back what each camera's decoder keeps reaches, for the slider of the page."""
+"""What each camera's history spans, for those who list the cameras and for the slider of the page."""
 
-import time
 from collections.abc import Collection
 from contextlib import suppress
 
@@ -19,15 +18,15 @@ class Kept:
         self._shm = shm
         self._histories: dict[str, History] = {}
 
-    def seconds(self, codes: Collection[str]) -> dict[str, float]:
-        """Seconds from the oldest packet until now, of those of `codes` that keep any."""
+    def spans(self, codes: Collection[str]) -> dict[str, tuple[float, float]]:
+        """Unix seconds of the oldest and the newest packet, of those of `codes` that keep any."""
         for code in self._histories.keys() - set(codes):
             self._histories.pop(code).close()
         found = {}
         for code in codes:
             # who moves the slider of one that cannot be read is told why
-            with suppress(HistoryUnavailableError, SegmentError):
-                found[code] = round(time.time() - self._history(code).span()[0], 1)
+            with suppress(HistoryUnavailableError, SegmentError, ValueError):  # no code: a stranger's file
+                found[code] = self._history(code).span()
         return found
 
     def _history(self, code: str) -> History:

@@ -57,7 +57,7 @@ class Overview:
         self._cameras = Cached(CAMERAS_EVERY, self._look_at_cameras)
         self._queue = Cached(QUEUE_EVERY, self._look_at_queue)
         self._fleet = Cached(QUEUE_EVERY, self._look_at_fleet)
-        self._histories, self._live = Kept(settings.shm), frozenset[str]()
+        self._histories, self._codes = Kept(settings.shm), frozenset[str]()
         self._kept = Cached(CAMERAS_EVERY, self._look_at_histories)
 
     def configure(self, settings: Settings) -> None:
@@ -78,6 +78,11 @@ class Overview:
         """As ``framesrv ls``: in the configuration's order, then those that have a segment and are not configured."""
         return await self._cameras.value()
 
+    async def kept(self) -> dict[str, tuple[float, float]]:
+        """Unix seconds of the oldest and the newest of what each camera keeps, of those that keep anything."""
+        self._codes = frozenset(camera.code for camera in await self.cameras())
+        return await self._kept.value()
+
     async def queue(self, patience: float = QUEUE_PATIENCE) -> BacklogFound:
         """What waits on the stream."""
         try:
@@ -89,17 +94,16 @@ class Overview:
     async def page(self) -> dict[str, Any]:
         """What the page shows."""
         cameras, found = await asyncio.gather(self.cameras(), self.queue(PAGE_PATIENCE))
-        self._live = frozenset(camera.code for camera in cameras if camera.state == "live")
-        kept, condition = await self._kept.value(), self.condition
+        kept, condition, now = await self.kept(), self.condition, time.time()
         return {
-            "now": time.time(),
+            "now": now,
             "status": f"{condition.hang} hangs" if condition.hang else log.mask(condition.status),
             "warning": log.mask(condition.unrouted or condition.strangers),
             "well": condition.joined
             and not (condition.away or condition.hang or condition.uploads.failed or condition.unrouted),
             "routed": self.settings.stream.routed,
             "queue": _numbers(found.queue),
-            "cameras": [_card(camera) | {"history_s": kept.get(camera.code)} for camera in cameras],
+            "cameras": [_card(camera, kept.get(camera.code), now) for camera in cameras],
             "requests": [_row(trace) for trace in reversed(self.requests)],
         }
 
@@ -119,8 +123,8 @@ class Overview:
     def _look_at_cameras(self) -> list[CameraStatus]:
         return camera_statuses(self.settings.shm.prefix, self.settings.policies, self.settings.shm.owner)
 
-    def _look_at_histories(self) -> dict[str, float]:
-        return self._histories.seconds(self._live)
+    def _look_at_histories(self) -> dict[str, tuple[float, float]]:
+        return self._histories.spans(self._codes)
 
     def _look_at_queue(self) -> BacklogFound:
         try:
@@ -140,8 +144,10 @@ class Overview:
             return None
 
 
-def _card(camera: CameraStatus) -> dict[str, Any]:
-    return camera.to_json() | {"reason": log.mask(camera.reason)}
+def _card(camera: CameraStatus, kept: tuple[float, float] | None, now: float) -> dict[str, Any]:
+    """`back_s`: how far back the slider goes, in seconds."""
+    back = round(now - kept[0], 1) if kept and camera.state == "live" else None
+    return camera.to_json(kept) | {"reason": log.mask(camera.reason), "back_s": back}
 
 
 def _numbers(queue: Backlog | None) -> Mapping[str, Any] | None:

@@ -1,5 +1,6 @@
 """What was shown a while ago: pictures, clips and the slider of the large view, and that a browser plays a clip."""
 
+import json
 import re
 import time
 from collections.abc import Iterator
@@ -12,12 +13,13 @@ import requests
 import simplejpeg
 from playwright.sync_api import Browser, Page, expect
 
+from framesrv import History
 from snapd.pages.app import CLIPS
 from tests.pages.test_browser import browser, page  # noqa: F401  fixtures
 from tests.support.cos import CosServer
 from tests.support.edge import Edge
 from tests.support.pages import Shown, shown
-from tests.support.processes import wait_for
+from tests.support.processes import run, wait_for, write_config
 from tests.support.recorded import EXACT, FORGETFUL, FPS, GROUP, H264, HEVC, Recorded, play, taken_at
 from tests.support.redis_server import RedisServer
 from tests.support.wvp import WvpServer
@@ -60,6 +62,23 @@ def test_clip_is_as_the_camera_sent_it(there: Shown, recorded: Recorded, code: s
     assert all((after - before) % 100 == 1 for before, after in pairwise(found.indices))
     begin = float(response.headers["X-Frame-Captured-At"])
     assert abs(begin - recorded.key_at(code, moment - 1)) < EXACT
+
+
+def test_lists_of_cameras_say_how_much_each_keeps_and_from_when(
+    there: Shown, recorded: Recorded, tmp_path: Path
+) -> None:
+    cameras = [{"code": code, "source": "test:64x48@1"} for code in (H264, FORGETFUL)]
+    config = write_config(tmp_path / "framesrv.toml", {"shm": {"prefix": recorded.prefix}}, cameras)
+    listed = json.loads(run("framesrv", "ls", "--json", "--config", config).stdout)
+    for rows in (listed, there.get("/cameras").json()):
+        found = {row["code"]: (row["history_from"], row["history_s"]) for row in rows}
+        with History(H264, prefix=recorded.prefix) as history:
+            oldest, newest = history.span()  # which have gone on since
+        begin, seconds = found[H264]
+        assert oldest - 60 < begin <= oldest
+        assert 1.0 < seconds <= newest - begin + 0.001  # it is rounded
+        assert found[FORGETFUL] == (None, None)
+    assert [row.keys() for row in listed] == [rows[0].keys()] * len(listed)
 
 
 def test_what_cannot_be_or_is_not_there_is_told(there: Shown) -> None:

@@ -224,7 +224,7 @@ const past = {
   busy: false,
 
   update(camera) {
-    const kept = Math.floor((camera.history_s ?? 0) * 10 - 5) / 10; // what is about to go is not offered
+    const kept = Math.floor((camera.back_s ?? 0) * 10 - 5) / 10; // what is about to go is not offered
     $("past").hidden = !(kept > 0) && this.moment === null;
     if (kept > 0) $("ago").min = String(-kept);
   },
