@@ -2,8 +2,6 @@
 
 import asyncio
 import logging
-import os
-import signal
 import socket
 import time
 from collections.abc import Callable
@@ -54,6 +52,7 @@ class Process:
         self._heard_at = 0.0
         # a wrong configuration is final until one was right
         self._final = {children.USAGE}
+        self._child: children.Child | None = None
         self._writer: asyncio.StreamWriter | None = None
         self._hearing: asyncio.Task[None] | None = None
         self._loaded: asyncio.Future[channel.Loaded] | None = None
@@ -120,10 +119,10 @@ class Process:
 
     def kill(self, why: str) -> None:
         """At once; another takes its place."""
-        if self.pid:
+        if self._child is not None and self.pid:
             logger.error("Process is killed process=%d pid=%d: %s", self.number, self.pid, why)
             with suppress(ProcessLookupError):
-                os.kill(self.pid, signal.SIGKILL)
+                self._child.kill()
 
     async def _start(self) -> children.Child:
         ours, theirs = socket.socketpair()
@@ -135,7 +134,8 @@ class Process:
         except BaseException:
             ours.close()
             raise
-        self.pid, self.told, self._heard_at, self._writer = child.pid, None, time.monotonic(), writer
+        self.pid, self.told, self._heard_at = child.pid, None, time.monotonic()
+        self._child, self._writer = child, writer
         self._send(self._begin())
         self._hearing = asyncio.create_task(self._hear(reader, writer))
         self._changed()
