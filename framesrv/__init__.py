@@ -25,9 +25,10 @@ from framesrv.segment.file import SHM_DIRECTORY, segment_path
 from framesrv.segment.frame import Frame
 from framesrv.segment.frame_set import Batch, FrameSet
 from framesrv.segment.letterbox import Letterbox
+from framesrv.segment.slot import Slot
 from framesrv.segment.stamp import Stamp
 from framesrv.segment.status import CameraStatus, camera_status, camera_statuses
-from framesrv.segment.writer import FrameWriter, Slot
+from framesrv.segment.writer import FrameWriter
 
 __all__ = [
     "SHM_DIRECTORY",

@@ -41,6 +41,7 @@ from framesrv.segment.writer import FrameWriter
 from framesrv.settings import Camera, Settings
 
 KEPT_EVERY = 5.0  # s between two looks at the decoding thread, where no service manager wants to know
+LOOK_EVERY = 1.0  # s between two looks at the names in shared memory
 GRACE = 1.0  # s that the decoding thread gets to end by itself
 RETRY = signal.SIGUSR1  # try the source again at once, see `framesrv retry`
 CHANGES, CHANGES_WITHIN = 5, 60.0  # changes of size, in so many s: each makes a new segment
@@ -143,7 +144,7 @@ class Decoder:
         self._kept = kept
         self._progress = Progress()
         self._attempt = 0  # to reach the source, since it was lost
-        self._looked_at = 0.0  # monotonic time, for the segment's name
+        self._looked_at = 0.0  # monotonic time
         self._starved_at: int | None = None  # frames there were when it was told last that every slot is pinned
         self._changes: deque[float] = deque(maxlen=CHANGES)  # monotonic times at which the size changed
         self._attempts = Attempts()
@@ -216,15 +217,16 @@ class Decoder:
         return f"reconnecting, attempt {self._attempt}: {now.error}" if self._attempt else "connecting"
 
     def _went_on(self, signals: Signals) -> None:
-        self._progress.expect(3 * self._camera.timeout + MARGIN)
         now = time.monotonic()
-        if now - self._looked_at >= 1.0:
-            self._looked_at = now
-            self._writer.keep_name()
-            if self._history:
-                self._history.keep_name()
-            if self._starved_at not in (None, self._writer.frames):
-                signals.wake()  # frames flow again, and the service manager does not know
+        if now - self._looked_at < LOOK_EVERY:
+            return
+        self._looked_at = now
+        self._progress.expect(LOOK_EVERY + 3 * self._camera.timeout + MARGIN)
+        self._writer.keep_name()
+        if self._history:
+            self._history.keep_name()
+        if self._starved_at not in (None, self._writer.frames):
+            signals.wake()  # frames flow again, and the service manager does not know
 
     def _follow(self, signals: Signals) -> None:
         """Plays the source, and opens it again whenever it is lost."""
@@ -309,16 +311,19 @@ class Decoder:
             logger.info("The camera's picture changes again")
 
     def _play(self, signals: Signals) -> None:
-        said = False
+        said = checked = False
+        self._looked_at = 0.0
         for taken in self._source.frames(ShapedSink(self._writer, self._shape)):
             self._went_on(signals)
             if self._stopping.is_set():
                 return
             if taken is not None:
                 frame = self._shape.applied(taken)
-                self._check_size(frame)
-                if self._writer.resize(frame.width, frame.height, frame.pixel_format):
-                    said = False
+                if not checked or not self._writer.fits(frame.width, frame.height, frame.pixel_format):
+                    self._check_size(frame)
+                    checked = True
+                    if self._writer.resize(frame.width, frame.height, frame.pixel_format):
+                        said = False
                 self._writer.write(frame.planes, frame.stamp)
                 self._compare(taken)
             if not said and self._writer.flowing:

@@ -36,12 +36,12 @@ class Bits:
 
     def number(self) -> int:
         """An unsigned number in the code of Exp-Golomb, ``ue(v)``. Raises ValueError beyond the end."""
-        zeros = 0
-        while not self.take(1):
-            zeros += 1
-            if zeros > 32:
-                raise ValueError("a number has too many bits")
-        return (1 << zeros) - 1 + self.take(zeros)
+        left = self._size - self.at
+        zeros = left - (self._value & ((1 << left) - 1)).bit_length()
+        if zeros > 32:
+            raise ValueError("a number has too many bits")
+        self.at += zeros
+        return self.take(zeros + 1) - 1
 
     def signed(self) -> int:
         """A signed number in that code, ``se(v)``. Raises ValueError beyond the end."""

@@ -65,7 +65,8 @@ class Conversion:
         """
         # between two pictures decoding empties the caches: each call and each look-up here costs microseconds
         ratio = SQUARE if sample_aspect_ratio in (None, 0, 1) else sample_aspect_ratio
-        is_field = frame.interlaced_frame and codec in FIELDS
+        interlaced = frame.interlaced_frame
+        is_field = interlaced and codec in FIELDS
         if is_field:  # with every second line of the picture
             ratio /= 2
         form = frame.format
@@ -84,7 +85,7 @@ class Conversion:
             ratio,
         )
         self.hear(frame, exif)
-        picture = self._deinterlacer.applied(frame) if self._deinterlacer and not is_field else frame
+        picture = self._deinterlacer.applied(frame) if interlaced and self._deinterlacer and not is_field else frame
         if picture is not frame:
             name = picture.format.name
         if self._wanted != "yuv420p" or name not in PLANAR:

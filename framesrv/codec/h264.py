@@ -4,6 +4,7 @@ FFmpeg conceals a reference picture that never came and says nothing of it, so `
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from framesrv.codec.bits import Bits
 
@@ -33,8 +34,7 @@ class Sequence:
     fields: bool
 
 
-@dataclass(frozen=True)
-class SliceHead:
+class SliceHead(NamedTuple):
     """The beginning of a slice.
 
     Attributes:

@@ -5,4 +5,5 @@ from fractions import Fraction
 
 def nanoseconds(ticks: int, base: Fraction) -> int:
     """So many ticks of so many seconds; by numbers alone, as fractions are slow."""
-    return ticks * 10**9 * base.numerator // base.denominator
+    numerator, denominator = base.as_integer_ratio()
+    return ticks * 10**9 * numerator // denominator

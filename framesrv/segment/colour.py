@@ -188,7 +188,7 @@ def convert(source: av.VideoFrame, pixel_format: PixelFormat, matrix: Matrix, *,
 def planes_of(source: av.VideoFrame) -> tuple[Pixels, ...]:
     """The planes of a frame of PyAV's, of 8 bits, as arrays over its memory, shaped as those of `Frame`."""
     planes: Any = source.planes  # buffers
-    if source.format.name in ("bgr24", "rgb24"):
+    if len(planes) == 1 and source.format.name in ("bgr24", "rgb24"):
         return tuple(
             np.ndarray((one.height, one.width, 3), np.uint8, one, 0, (one.line_size, 3, 1)) for one in planes
         )

@@ -47,6 +47,8 @@ class Starvation:
 
     def free(self) -> None:
         """Gives back the memory of segments given up that nobody has pinned any more."""
+        if not self._given_up:
+            return
         kept = []
         for segment, since in self._given_up:
             if segment.empty():

@@ -10,7 +10,6 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
@@ -22,6 +21,7 @@ from framesrv.segment.file import clear_leftovers, same_file, segment_path
 from framesrv.segment.layout import Geometry, PixelFormat, Pixels
 from framesrv.segment.mapping import Segment
 from framesrv.segment.pace import Pace
+from framesrv.segment.slot import Slot
 from framesrv.segment.stamp import Stamp, write_stamp
 from framesrv.segment.starvation import STARVED, Starvation, pinning
 
@@ -35,19 +35,6 @@ _STATE, _NEWEST = (layout.OFFSETS[name] // 4 for name in ("state", "newest"))
 _COUNTERS = {name: offset // 8 for name, offset in layout.OFFSETS.items()}
 _FRAMES, _SEQ = _COUNTERS["frames"], _COUNTERS["seq"]
 _RECORDS = [layout.record_offset(slot) // 8 for slot in range(layout.MAX_SLOTS)]  # each begins with its number
-
-
-@dataclass
-class Slot:
-    """A slot while it is being filled.
-
-    Attributes:
-        planes: writable uint8 views, shaped as those of `Frame`.
-        stamp: what the frame carries besides its pixels; now and the colours usual for its height unless set.
-    """
-
-    planes: tuple[Pixels, ...]
-    stamp: Stamp | None = None
 
 
 class FrameWriter:
@@ -168,6 +155,10 @@ class FrameWriter:
         self._segment.words[_STATE] = layout.LIVE
         self._pace.idle(self._segment.longs)
 
+    def fits(self, width: int, height: int, pixel_format: PixelFormat) -> bool:
+        """Whether the segment is one for frames of this form."""
+        return (width, height, pixel_format, self._slots) == self._form
+
     def resize(self, width: int, height: int, pixel_format: PixelFormat) -> bool:
         """Makes the segment one for frames of this form; False if it is already.
 
@@ -178,10 +169,9 @@ class FrameWriter:
             SegmentSpaceError: shared memory is too small; readers then see a camera that is connecting, and why.
             ValueError: a size out of range.
         """
-        wanted = (width, height, pixel_format, self._slots)
-        if wanted == self._form:
+        if self.fits(width, height, pixel_format):
             return False
-        geometry = Geometry(*wanted)
+        geometry = Geometry(width, height, pixel_format, self._slots)
         old = self._segment
         try:
             segment, problem = self._replace(old, geometry)
@@ -241,17 +231,15 @@ class FrameWriter:
         """
         taken = self._take()
         if taken is None:
-            self.count("dropped")
             yield None
             return
-        self._segment.rouse()  # an idle core takes about as long to wake up as a picture to be copied
         slot = Slot(self._segment.planes[taken])
         try:
             yield slot
         except BaseException:
             locks.unlock(self._segment.fd, layout.SLOT_BYTE + taken)
             raise
-        self._publish(taken, slot.stamp or Stamp.now(self._segment.geometry.height))
+        self._publish(taken, slot.stamp)
 
     def write(self, planes: Sequence[Pixels], stamp: Stamp | None = None) -> bool:
         """Copies a frame into a slot and publishes it; False if every slot is pinned, and the frame dropped.
@@ -265,12 +253,17 @@ class FrameWriter:
         """
         if [plane.shape for plane in planes] != self._shapes:
             raise ValueError(f"planes of shapes {[plane.shape for plane in planes]}: expected {self._shapes}")
-        with self.next() as slot:
-            if slot is None:
-                return False
-            for view, plane in zip(slot.planes, planes, strict=True):
+        # what `next` does, without an object and a generator for it: in a decoder all that is cold
+        taken = self._take()
+        if taken is None:
+            return False
+        try:
+            for view, plane in zip(self._segment.planes[taken], planes, strict=True):
                 np.copyto(view, plane, casting="no")
-            slot.stamp = stamp
+        except BaseException:
+            locks.unlock(self._segment.fd, layout.SLOT_BYTE + taken)
+            raise
+        self._publish(taken, stamp)
         return True
 
     def count(self, counter: str, number: int = 1) -> None:
@@ -343,10 +336,14 @@ class FrameWriter:
             self._order.append(segment.newest)
 
     def _take(self) -> int | None:
-        """A slot to fill, locked and marked as empty; None if every one is pinned."""
+        """A slot to fill, locked and marked as empty; None if every one is pinned, which drops the frame."""
         slot = self._lock_slot()
         if slot is None and self._starvation.is_due() and self._leave():
             slot = self._lock_slot()
+        if slot is None:
+            self.count("dropped")
+        else:
+            self._segment.rouse()  # an idle core takes about as long to wake up as a picture to be copied
         return slot
 
     def _lock_slot(self) -> int | None:
@@ -381,8 +378,9 @@ class FrameWriter:
         self._go_on_with(segment)
         return True
 
-    def _publish(self, slot: int, stamp: Stamp) -> None:
+    def _publish(self, slot: int, stamp: Stamp | None) -> None:
         segment = self._segment
+        stamp = stamp or Stamp.now(segment.geometry.height)
         self._seq += 1
         write_stamp(segment.memory, slot, stamp)
         # first: were this writer killed between the two, the next one would use the number again

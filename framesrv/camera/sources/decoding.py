@@ -84,7 +84,8 @@ class Decoding:
             return self._of_key_frames(packet, arrival)
         if policy.limited:
             self._decoder.spare(not policy.is_due(arrival.monotonic))
-        return [(frame, its) for frame, its in self._decode(packet, arrival) if policy.wants(its.monotonic)]
+            return [(frame, its) for frame, its in self._decode(packet, arrival) if policy.wants(its.monotonic)]
+        return self._decode(packet, arrival)
 
     def left_behind(self) -> Frames:
         """The newest frame where it is one that was behind, but behind no other, and somebody wants it by now."""

@@ -108,9 +108,8 @@ class Rtsp:
             came = given = False
             if received is not None:
                 is_rtcp, data, arrived = received
-                behind = arrived < session.newest
                 for packet, arrival in stream.take(data, arrived, is_rtcp=is_rtcp):
-                    came = True
+                    came, behind = True, arrived < session.newest
                     self._patience.came(key=packet.is_keyframe, whole=arrival.whole)
                     if packet.is_keyframe and stream.size != decoding.size:
                         decoding.size = stream.size and self._limit.checked(*stream.size)
@@ -119,7 +118,7 @@ class Rtsp:
                         yield self._converted(frame, its, codec, stream)
                     if damage.oversized:
                         raise self._limit.exceeded(damage.oversized)
-                if behind or (not came and arrived - turn < TURN):
+                if (not came and arrived - turn < TURN) or arrived < session.newest:
                     continue
                 turn = arrived
             else:

@@ -3,9 +3,9 @@
 import base64
 import binascii
 import time
-from collections.abc import Iterator
+from collections.abc import Sequence
 from fractions import Fraction
-from typing import cast
+from typing import Any
 
 import av
 
@@ -72,7 +72,7 @@ class Stream:
         before, self._missing = self._missing, self._order.missing
         return self._missing > before
 
-    def take(self, data: memoryview, arrived: int, *, is_rtcp: bool) -> Iterator[tuple[Packet, Arrival]]:
+    def take(self, data: memoryview, arrived: int, *, is_rtcp: bool) -> Sequence[tuple[Packet, Arrival]]:
         """The packets for the codec that are complete now that this has come.
 
         Raises:
@@ -80,20 +80,22 @@ class Stream:
         """
         if is_rtcp:
             self._control(data, arrived)
-            return
+            return ()
         if self._middle is not None and self._middle.takes(data):
-            return
+            return ()
         self._middle = None
         packet = rtp.parse(data, arrived)
         if packet is None or packet.payload_type != self._track.payload_type:
-            return
+            return ()
+        complete = []
         for one in self._order.put(packet):
             for unit in self._assembly.add(one):
                 self._without = 0 if unit.picture else self._without + 1
                 if unit.picture:
-                    yield self._packet(unit)
+                    complete.append(self._packet(unit))
             found = self._assembly.middle(one)
             self._middle = Middle(self._order, one, *found) if found else None
+        return complete
 
     def reports(self, *, wants_key: bool) -> bytes:
         """What the camera is to be told now; empty if nothing.
@@ -125,7 +127,8 @@ class Stream:
             raise SourceError("the camera ended the stream", "ended")
 
     def _packet(self, unit: AccessUnit) -> tuple[Packet, Arrival]:
-        packet = cast(Packet, av.Packet(cast(bytes, unit.data)))  # any buffer will do
+        data: Any = unit.data  # any buffer will do
+        packet: Any = av.Packet(data)
         packet.pts = unit.ticks
         packet.time_base = self.base
         packet.is_keyframe = unit.key
