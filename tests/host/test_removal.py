@@ -13,6 +13,7 @@ pytestmark = [
 ]
 
 DROPIN = "/etc/systemd/system/framesrv@.service.d/override.conf"
+ROUTE = "/etc/framesrv/route/framesrv.toml"
 PICTURE = "/var/lib/framesrv/pictures/1.jpg"
 OURS = ("/etc/systemd/system/**/framesrv*", "/etc/*.d/framesrv*", "/run/framesrv/*", "/dev/shm/framesrv*")
 
@@ -66,17 +67,26 @@ def test_list_of_what_would_go_changes_nothing(site_with_everything: Site) -> No
     assert said[f"group {GROUP} of {STREAM} in Redis, 0 requests pending"] == "remove"
     assert said["/var/lib/framesrv"] == "remove"
     assert said["/etc/framesrv  (--configuration)"] == "stays"
+    assert said["/etc/framesrv/route"] == "remove"
+    site.host.path(ROUTE).write_text("[redis]\n")
+    assert "/etc/framesrv/route" not in remove(site, "--dry-run")
+    site.host.path(ROUTE).write_text("")
     assert (there(site), site.pid(CAMERAS[0])) == (before, pid)
     assert groups_in_redis(site) == [GROUP]
 
 
 def test_purge_leaves_what_is_somebodys_work(site_with_everything: Site) -> None:
     site = site_with_everything
+    site.host.path(ROUTE).write_text("[redis]\n")  # somebody's work as well
     said = remove(site, "--purge")
     assert there(site) == {"user framesrv", "group framesrv"}  # the owner of the pictures
     assert said["user framesrv, the owner of the pictures  (--pictures)"] == "stays"
     assert site.host.path(PICTURE).exists()
     assert site.host.path("/etc/framesrv/framesrv.toml").exists()
+    assert site.host.path(ROUTE).exists()
+    site.host.path(ROUTE).write_text("")
+    assert remove(site)["/etc/framesrv/route"] == "removed"  # as `install` has made it
+    assert not site.host.path(ROUTE).parent.exists()
     assert groups_in_redis(site) == [GROUP]
 
 

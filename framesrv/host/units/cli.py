@@ -191,9 +191,10 @@ def show(as_json: bool) -> None:
 def remove(purge: bool, settings: bool, pictures: bool, from_redis: bool, dry_run: bool) -> None:
     """Stop everything and take away the unit files, the copies of the configuration and the cameras' users.
 
-    The rest stays: the user framesrv, drop-ins of `systemctl edit`, the links to the commands, and such. With --purge
-    that goes as well. Pictures, the configuration and what snapd keeps in Redis only go where they are named; the
-    program itself is removed as it was installed.
+    The router's /etc/framesrv/route goes too, if its file is still empty. The rest stays: the user framesrv,
+    drop-ins of `systemctl edit`, the links to the commands, and such. With --purge that goes as well. Pictures, the
+    configuration and what snapd keeps in Redis only go where they are named; the program itself is removed as it was
+    installed.
 
     Example: sudo framesrv units remove --purge --redis --dry-run
     """

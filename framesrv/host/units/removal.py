@@ -16,6 +16,7 @@ from framesrv.host.units import (
     APPLIED,
     CONFIG,
     ROUTER,
+    ROUTER_CONFIG,
     SECRETS,
     USER,
     applied,
@@ -75,6 +76,9 @@ def services(asked: Sequence[str], say: Say) -> None:
     applied.remove()
     for path in files.remove():
         say(f"removed  {path}")
+    if _router_is_unconfigured():
+        shutil.rmtree(ROUTER_CONFIG.parent)
+        say(f"removed  {ROUTER_CONFIG.parent}")
 
 
 def rest(asked: Sequence[str], say: Say) -> None:
@@ -101,6 +105,8 @@ def preview(asked: Sequence[str] | None, say: Say) -> None:
         say(f"remove   {path}")
     for name in users.made():
         say(f"remove   user {name}")
+    if _router_is_unconfigured():
+        say(f"remove   {ROUTER_CONFIG.parent}")
     for thing in _things():
         goes = asked is not None and thing.option in ("", *asked)
         how = "" if goes else f"  ({thing.option or '--purge'})"
@@ -124,6 +130,12 @@ def _things() -> Iterator[Thing]:
             yield Thing(f"group {name}", its, lambda name=name: run("groupdel", name))  # type: ignore[misc]
     if STATE.exists():
         yield Thing(str(STATE), "", lambda: shutil.rmtree(STATE))
+
+
+def _router_is_unconfigured() -> bool:
+    """Whether nothing but the empty file that `install` has made is where the router's configuration goes."""
+    place = ROUTER_CONFIG.parent
+    return place.is_dir() and not any(path != ROUTER_CONFIG or path.stat().st_size for path in place.iterdir())
 
 
 def _made_by_hand() -> Iterator[Thing]:
