@@ -24,6 +24,7 @@ from tests.support.footage import Codec
 CODECS: tuple[Codec, ...] = ("h264", "hevc")
 SETTLING = 3.0  # s from when all run until CPU time counts
 KEPT_FOR = 6.0  # s, three groups of pictures
+RESTING = 6.0  # s likewise, from the last question until memory counts
 NO_REDIS = "redis://127.0.0.1:9/0"  # snapd tries it again and again
 ASKED_EVERY = 10.0  # s
 ASKED_AFTER = 1.0  # s, the first time
@@ -95,8 +96,8 @@ def run(seconds: float) -> Report:
         notes.append("ffmpeg is not installed here: nothing stands for the way that pipes raw frames from it")
     notes.append("every frame of the footage is referred to by another, so that fps:5 can leave out no decoding")
     notes.append(
-        "private memory includes the decoder's two slots (6.2 MB), which nobody else had mapped, and the loop's own "
-        "picture (3.1 MB)"
+        "private memory includes the decoder's two slots (6.2 MB) once they have been written to, as nobody else had "
+        "mapped them, and the loop's own picture (3.1 MB)"
     )
     return Report(
         f"decode: a camera of 1920x1080 at 25/s over RTSP, 4 Mb/s, a key frame every {video.GOP} frames; CPU time "
@@ -128,12 +129,21 @@ def _round(host: Host, comparisons: tuple[Comparison, ...], seconds: float, name
             raise BenchmarkError(f"{name}: {', '.join(lost)} lost the stream while CPU time was measured")
         figures = [_cpu(name.partition(",")[0], one, shares) for one in comparisons]
         figures += _memory(name.partition(",")[0], pids)
+        if ASKED in parties:
+            wait(f"{name}: nobody asks any more", RESTING)
+            figures.append(_rested(name.partition(",")[0], pids))
         note = (
             f"{name}: {len(parties)} at once for {meter.seconds:.0f} s after {SETTLING:g} s to settle, the machine's "
             f"cores {meter.busy:.0f} % busy, the RTSP server at {shares['server']:.1f} % of a core; cv2 is "
             f"{'' if has_mapped(pids['all'], 'cv2') else 'not '}mapped in the decoder"
         )
     return figures, note
+
+
+def _rested(codec: str, pids: Mapping[str, int]) -> Figure:
+    """Memory of a decoder that was asked and is idle again, beside one that nobody has asked yet."""
+    asked, idle = (memory(pids[party]).private for party in (ASKED, IDLE))
+    return Figure(f"{codec}, demand, asked and idle again: private memory", asked, "MB", f"{IDLE}, never asked", idle)
 
 
 def _kept(host: Host, codec: str, figures: list[Figure]) -> Figure:

@@ -326,6 +326,8 @@ class Decoder:
                         said = False
                 self._writer.write(frame.planes, frame.stamp)
                 self._compare(taken)
+                del frame
+            del taken  # both keep the codec's memory, also while no other comes
             if not said and self._writer.flowing:
                 said = True
                 self._attempt = 0

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, cast
 
 import av
 from av.video.codeccontext import VideoCodecContext
@@ -30,6 +30,7 @@ class IntactDecoder:
         questions: that the codec can be asked of each picture; None where it cannot.
 
     Attributes:
+        codec: the one in use; another after `rest`.
         intact: the newest packet is whole, with all that it refers to.
         flagged: key frames are known as such.
     """
@@ -41,9 +42,7 @@ class IntactDecoder:
         count: Callable[[str, int], object],
         questions: "Questions | None" = None,
     ) -> None:
-        self._codec = codec
-        self._codec.thread_count = 1  # threads hold frames back
-        self._codec.copy_opaque = True
+        self._use(codec)
         self._damage = damage
         self._count = count
         self._questions = questions
@@ -52,13 +51,23 @@ class IntactDecoder:
         self.flagged = self._name in FLAGGED
         self._clean = False  # no frame has come out corrupt since the codec began anew
         self._beginning = False  # no frame has come out at all since then
-        self._sparing = self._leaving_out = False
+        self._sparing = False
         self._layers = _layers(codec) if self._name == "hevc" else None
 
     def restart(self) -> None:
         """The next packet is the first of a stream again."""
-        self._codec.flush_buffers()
+        self.codec.flush_buffers()
         self.intact = False
+
+    def rest(self) -> None:
+        """Gives the memory of the codec's pictures back; nothing is decoded until the next key frame."""
+        # a device has it itself, and takes its time to open; of other codecs a container tells more than we know
+        if self.codec.is_hwaccel or self._name not in FLAGGED:
+            return
+        self._use(_fresh(self.codec))
+        self.intact = False
+        if self._questions:
+            self._questions.rest()
 
     def spare(self, yes: bool) -> None:
         """Has the codec leave out frames that no other refers to."""
@@ -78,15 +87,15 @@ class IntactDecoder:
         self._leave_out(packet)
         began = time.perf_counter_ns()
         try:
-            frames = self._codec.decode(packet if packet.size else None)
+            frames = self.codec.decode(packet if packet.size else None)
             if alone:
-                frames += self._codec.decode(None)
+                frames += self.codec.decode(None)
         except (av.error.FFmpegError, OSError, ValueError):
             self.intact = arrival.whole = False
             self._count("corrupt", 1)
             frames = []
         if alone:
-            self._codec.flush_buffers()
+            self.codec.flush_buffers()
         if self._damage.noticed(self._name, asked=asked, beginning=self._beginning):
             self.intact = arrival.whole = False
             self._doubt()
@@ -96,13 +105,19 @@ class IntactDecoder:
         self._beginning = self._beginning and not frames
         return [(frame, its) for frame in frames if self._is_intact(frame, its := _arrival_of(frame, arrival))]
 
+    def _use(self, codec: VideoCodecContext) -> None:
+        codec.thread_count = 1  # threads hold frames back
+        codec.copy_opaque = True
+        self.codec = codec
+        self._leaving_out = False
+
     def _leave_out(self, packet: Packet) -> None:
         """Has the codec leave the packet's picture out if it is to be spared and no other refers to it, or not."""
         yes = self._sparing
         if self._layers and packet.size and (yes or packet.is_keyframe):
             yes = self._layers.is_of_highest(packet) and yes
         if yes != self._leaving_out:
-            self._codec.skip_frame = "NONREF" if yes else "DEFAULT"
+            self.codec.skip_frame = "NONREF" if yes else "DEFAULT"
             self._leaving_out = yes
 
     def _begun(self, packet: Packet, arrival: Arrival) -> tuple[Packet, int]:
@@ -114,7 +129,7 @@ class IntactDecoder:
             # Anew, so that pictures which lead the key frame, and refer to what is not there, are left out by the
             # codec. It also gives nothing before it has recovered, where "key frame" means the beginning of an
             # intra refresh, whose frames are all no key frames.
-            self._codec.flush_buffers()
+            self.codec.flush_buffers()
             self.intact = self._clean = self._beginning = True
         self.intact = arrival.whole = self.intact and arrival.whole
         if not (self.intact and self._questions and packet.size):
@@ -138,6 +153,16 @@ class IntactDecoder:
             return True
         self._count("corrupt", 1)
         return False
+
+
+def _fresh(codec: VideoCodecContext) -> VideoCodecContext:
+    """Another one for the same stream, which has decoded nothing yet."""
+    another = cast(VideoCodecContext, av.CodecContext.create(codec.name, "r"))
+    another.options = codec.options
+    if codec.extradata:
+        another.extradata = codec.extradata
+    another.width, another.height = codec.width, codec.height
+    return another
 
 
 def _layers(codec: VideoCodecContext) -> "SubLayers":

@@ -83,6 +83,11 @@ class Questions:
         changed.is_keyframe = packet.is_keyframe
         return changed, count, True
 
+    def rest(self) -> None:
+        """No picture comes for a while: gives the memory of the trial back."""
+        if self._trial:
+            self._trial.rest()
+
     def damaged(self) -> None:
         """Something of the stream was, and no sequence number has told of it."""
         self._doubted = DOUBTED

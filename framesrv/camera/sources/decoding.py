@@ -18,6 +18,7 @@ from framesrv.codec.intact import IntactDecoder
 from framesrv.codec.presentation import Presentation
 from framesrv.codec.presented import Presented
 from framesrv.history.writer import HistoryWriter
+from framesrv.process import heap
 
 if TYPE_CHECKING:
     from framesrv.codec.questions import Questions
@@ -30,7 +31,7 @@ Frames: TypeAlias = Sequence[tuple[av.VideoFrame, Arrival]]
 
 
 class Decoding:
-    """A codec and what it is fed.
+    """A codec and what it is fed. While nobody wants a frame its pictures take no memory.
 
     Attributes:
         began: whether a frame has come out, or none was asked for.
@@ -48,17 +49,16 @@ class Decoding:
         questions: "Questions | None" = None,
         history: HistoryWriter | None = None,
     ) -> None:
-        self._codec = codec
         self._decoder = IntactDecoder(codec, damage, sink.count, questions)
         self._presentation = presentation
         self._presented = Presented()
-        self._keeping = Keeping(history, codec, presentation, lambda: (self.size, self.aspect)) if history else None
+        self._keeping = Keeping(history, codec, presentation, lambda: (self._form, self.aspect)) if history else None
         self._policy = policy
         self._sink = sink
         self._demand = Demand(sink)
         self._gop = GopCache(history)
         self._idle = policy.demand
-        self._refreshes = self._is_due = self._behind = False
+        self._refreshes = self._is_due = self._behind = self._rests = False
         self.size: tuple[int, int] | None = None
         self.aspect: Fraction | None = None
         self.began = policy.demand
@@ -107,6 +107,16 @@ class Decoding:
             return self._gop.whole or not self._decoder.flagged
         return self._decoder.intact
 
+    @property
+    def codec(self) -> VideoCodecContext:
+        """The codec in use. It is another one after nobody has wanted a frame for a while."""
+        return self._decoder.codec
+
+    @property
+    def _form(self) -> tuple[int, int]:
+        """Width and height of the pictures; 0 while they are not known."""
+        return self.size or (self.codec.width, self.codec.height)
+
     def restart(self) -> None:
         """The next packet is the first of the stream again."""
         self._decoder.restart()
@@ -143,9 +153,13 @@ class Decoding:
                 return self._catch_up()
         if self._gop.full:
             self._catch_up()
+        elif self._gop.broken and not self._rests:  # from the key frame on the codec begins anew anyway
+            self._rests = True
+            self._decoder.rest()
+            heap.give_back()
         if behind:
             return ()
-        width, height = self.size or (self._codec.width, self._codec.height)
+        width, height = self._form
         if width:
             self._sink.idle(width, height, self._presentation.pixel_format)
         return ()
@@ -154,6 +168,7 @@ class Decoding:
         """Decodes all that was kept, for the newest frame."""
         if self._gop.broken:
             self._decoder.intact = False
+        self._rests = False
         newest: Frames = ()
         kept = self._gop.take()
         for left, (packet, arrival) in zip(range(len(kept), 0, -1), kept, strict=True):

@@ -13,7 +13,7 @@ from framesrv.history.writer import HistoryWriter
 
 MILLISECOND = Fraction(1, 1000)  # the time base of packets that have no times
 
-Told: TypeAlias = tuple[tuple[int, int] | None, Fraction | None]
+Told: TypeAlias = tuple[tuple[int, int], Fraction | None]
 
 
 class Keeping:
@@ -23,15 +23,15 @@ class Keeping:
         writer: of the camera's history.
         codec: that the packets are for.
         presentation: of its pictures.
-        told: gives the size of pictures as it was announced, None while the codec knows it; and the aspect of a
-            pixel as the container tells it, None where it does not.
+        told: gives width and height of the pictures, and the aspect of a pixel as the container tells it, None where
+            it does not.
     """
 
     def __init__(
         self, writer: HistoryWriter, codec: VideoCodecContext, presentation: Presentation, told: Callable[[], Told]
     ) -> None:
         self._writer = writer
-        self._codec = codec
+        self._name, self._extradata = codec.name, codec.extradata or b""
         self._presentation = presentation
         self._told = told
         writer.begin()
@@ -58,8 +58,6 @@ class Keeping:
         )
 
     def _parameters(self, packet: Packet) -> CodecParameters:
-        size, aspect = self._told()
-        codec = self._codec
-        width, height = size or (codec.width, codec.height)
+        (width, height), aspect = self._told()
         base = packet.time_base or MILLISECOND
-        return CodecParameters(codec.name, codec.extradata or b"", base, width, height, aspect, self._presentation)
+        return CodecParameters(self._name, self._extradata, base, width, height, aspect, self._presentation)

@@ -4,7 +4,7 @@ What FFmpeg's client does not tell is what matters here: where a picture ends, w
 the camera gave, what its clock says. Codecs that are rare in cameras go through FFmpeg's client all the same.
 """
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING, cast
 
 import av
@@ -14,13 +14,12 @@ from av.video.codeccontext import VideoCodecContext
 from framesrv.camera.policy import Policy
 from framesrv.camera.sources import Facts, Sink, Source, SourceFrame
 from framesrv.camera.sources.address import address_of
-from framesrv.camera.sources.decoding import Decoding
+from framesrv.camera.sources.decoding import Decoding, Frames
 from framesrv.camera.sources.experience import Experience
 from framesrv.camera.sources.patience import Patience
 from framesrv.camera.sources.rtsp.session import Session
 from framesrv.camera.sources.rtsp.stream import CODECS, Stream
 from framesrv.camera.sources.size_limit import SizeLimit
-from framesrv.codec.arrival import Arrival
 from framesrv.codec.conversion import Conversion
 from framesrv.codec.damage import Damage
 from framesrv.codec.hardware import Hardware
@@ -47,7 +46,7 @@ class Rtsp:
         address_of(camera.source)  # raises SourceUsageError for what is none
         self._experience = Experience(camera)
         self._questions: Questions | None = None
-        self._playing: tuple[Session, Stream, VideoCodecContext] | None = None
+        self._playing: tuple[Session, Stream, Decoding] | None = None
         self._limit = SizeLimit(camera)
         self._gathers = False  # what comes waits for more
         self._ahead: float | None = None  # its clock, as it was told
@@ -71,7 +70,8 @@ class Rtsp:
         """See `Source.facts`."""
         if self._playing is None:
             return self._other.facts() if self._other else Facts()
-        session, stream, codec = self._playing
+        session, stream, decoding = self._playing
+        codec = decoding.codec
         return Facts(
             codec.name,
             codec.profile or "",
@@ -81,7 +81,7 @@ class Rtsp:
             stream.missing,
         )
 
-    def _begun(self, session: Session, damage: Damage, sink: Sink) -> tuple[VideoCodecContext, Stream, Decoding]:
+    def _begun(self, session: Session, damage: Damage, sink: Sink) -> tuple[Stream, Decoding]:
         """What the session's packets go through."""
         sink.via(session.transport)
         codec = self._codec(session.track.codec)
@@ -94,15 +94,15 @@ class Rtsp:
         questions = self._questions if asks else None
         decoding = Decoding(codec, self._camera.presentation, self._policy, damage, sink, questions, self._history)
         stream = Stream(session.track, keeps_order=session.transport in ORDERED)
-        self._playing = session, stream, codec
+        self._playing = session, stream, decoding
         self._patience.begin()
         self._ahead = None
         self._gathers = False
         sink.clock(None)
-        return codec, stream, decoding
+        return stream, decoding
 
     def _play(self, session: Session, damage: Damage, sink: Sink) -> Iterator[SourceFrame | None]:
-        codec, stream, decoding = self._begun(session, damage, sink)
+        stream, decoding = self._begun(session, damage, sink)
         turn = 0
         for received in session.packets():
             came = given = False
@@ -113,18 +113,14 @@ class Rtsp:
                     self._patience.came(key=packet.is_keyframe, whole=arrival.whole)
                     if packet.is_keyframe and stream.size != decoding.size:
                         decoding.size = stream.size and self._limit.checked(*stream.size)
-                    for frame, its in decoding.frames(packet, arrival, behind=behind):
-                        given = True
-                        yield self._converted(frame, its, codec, stream)
+                    given |= yield from self._given(decoding.frames(packet, arrival, behind=behind), decoding, stream)
                     if damage.oversized:
                         raise self._limit.exceeded(damage.oversized)
                 if (not came and arrived - turn < TURN) or arrived < session.newest:
                     continue
                 turn = arrived
             else:
-                for frame, its in decoding.left_behind():
-                    given = True
-                    yield self._converted(frame, its, codec, stream)
+                given |= yield from self._given(decoding.left_behind(), decoding, stream)
             intact = decoding.intact and not stream.strange
             self._gather(session, sink, idle=intact and decoding.idle)
             self._patience.look(sink, intact=intact, complaint=stream.strange or damage.complaint)
@@ -132,10 +128,13 @@ class Rtsp:
             if not given:
                 yield None
 
-    def _converted(self, frame: av.VideoFrame, its: Arrival, codec: VideoCodecContext, stream: Stream) -> SourceFrame:
-        """The codec's frame as ours."""
-        ratio = codec.sample_aspect_ratio
-        return self._conversion.source_frame(frame, its, ratio, codec=codec.name, base=stream.base)
+    def _given(self, frames: Frames, decoding: Decoding, stream: Stream) -> Generator[SourceFrame, None, bool]:
+        """Gives the codec's frames as ours, and keeps none of them; whether there are any."""
+        codec = decoding.codec
+        for frame, its in frames:
+            ratio = codec.sample_aspect_ratio
+            yield self._conversion.source_frame(frame, its, ratio, codec=codec.name, base=stream.base)
+        return bool(frames)
 
     def _gather(self, session: Session, sink: Sink, *, idle: bool) -> None:
         """Lets what comes wait for more as long as nobody wants a picture, unless one of them is damaged."""
