@@ -56,6 +56,7 @@ class PictureSet:
         sequence: its sequence's.
         flag_at: bits of the payload before the flag that allows dependent slice segments.
         dependent: that flag.
+        wavefront: each row of coding tree blocks begins where the slice's header says, and could be decoded apart.
     """
 
     number: int
@@ -70,6 +71,7 @@ class PictureSet:
     weighted_pred: bool
     weighted_bipred: bool
     entries: bool
+    wavefront: bool
     loop_filter_across: bool
     deblocking_override: bool
     deblocking_disabled: bool
@@ -124,6 +126,7 @@ def picture_set(nal: Bytes) -> tuple[int, PictureSet]:
         weighted_pred,
         weighted_bipred,
         tiles or wavefront,
+        wavefront and not tiles,
         across,
         override,
         disabled,

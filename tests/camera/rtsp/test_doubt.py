@@ -44,11 +44,11 @@ def test_pictures_are_tried_at_first_and_again_after_damage(monkeypatch: pytest.
     asking = Questions(trial)
     with Damage() as damage:
         assert all(asking.asked(packet, damage)[2] for packet in packets[: BEGINNING + 10])
-        assert (trial.tried, trial.rested, trial._codec) == (BEGINNING - 1, 1, None)
+        assert (trial.tried, trial.rested, trial._codecs) == (BEGINNING - 1, 1, {})
         asking.damaged()
         for packet in packets[BEGINNING + 10 :]:
             asking.asked(packet, damage)
-    assert (trial.tried, trial.rested, trial._codec) == (BEGINNING - 1 + 4, 2, None)
+    assert (trial.tried, trial.rested, trial._codecs) == (BEGINNING - 1 + 4, 2, {})
 
 
 def test_picture_that_comes_late_is_not_tried() -> None:

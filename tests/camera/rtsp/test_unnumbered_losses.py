@@ -75,3 +75,15 @@ def test_no_damage_is_given_of_h265(width: int, height: int, seconds: int, slice
     bad, given = damaged("hevc", seconds, width=width, height=height, slices=slices, block=block)
     assert bad == 0
     assert given > seconds
+
+
+def test_a_hole_in_a_picture_whose_rows_are_coded_apart_is_noticed() -> None:
+    """At the next row its decoder finds its way again, and may come to the end of the picture as it should."""
+    track = Track(footage(codec="hevc", frames=FRAMES, gop=FPS))
+    first, key, after = (
+        [payload for payload, _ in track.units[index].payloads] for index in (0, 3 * FPS, 3 * FPS + 1)
+    )
+    for left_out in range(len(key) - 16, len(key) - 4):
+        play = Play("hevc").feed(packets([first, key[:left_out] + key[left_out + 1 :], after]))
+        assert list(play.shown) == [0], left_out
+    assert list(Play("hevc").feed(packets([first, key, after])).shown) == [0, 1, 2]
