@@ -9,6 +9,7 @@ import os
 import signal
 import threading
 import time
+import traceback
 from collections import deque
 from contextlib import ExitStack, suppress
 
@@ -277,6 +278,7 @@ class Decoder:
             reason,
             exc_info=error if unforeseen and self._said.is_news(f"traceback of {reason}") else None,
         )
+        traceback.clear_frames(error.__traceback__)  # in a circle with the error they keep segments that have ended
         self._wait(delay, signals)
 
     def _wait(self, seconds: float, signals: Signals) -> None:

@@ -120,6 +120,7 @@ def test_decoder_in_too_small_a_shm_says_so_and_goes_on_when_there_is_room(prefi
     config.write_text(f'[shm]\nprefix = "{prefix}"\n[[camera]]\ncode = "cam"\nsource = "test:1920x1080@5"\n', "utf-8")
     program = f"""
         import subprocess, sys, time
+        from pathlib import Path
         from framesrv import camera_status
         def wait_for(what):
             deadline = time.monotonic() + 30
@@ -131,6 +132,8 @@ def test_decoder_in_too_small_a_shm_says_so_and_goes_on_when_there_is_room(prefi
             wait_for(lambda status: status.error)
             status = camera_status("{prefix}", "cam")
             print(status.state, status.error)
+            maps = Path(f"/proc/{{decoder.pid}}/maps")  # each attempt left a segment mapped, and its file open
+            wait_for(lambda status: status.attempts >= 2 and maps.read_text().count(" /dev/shm/") == 1)
             subprocess.run(["mount", "-o", "remount,size=16m", "/dev/shm"], check=True)
             wait_for(lambda status: status.state == "live")
             decoder.terminate()
