@@ -1,9 +1,8 @@
 """A snapd of one, two and four processes, in turns: requests a second, and CPU time for each.
 
 Redis, the store and the platform are on the same cores, so that more processes could not be told from fewer where all
-cores are busy. So each process is held to a share of a core, which leaves them the rest: how much is then answered in
-a second hangs on the processes alone. A core that sleeps makes whoever wakes it slower, and the more processes, the
-less they sleep. So a loop of idle priority keeps each core awake, whatever is measured.
+cores are busy. So each process is held to a share of one core, which leaves them the rest: how much is then answered
+in a second hangs on the processes alone.
 """
 
 import os
@@ -15,7 +14,6 @@ from benchmarks.measures import quota
 from benchmarks.measures.backend import open_backend
 from benchmarks.measures.flood import CAMERAS, SOURCE, WORKERS, Flood, cost, flood, rate
 from benchmarks.measures.host import Camera, Host
-from benchmarks.measures.process import child
 from benchmarks.measures.table import Figure, Goal, Report
 
 PROCESSES = (1, 2, 4)  # the first stands beside all others
@@ -35,8 +33,6 @@ def run(seconds: float) -> Report:
         host = stack.enter_context(Host(directory, cameras, sections=backend.sections))
         stack.enter_context(host.decoders(*CAMERAS))
         found: dict[int, list[Flood]] = {processes: [] for processes in PROCESSES}
-        for _ in os.sched_getaffinity(0):
-            stack.enter_context(child(_keep_awake))
         for turn in range(1, turns + 1):
             for processes, floods in found.items():
                 label = f"{processes} processes, {turn} of {turns}"
@@ -58,7 +54,7 @@ def run(seconds: float) -> Report:
         ]
     cores = len(os.sched_getaffinity(0))
     held = (
-        f"each process held to {SHARE:.0%} of a core by the kernel, the one that keeps them to nothing"
+        f"each process held to {SHARE:.0%} of one core by the kernel, the one that keeps them to nothing"
         if share
         else "no cgroup can be made here that holds CPU time: they are as fast as the cores allow, so no ratio is due"
     )
@@ -69,14 +65,6 @@ def run(seconds: float) -> Report:
         [
             f"{held}; CPU time with that of the last",
             f"{turns} floods of each kind, of {requests} requests for each process, {WORKERS} workers in each",
-            "a loop of idle priority (SCHED_IDLE) kept each core awake",
         ],
         [],
     )
-
-
-def _keep_awake() -> None:
-    """Whoever else wants the core gets it at once."""
-    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-    while True:
-        pass

@@ -1,4 +1,7 @@
-"""Processes that get no more than a share of a core each, by the kernel (cpu.max of cgroups, or cpu.cfs_quota_us)."""
+"""Processes that get no more than a share of a core each, by the kernel (cpu.max of cgroups, or cpu.cfs_quota_us).
+
+Each stays on one core: the threads of one interpreter, of which one runs at a time, are slower on several.
+"""
 
 import os
 from collections.abc import Iterable, Iterator
@@ -16,13 +19,16 @@ def possible() -> bool:
 
 @contextmanager
 def held(pids: Iterable[int], share: float) -> Iterator[None]:
-    """Each of these, for the length of the block; they are free again then."""
+    """Each of these, in turns on each core, for the length of the block; then their CPU time is free again."""
     hierarchy = _hierarchy()
     if hierarchy is None:
         raise OSError("no cgroup can be made that holds CPU time")
     places: list[Path] = []
+    cores = sorted(os.sched_getaffinity(0))
     try:
-        for pid in pids:
+        for number, pid in enumerate(pids):
+            for thread in Path(f"/proc/{pid}/task").iterdir():
+                os.sched_setaffinity(int(thread.name), {cores[number % len(cores)]})
             place = hierarchy / f"framesrv-benchmark-{os.getpid()}-{pid}"
             place.mkdir()
             places.append(place)
