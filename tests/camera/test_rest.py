@@ -67,7 +67,7 @@ def in_use(decoding: Decoding) -> VideoCodecContext:
 
 def held(codec: VideoCodecContext, trial: Trial) -> tuple[int, bool]:
     """How many hold the codec beside whoever asks and this function; whether there is one for trials."""
-    return sys.getrefcount(codec) - 3, trial._codec is not None
+    return sys.getrefcount(codec) - 3, bool(trial._codecs)
 
 
 def anonymous(pid: int) -> int:
