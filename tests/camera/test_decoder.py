@@ -234,7 +234,7 @@ def test_ls_shows_every_state(tmp_path: Path, prefix: str) -> None:
         assert [one["state"] for one in shown.values()] == ["live", "connecting", "down"]
         assert " ".join(shown["live"]) == (
             "code state width height pixel_format decode fps seq age_s dropped corrupt reconnects readers_blocked "
-            "pid cause attempts restarts transport frozen_s clock_ahead_s pinned"
+            "pid cause attempts restarts transport frozen_s clock_ahead_s pinned history_s history_from"
         )
         assert (shown["live"]["pid"], shown["live"]["width"], shown["live"]["decode"]) == (live.pid, 320, "fps:10")
         assert shown["down"]["pid"] is None

@@ -1,5 +1,6 @@
 """What another user of the host does, in a child of this process; root alone can try that."""
 
+import codecs
 import os
 import pickle
 from collections.abc import Callable, Sequence
@@ -8,6 +9,8 @@ from typing import TypeVar
 import pytest
 
 ALICE, BOB, READERS = 60001, 60002, 60010  # users and a group that no host has
+
+codecs.lookup("utf-8-sig")  # of a configuration: where the interpreter lies, a child may not be able to load it
 
 Result = TypeVar("Result")
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
