@@ -107,6 +107,17 @@ def test_every_command_is_told_of() -> None:
         assert {(program, name) for name in group.commands} - hidden <= told
 
 
+def test_table_of_commands_has_every_command() -> None:
+    """It lacked four, `framesrv retry` among them."""
+    table = re.findall(r"^\| (`.*?`) \|", text("docs/operating.md"), re.MULTILINE)
+    listed = {
+        tuple(words.split()[:2]) for cell in table for words in re.findall(r"`((?:framesrv|snapd) [^`]*)`", cell)
+    }
+    for program, group in PROGRAMS.items():
+        assert isinstance(group, click.Group)
+        assert {(program, name) for name in group.commands} - {("framesrv", "snapd")} <= listed
+
+
 def test_readme_is_short() -> None:
     for readme in PAIRS[0]:
         assert len(text(readme).splitlines()) <= 150
