@@ -37,11 +37,15 @@ class Bits:
     def number(self) -> int:
         """An unsigned number in the code of Exp-Golomb, ``ue(v)``. Raises ValueError beyond the end."""
         left = self._size - self.at
-        zeros = left - (self._value & ((1 << left) - 1)).bit_length()
+        rest = self._value & ((1 << left) - 1)
+        zeros = left - rest.bit_length()
         if zeros > 32:
             raise ValueError("a number has too many bits")
-        self.at += zeros
-        return self.take(zeros + 1) - 1
+        left -= 2 * zeros + 1
+        if left < 0:
+            raise ValueError("it ends too soon")
+        self.at = self._size - left
+        return (rest >> left) - 1
 
     def signed(self) -> int:
         """A signed number in that code, ``se(v)``. Raises ValueError beyond the end."""

@@ -75,7 +75,7 @@ def feed(
         decoding = Decoding(codec, presentation or Presentation(), Policy(policy), damage, Counts(), None, writer)
         if clock:
             report = _report(time.time() - (time.monotonic_ns() - begin) / 1e9)
-            list(stream.take(memoryview(report), begin, is_rtcp=True))
+            list(stream.take([memoryview(report)], begin, is_rtcp=True))
         for number, unit in enumerate(units):
             arrived = begin + int(number * track.interval * 1e9)
             stamp = START + number * track.step + unit.shift & 0xFFFF_FFFF
@@ -85,7 +85,7 @@ def feed(
                 if number and chance.random() < loss:
                     lost += 1
                     continue
-                for packet, arrival in stream.take(memoryview(data), arrived, is_rtcp=False):
+                for packet, arrival in stream.take([memoryview(data)], arrived, is_rtcp=False):
                     if stream.size != decoding.size:
                         decoding.size = stream.size
                     decoding.frames(packet, arrival)

@@ -38,7 +38,7 @@ def test_frames_of_then_have_the_lines_of_both_fields(
         for data in packets(sent):
             (stamp,) = struct.unpack_from(">I", data, 4)
             index = (stamp - 0xFFFF_0000 & 0xFFFF_FFFF) // STEP
-            for packet, arrival in stream.take(memoryview(data), begin + index * TICK, is_rtcp=False):
+            for packet, arrival in stream.take([memoryview(data)], begin + index * TICK, is_rtcp=False):
                 decoding.frames(packet, arrival)
     found = history.packets(history.span()[0])
     assert len(found) >= len(sent) - 1

@@ -148,7 +148,7 @@ class Play:
                 self._codec, Presentation(), Policy(self._policy), damage, self.counts, self.questions
             )
             for data in sent:
-                for packet, arrival in self._stream.take(memoryview(data), time.monotonic_ns(), is_rtcp=False):
+                for packet, arrival in self._stream.take([memoryview(data)], time.monotonic_ns(), is_rtcp=False):
                     for frame, _ in decoding.frames(packet, arrival):
                         assert frame.pts is not None
                         self.shown[frame.pts // STEP] = colour.planes_of(frame)[0].copy()

@@ -35,7 +35,7 @@ def camera_of(url: str, **keys: Any) -> Camera:
 
 def packets(session: Session) -> Iterator[bytes]:
     """Of RTP."""
-    return (bytes(one[1]) for one in session.packets() if one is not None and not one[0])
+    return (bytes(data) for one in session.packets() if one is not None and not one[0] for data in one[1])
 
 
 def seconds(session: Session, count: float) -> None:

@@ -2,7 +2,7 @@
 
 import random
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 
@@ -14,13 +14,17 @@ from tests.camera.rtsp.feed import Track, coded, fragments, packets
 Given = tuple[bytes, bool, bool, bool, int | None]
 
 
-def given(codec: str, sent: list[bytes], *, keeps_order: bool) -> tuple[list[Given], tuple[int, ...]]:
-    """What the stream gives, and what it counts."""
+def given(
+    codec: str, sent: list[bytes], *, keeps_order: bool, together: int = 1
+) -> tuple[list[Given], tuple[int, ...]]:
+    """What the stream gives, and what it counts; so many packets come `together`."""
     stream = Stream(Track(codec), keeps_order=keeps_order)  # type: ignore[arg-type]
     found = [
         (bytes(packet), packet.is_keyframe, arrival.whole, arrival.lost, packet.pts)
-        for number, data in enumerate(sent)
-        for packet, arrival in stream.take(memoryview(data), number * 1_000_000, is_rtcp=False)
+        for number in range(0, len(sent), together)
+        for packet, arrival in stream.take(
+            [memoryview(data) for data in sent[number : number + together]], number * 1_000_000, is_rtcp=False
+        )
     ]
     order = stream._order
     return found, (order.received, order.missing, order.highest)
@@ -51,22 +55,26 @@ def disturbed(sent: list[bytes], seed: int) -> list[bytes]:
 
 @pytest.mark.parametrize("codec", ["h264", "hevc"])
 @pytest.mark.parametrize("keeps_order", [True, False])
-def test_shorter_way_gives_the_same(codec: str, keeps_order: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("together", [1, 7])
+def test_shorter_way_gives_the_same(
+    codec: str, keeps_order: bool, together: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pieces = [[one for nal in picture for one in fragments(nal, codec, 100)] for picture in coded(codec)]
     sent = list(packets(pieces))
     cases = [sent, *(disturbed(sent, seed) for seed in range(30))]
-    taken: list[bool] = []
+    taken: list[int] = []
     takes = Middle.takes
 
-    def counting(one: Middle, data: memoryview) -> bool:
-        taken.append(takes(one, data))
-        return taken[-1]
+    def counting(one: Middle, packets: Sequence[memoryview], at: int) -> int:
+        after = takes(one, packets, at)
+        taken.append(after - at)
+        return after
 
     monkeypatch.setattr(Middle, "takes", counting)
-    short = [given(codec, case, keeps_order=keeps_order) for case in cases]
+    short = [given(codec, case, keeps_order=keeps_order, together=together) for case in cases]
     assert sum(taken) > sum(map(len, cases)) / 8, "many packets go that way"
-    monkeypatch.setattr(Middle, "takes", lambda self, data: False)
-    assert short == [given(codec, case, keeps_order=keeps_order) for case in cases]
+    monkeypatch.setattr(Middle, "takes", lambda self, packets, at: at)
+    assert short == [given(codec, case, keeps_order=keeps_order, together=together) for case in cases]
 
 
 def test_picture_without_an_end_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:

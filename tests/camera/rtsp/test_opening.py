@@ -46,8 +46,8 @@ def plays(camera: Camera, experience: Experience | None = None, number: int = 20
     with Session(camera, experience) as session:
         for one in session.packets():
             if one is not None and not one[0]:
-                found.append(int.from_bytes(one[1][2:4], "big"))
-            if len(found) == number:
+                found += [int.from_bytes(data[2:4], "big") for data in one[1]]
+            if len(found) >= number:
                 break
     return all(after == before + 1 & 0xFFFF for before, after in pairwise(found))
 

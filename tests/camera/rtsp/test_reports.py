@@ -27,7 +27,7 @@ def playing(*, feedback: bool) -> Stream:
     assert one.reports(wants_key=True) == b""  # nobody is there yet
     first, _, third = packets([[b"\x65\x88\x80"]] * 3)
     for data in (first, third):  # one is missing
-        list(one.take(memoryview(data), time.monotonic_ns(), is_rtcp=False))
+        list(one.take([memoryview(data)], time.monotonic_ns(), is_rtcp=False))
     return one
 
 
@@ -54,4 +54,4 @@ def test_end_of_the_stream_is_heard() -> None:
     one = playing(feedback=False)
     goodbye = struct.pack(">BBHI", 0x81, rtcp.GOODBYE, 1, 77)
     with pytest.raises(SourceError, match="the camera ended the stream"):
-        list(one.take(memoryview(goodbye), 0, is_rtcp=True))
+        list(one.take([memoryview(goodbye)], 0, is_rtcp=True))

@@ -42,11 +42,11 @@ def camera_of(url: str, **keys: Any) -> Camera:
 def numbers(session: Session, count: int = 100) -> Iterator[int]:
     """The sequence numbers of so many packets of RTP."""
     for one in session.packets():
-        if one is not None and not one[0]:
-            yield int.from_bytes(one[1][2:4], "big")
+        for data in one[1] if one is not None and not one[0] else ():
+            yield int.from_bytes(data[2:4], "big")
             count -= 1
-        if not count:
-            return
+            if not count:
+                return
 
 
 def missing(session: Session, count: int = 100) -> int:

@@ -1,8 +1,9 @@
 """The connection to an RTSP camera: what comes through it is read into one buffer, and given in place.
 
 Packets of RTP come in it between responses, and requests of the camera's own (RFC 2326, 10.12). One call of the
-kernel takes as many as have come. Where nobody looks at the pictures what came may wait for more: to take it in is
-little work, and to look at all of it at once costs a fraction of what it costs to come back for each picture.
+kernel takes as many as have come, and those of one channel are given together. Where nobody looks at the pictures
+what came may wait for more: to take it in is little work, and to look at all of it at once costs a fraction of what
+it costs to come back for each picture.
 """
 
 import base64
@@ -28,6 +29,8 @@ LONGEST_HEAD = 64 * 1024  # bytes of a message's lines
 LONGEST_BODY = 128 * 1024  # bytes of what follows them
 GATHER = 250_000_000  # ns that what has come may wait for more
 DOLLAR = 0x24  # before a packet; its channel and its size follow
+FRONT = struct.Struct(">HH")  # that and the channel, the size
+MOST = 64  # packets that are given together
 
 _START = re.compile(rb"RTSP/\d|[A-Z_]{3,20} ")
 _BEGINNING = re.compile(rb"[A-Z_]{1,20}/?\Z")  # of that
@@ -35,8 +38,9 @@ _SPACE = re.compile(rb"[\r\n\0 ]+")
 _END = re.compile(rb"\r?\n\r?\n")
 _NEXT = re.compile(rb"\$[\x00-\x0f]|RTSP/\d")
 
-Packet = tuple[int, memoryview, int]  # its channel, bytes that are valid until the next, monotonic ns of arrival
-Incoming = Packet | Response | Request | None
+# their channel, the bytes of each, which are valid until more is asked for, and monotonic ns of arrival
+Packets = tuple[int, list[memoryview], int]
+Incoming = Packets | Response | Request | None
 
 
 class EndedError(OSError):
@@ -156,7 +160,7 @@ class Connection:
 
     def packet(self, channel: int, data: bytes) -> None:
         """Offers a packet; raises as `offer`."""
-        self.offer(struct.pack(">BBH", DOLLAR, channel, len(data)) + data)
+        self.offer(FRONT.pack(DOLLAR << 8 | channel, len(data)) + data)
 
     def close(self) -> None:
         """Closes it."""
@@ -183,13 +187,11 @@ class Connection:
         buffer = self._buffer
         while begin < end:
             if buffer[begin] == DOLLAR:
-                if end - begin < 4:
-                    break
-                after = begin + 4 + (buffer[begin + 2] << 8 | buffer[begin + 3])
-                if after > end:
+                packets, after = self._packets(view, begin, end)
+                if not packets:
                     break
                 self._in_step = True
-                yield buffer[begin + 1], view[begin + 4 : after], self._arrived
+                yield buffer[begin + 1], packets, self._arrived
             else:
                 one, after = self._message(begin, end)
                 if one is not None:
@@ -198,6 +200,23 @@ class Connection:
                     break
             begin = after
         return begin
+
+    def _packets(self, view: memoryview, begin: int, end: int) -> tuple[list[memoryview], int]:
+        """The packets that lie there and are whole, up to one of another channel, and where the rest begins."""
+        unpack, buffer = FRONT.unpack_from, self._buffer
+        packets: list[memoryview] = []
+        front = None  # the same for all of them
+        for _ in range(MOST):
+            payload = begin + FRONT.size
+            if payload > end:
+                break
+            its, size = unpack(buffer, begin)
+            after = payload + size
+            if its != (front or its) or after > end:
+                break
+            front, begin = its, after
+            packets.append(view[payload:after])
+        return packets, begin
 
     def _receive(self, view: memoryview, end: int) -> list[tuple[int, int]]:
         """Reads what comes behind `end`; gives where each piece of it ends and when it arrived.

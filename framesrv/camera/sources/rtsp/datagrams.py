@@ -14,7 +14,7 @@ from typing import Any
 
 from framesrv.camera.sources.experience import Experience
 from framesrv.camera.sources.rtsp.carriers import RTCP, RTP
-from framesrv.camera.sources.rtsp.connection import Connection, Incoming, Packet
+from framesrv.camera.sources.rtsp.connection import Connection, Incoming, Packets
 from framesrv.camera.sources.rtsp.description import Track
 from framesrv.camera.sources.rtsp.message import number
 
@@ -128,7 +128,7 @@ class Datagrams:
                 return
         raise OSError(f"no pair of free ports of UDP in {TRIES} tries")
 
-    def _packets(self, channel: int) -> Iterator[Packet | None]:
+    def _packets(self, channel: int) -> Iterator[Packets | None]:
         """Those that have come to one socket."""
         one = self._sockets[channel]
         if not self._known[channel]:
@@ -143,7 +143,7 @@ class Datagrams:
                 return
             except ConnectionRefusedError:  # of a report: the camera does not want it
                 continue
-            yield channel, buffer[:size], time.monotonic_ns()
+            yield channel, [buffer[:size]], time.monotonic_ns()
 
     def _meet(self, channel: int) -> None:
         """Takes packets of the first sender alone that may be the camera, from now on."""

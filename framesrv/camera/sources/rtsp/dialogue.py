@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from framesrv import __version__
 from framesrv.camera.sources.authentication import Authentication
 from framesrv.camera.sources.rtsp import message
-from framesrv.camera.sources.rtsp.connection import Connection, Packet
+from framesrv.camera.sources.rtsp.connection import Connection, Packets
 from framesrv.camera.sources.rtsp.message import Request, Response
 from framesrv.errors import SourceLimitError
 
@@ -95,8 +95,8 @@ class Dialogue:
             if isinstance(one, Response):
                 return one
 
-    def answer_or_packet(self, number: int, deadline: float) -> Response | Packet:
-        """The response to that request, or the packet that comes before it; raises as `answer`."""
+    def answer_or_packet(self, number: int, deadline: float) -> Response | Packets:
+        """The response to that request, or the packets that come before it; raises as `answer`."""
         while (left := deadline - time.monotonic()) > 0:
             self.connection.patience(left)
             one = next(self.connection.incoming)

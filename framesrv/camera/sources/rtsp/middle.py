@@ -5,6 +5,7 @@ at. So it is known by one comparison, which takes a fraction of what it takes to
 """
 
 import struct
+from collections.abc import Sequence
 from functools import cache
 
 from framesrv.camera.sources.rtsp.rtp import HEADER, VERSION, Order, RtpPacket
@@ -29,18 +30,21 @@ class Middle:
         self._same = struct.pack(">II", packet.timestamp, packet.source)
         self._begin = begin
 
-    def takes(self, data: memoryview) -> bool:
-        """Takes a packet that is one of them; False if it is none."""
-        if len(data) <= self._size:
-            return False
-        first, sequence, same, begin = self._form.unpack_from(data)
-        if first != self._first or sequence != self._order.next or same != self._same or begin != self._begin:
-            return False
-        if len(self._unit.data) > LIMIT:
-            return False
-        self._unit.data += data[self._size :]
-        self._order.went_on()
-        return True
+    def takes(self, packets: Sequence[memoryview], at: int) -> int:
+        """Takes those from the one at that place on that are of them; gives the place of the first that is not."""
+        size, unpack, data = self._size, self._form.unpack_from, self._unit.data
+        first, same, begin = self._first, self._same, self._begin
+        number, place = self._order.next, at
+        if number is None:
+            return at
+        for packet in packets[at:]:
+            if len(packet) <= size or len(data) > LIMIT or unpack(packet) != (first, number, same, begin):
+                break
+            data += packet[size:]
+            number = number + 1 & 0xFFFF
+            at += 1
+        self._order.went_on(at - place)
+        return at
 
 
 @cache  # there are two

@@ -12,7 +12,7 @@ from framesrv.camera.sources.experience import Experience
 from framesrv.camera.sources.reasons import CANNOT, Reason, cannot
 from framesrv.camera.sources.rtsp import connection, description
 from framesrv.camera.sources.rtsp.carriers import Carrier, Interleaved
-from framesrv.camera.sources.rtsp.connection import EndedError, Packet, StrangeError
+from framesrv.camera.sources.rtsp.connection import EndedError, Packets, StrangeError
 from framesrv.camera.sources.rtsp.datagrams import Datagrams, Group
 from framesrv.camera.sources.rtsp.description import Description, Track
 from framesrv.camera.sources.rtsp.dialogue import UNAUTHORIZED, Dialogue
@@ -75,7 +75,7 @@ class Opening:
         self.control = self._address.url
         self.methods: list[str] = []
         self.every = LASTS / EARLY
-        self.first: list[Packet] = []
+        self.first: list[Packets] = []
         self.asked: int | None = None
         self.info = ""
 

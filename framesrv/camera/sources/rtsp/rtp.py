@@ -110,12 +110,13 @@ class Order:
         """The number of the packet that would go straight through; None where none would."""
         return None if self._waiting else self._expected
 
-    def went_on(self) -> None:
-        """That packet has come, and is taken by somebody else."""
-        self.received += 1
-        self._base += 1
-        self.highest += 1
-        self._expected = self.highest + 1 & 0xFFFF
+    def went_on(self, count: int) -> None:
+        """That packet and those after it have come, so many in all, and are taken by somebody else."""
+        if count:
+            self.received += count
+            self._base += count
+            self.highest += count
+            self._expected = self.highest + 1 & 0xFFFF
 
     def _ahead(self, packet: RtpPacket) -> int:
         """Packets from the expected one to this; 0 for the first of a stream."""

@@ -89,10 +89,10 @@ class Session:
         self.gather(None)  # nobody waits for a camera's goodbye longer than he must
         self._things.close()
 
-    def packets(self) -> Iterator[tuple[bool, memoryview, int] | None]:
-        """What comes: whether it is RTCP, bytes that are valid until the next, monotonic nanoseconds of arrival.
+    def packets(self) -> Iterator[tuple[bool, list[memoryview], int] | None]:
+        """What comes: whether it is RTCP, packets, valid until more is asked for, monotonic nanoseconds of arrival.
 
-        None stands for a turn without a packet; there is at least one turn a second.
+        None stands for a turn without packets; there is at least one turn a second.
 
         Raises:
             SourceError: the stream has ended or is lost.
@@ -108,17 +108,17 @@ class Session:
         with _lost():
             for one in chain(first, carrier.incoming()):
                 if isinstance(one, tuple):
-                    channel, data, now = one
+                    channel, packets, now = one
                     if channel == rtp:
                         newest = now
                         if not came:
                             came = True
                             self._experience.came()
-                        yield False, data, now
+                        yield False, packets, now
                         if now < due:
                             continue
                     elif channel == rtcp:
-                        yield True, data, now
+                        yield True, packets, now
                 else:
                     self._heard(one)
                     yield None

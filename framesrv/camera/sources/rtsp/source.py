@@ -107,8 +107,8 @@ class Rtsp:
         for received in session.packets():
             came = given = False
             if received is not None:
-                is_rtcp, data, arrived = received
-                for packet, arrival in stream.take(data, arrived, is_rtcp=is_rtcp):
+                is_rtcp, packets, arrived = received
+                for packet, arrival in stream.take(packets, arrived, is_rtcp=is_rtcp):
                     came, behind = True, arrived < session.newest
                     self._patience.came(key=packet.is_keyframe, whole=arrival.whole)
                     if packet.is_keyframe and stream.size != decoding.size:

@@ -3,7 +3,7 @@
 import base64
 import binascii
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -72,30 +72,34 @@ class Stream:
         before, self._missing = self._missing, self._order.missing
         return self._missing > before
 
-    def take(self, data: memoryview, arrived: int, *, is_rtcp: bool) -> Sequence[tuple[Packet, Arrival]]:
-        """The packets for the codec that are complete now that this has come.
+    def take(self, packets: Sequence[memoryview], arrived: int, *, is_rtcp: bool) -> Iterator[tuple[Packet, Arrival]]:
+        """The packets for the codec that are complete now that these of RTP, or RTCP, have come.
 
         Raises:
             SourceError: the camera ends its stream.
         """
         if is_rtcp:
-            self._control(data, arrived)
-            return ()
-        if self._middle is not None and self._middle.takes(data):
-            return ()
-        self._middle = None
-        packet = rtp.parse(data, arrived)
-        if packet is None or packet.payload_type != self._track.payload_type:
-            return ()
-        complete = []
-        for one in self._order.put(packet):
-            for unit in self._assembly.add(one):
-                self._without = 0 if unit.picture else self._without + 1
-                if unit.picture:
-                    complete.append(self._packet(unit))
-            found = self._assembly.middle(one)
-            self._middle = Middle(self._order, one, *found) if found else None
-        return complete
+            for data in packets:
+                self._control(data, arrived)
+            return
+        at = 0
+        while at < len(packets):
+            if self._middle is not None:
+                at = self._middle.takes(packets, at)
+                if at == len(packets):
+                    return
+            self._middle = None
+            packet = rtp.parse(packets[at], arrived)
+            at += 1
+            if packet is None or packet.payload_type != self._track.payload_type:
+                continue
+            for one in self._order.put(packet):
+                for unit in self._assembly.add(one):
+                    self._without = 0 if unit.picture else self._without + 1
+                    if unit.picture:
+                        yield self._packet(unit)
+                found = self._assembly.middle(one)
+                self._middle = Middle(self._order, one, *found) if found else None
 
     def reports(self, *, wants_key: bool) -> bytes:
         """What the camera is to be told now; empty if nothing.
