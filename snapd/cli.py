@@ -220,6 +220,8 @@ def dead(config: Path | None, replay: str | None, as_json: bool) -> None:
     if as_json:
         click.echo(orjson.dumps([letter.shown() for letter in found]))
         return
+    if not found:
+        click.echo(f"no dead letters on {log.shown(loaded.stream.dead)}")
     for letter in found:
         moved = datetime.fromtimestamp(letter.moved_at, UTC)
         request_id, code = letter.shown_fields("request_id", "camera_code")

@@ -38,6 +38,7 @@ def test_entry_delivered_too_often_is_a_dead_letter_and_can_be_replayed(edge: Ed
     done = snapd("dead", "--replay", letter["id"], "--config", config)
     assert done.returncode == 0, done.stderr
     assert edge.redis.xlen(DEAD) == 0
+    assert snapd("dead", "--config", config).stdout.decode() == f"no dead letters on {DEAD}\n"
     with Running(edge.settings()):
         assert edge.wvp.wait(2, 30)[1].status == "ok"
         wait_until(lambda: edge.pending == 0)
