@@ -62,11 +62,11 @@ def user_info(url: str) -> str:
 
     The last ``@`` before a query ends it: people write passwords with ``@``, ``/`` and spaces as they are. An ``@``
     in a path is taken for that too, which hides more than it must. With a ``?`` or ``#`` in the password the last
-    ``@`` of all ends it.
+    ``@`` of all ends it, also where only a host with a dot in it comes after that one.
     """
     _, separator, rest = url.partition("://")
-    said, at, _ = re.split(r"[?#]", rest, maxsplit=1)[0].rpartition("@")
-    if not at:
+    said, at, place = re.split(r"[?#]", rest, maxsplit=1)[0].rpartition("@")
+    if not at or (not _DOTTED.match(place) and _DOTTED.match(rest.rpartition("@")[2])):
         said, at, _ = rest.rpartition("@")
     user, colon, password = said.partition(":")
     if not separator or not at or not colon or re.search(r"[/?#]", user):

@@ -31,6 +31,8 @@ def own_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
         ("rtsp://admin:p#ss@host/x", "p#ss"),
         ("rtsp://admin:p?s/s@host/x?channel=1", "p?s/s"),
         ("rtsp://admin:12#34@192.0.2.1/x", "12#34"),
+        ("rtsp://admin:p@ss/w#rd@192.0.2.1/x", "w#rd"),
+        ("rtsp://admin:p@ss?w/rd@camera.example:554/x", "w/rd"),
         ("rtsp://admin:12/34@camera.example/x", "12/34"),
         ("rtsp://admin:12?3@[2001:db8::1]/x", "12?3"),
         ("redis://:sesame@host:6379/0", "sesame"),

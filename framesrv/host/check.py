@@ -6,11 +6,14 @@ import shutil
 import subprocess
 import sys
 from contextlib import suppress
+from difflib import get_close_matches
 from pathlib import Path
 
 from framesrv.camera.policy import Policy
 from framesrv.camera.sources import SourceUsageError, has_packets, open_source
+from framesrv.camera.sources.ffmpeg.protocols import SCHEMES
 from framesrv.history.file import history_path
+from framesrv.masking import shown
 from framesrv.process.finding import Finding
 from framesrv.segment.file import SHM_DIRECTORY, segment_path
 from framesrv.segment.layout import Geometry
@@ -19,6 +22,7 @@ from framesrv.segment.status import camera_status, camera_statuses
 from framesrv.settings import Camera, Settings
 
 ASSUMED = (1920, 1080)  # the size of a camera that has never been seen
+USUAL = "rtsp, rtsps, http, https, rtmp, udp, v4l2, opencv, test and files"  # kinds of sources
 PATIENCE = 30.0  # s for snapd's own checks
 SEGMENT, HISTORY = "segment of", "history of"  # begin the names of findings about what lies in the place of those
 
@@ -28,6 +32,7 @@ def findings(settings: Settings) -> list[Finding]:
     return [
         _configuration(settings),
         *sources(settings),
+        *_addresses(settings),
         *_segments(settings),
         _shared_memory(settings),
         *_snapd(settings),
@@ -51,6 +56,23 @@ def sources(settings: Settings) -> list[Finding]:
             open_source(camera, Policy(camera.decode))
         except SourceUsageError as error:
             wrong.append(Finding(f"camera {camera.code}", 1, str(error)))
+    return wrong
+
+
+def _addresses(settings: Settings) -> list[Finding]:
+    """Sources that are taken for files of this host and are not there, and schemes that look like another's."""
+    wrong = []
+    for camera in settings.streams:
+        scheme, colon, _ = camera.source.partition(":")
+        sentence = ""
+        if colon and scheme.isalnum() and not scheme.isdigit():
+            known = scheme.lower() in SCHEMES
+            if not known and get_close_matches(scheme.lower(), SCHEMES, 1, cutoff=0.7):
+                sentence = f"{scheme}: is no kind of source; usual ones are {USUAL}"
+        elif not Path(camera.source).exists():
+            sentence = f"there is no file {shown(camera.source)}; an address begins with its scheme, as rtsp://"
+        if sentence:
+            wrong.append(Finding(f"camera {camera.code}", 1, sentence))
     return wrong
 
 

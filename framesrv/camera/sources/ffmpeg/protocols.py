@@ -22,6 +22,8 @@ _WHITELISTS = {
     "concat": "concat,file",
     "subfile": "subfile,file",
 }
+# of sources, in lower case; FFmpeg may know some more
+SCHEMES = ("test", "opencv", "v4l2", *_WHITELISTS, "rtmpt", "rtmpts", "rtmpe", "rtmpte", "mmsh")
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*):", re.IGNORECASE)
 
 
