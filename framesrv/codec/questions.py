@@ -16,7 +16,6 @@ from framesrv.codec.h265_sets import (
     LAST_SLICE,
     PPS,
     SPS,
-    VPS,
     PictureSet,
     SequenceSet,
     picture_set,
@@ -58,25 +57,19 @@ class Questions:
         Returns:
             Also whether it may be decoded: a slice has a header that can be read, the picture passes its trial.
         """
-        nals = [(nal[0] >> 1 & 63, nal) for nal in bytes(packet).split(START) if nal]
-        for kind, nal in nals:
-            if kind in (VPS, SPS, PPS):
-                self._learn(kind, nal)
-        sets = self._sets_of(nals)
+        before, slices, after = self._parts(packet)
+        sets = self._sets_of(slices[0]) if slices else None
         if sets is None:
             return packet, 0, True
-        slices = [nal for kind, nal in nals if kind <= LAST_SLICE]
         try:
             asking, count = h265.asking(slices, sets)
         except ValueError:
             return packet, 0, False
-        last = max(number for number, (kind, _) in enumerate(nals) if kind <= LAST_SLICE)
-        before = [_allowing(nal) if kind == PPS else nal for kind, nal in nals[:last] if kind > LAST_SLICE]
-        front = b"".join(START + nal for nal in before)
-        after = b"".join(START + nal for _, nal in nals[last + 1 :])
         if not self._passes(slices, sets, damage, key=packet.is_keyframe, hurried=hurried):
             return packet, 0, False
-        changed = cast(Packet, av.Packet(front + asking + after))
+        if before or after:
+            asking = b"".join([*(START + nal for nal in before), asking, *(START + nal for nal in after)])
+        changed = cast(Packet, av.Packet(asking))
         if packet.is_keyframe or self._base is None:
             self._base = packet.time_base  # PyAV makes it anew each time
         changed.pts, changed.dts, changed.time_base = packet.pts, packet.dts, self._base
@@ -108,10 +101,29 @@ class Questions:
         except ValueError:
             return False
 
-    def _sets_of(self, nals: list[tuple[int, bytes]]) -> h265.Sets | None:
-        """The sets of a picture; None if they are not known, or there is nothing to ask."""
-        kind, nal = next((one for one in nals if one[0] <= LAST_SLICE), (0, b""))
-        flags = 1 + (FIRST_KEY <= kind <= LAST_KEY)
+    def _parts(self, packet: Packet) -> tuple[list[bytes], list[bytes], list[bytes]]:
+        """Its slices, and what stands before the last of them, and after it; takes note of parameter sets."""
+        before: list[bytes] = []
+        slices: list[bytes] = []
+        after: list[bytes] = []
+        for nal in bytes(packet).split(START):
+            if not nal:
+                continue
+            kind = nal[0] >> 1 & 63
+            if kind > LAST_SLICE:
+                if kind <= PPS:
+                    self._learn(kind, nal)
+                after.append(nal)
+                continue
+            slices.append(nal)
+            if after:
+                before += [_allowing(one) if one[0] >> 1 & 63 == PPS else one for one in after]
+                after.clear()
+        return before, slices, after
+
+    def _sets_of(self, nal: bytes) -> h265.Sets | None:
+        """The sets of a picture, by its first slice; None if they are not known, or there is nothing to ask."""
+        flags = 1 + (FIRST_KEY <= nal[0] >> 1 & 63 <= LAST_KEY)
         if len(nal) > 2 and nal[2] & 0x80 >> flags:  # number 0, of nearly all
             pictures = self._pictures.get(0)
         else:

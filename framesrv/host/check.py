@@ -20,6 +20,7 @@ from framesrv.segment.layout import Geometry
 from framesrv.segment.owner import named_user, service_user, user_name
 from framesrv.segment.status import camera_status, camera_statuses
 from framesrv.settings import Camera, Settings
+from framesrv.settings.sections import HIDDEN
 
 ASSUMED = (1920, 1080)  # the size of a camera that has never been seen
 USUAL = "rtsp, rtsps, http, https, rtmp, udp, v4l2, opencv, test and files"  # kinds of sources
@@ -69,11 +70,21 @@ def _addresses(settings: Settings) -> list[Finding]:
             known = scheme.lower() in SCHEMES
             if not known and get_close_matches(scheme.lower(), SCHEMES, 1, cutoff=0.7):
                 sentence = f"{scheme}: is no kind of source; usual ones are {USUAL}"
-        elif not Path(camera.source).exists():
+        elif camera.source != HIDDEN and _is_absent(camera.source):
             sentence = f"there is no file {shown(camera.source)}; an address begins with its scheme, as rtsp://"
         if sentence:
             wrong.append(Finding(f"camera {camera.code}", 1, sentence))
     return wrong
+
+
+def _is_absent(path: str) -> bool:
+    try:
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except (OSError, ValueError):  # of others' files nothing is known
+        return False
+    return False
 
 
 def _segments(settings: Settings) -> list[Finding]:

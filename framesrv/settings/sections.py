@@ -23,6 +23,7 @@ from framesrv.settings.ffmpeg_options import FFmpegOptions
 
 MAX_PORT = 65535
 HOST_RULE = "1 to 64 of A-Z a-z 0-9 _ . -, a letter or digit first"
+HIDDEN = "-"  # in the place of a source, for who has no business with it
 NOBODY = "-"  # the name of no host: routers themselves are called so
 OWN_GROUP = "edge_snap_group"  # on the stream of a host to which requests are routed
 
@@ -320,7 +321,7 @@ class Camera(CameraDefaults, frozen=True, kw_only=True):
     @property
     def hidden(self) -> "Camera":
         """The same without where it is: there may be passwords in that."""
-        return replace(self, source="-", substream="-" if self.substream else "")
+        return replace(self, source=HIDDEN, substream=HIDDEN if self.substream else "")
 
 
 class Settings(Struct, frozen=True, kw_only=True):

@@ -360,5 +360,5 @@ def test_remove_leaves_the_configuration_alone(site: Site) -> None:
     assert site.host.must("systemctl", "list-units", "--all", "--no-legend", "framesrv*") == ""
     assert {name for name in site.host.users() if name.startswith("framesrv")} == {"framesrv", ROUTER}
     left = sorted(file.name for file in site.host.path("/etc/framesrv").iterdir())
-    assert left == ["framesrv.env", "framesrv.toml", "route"]
+    assert left == ["framesrv.env", "framesrv.toml"]
     assert site.host.path("/etc/framesrv/framesrv.toml").stat().st_size

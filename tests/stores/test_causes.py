@@ -134,11 +134,19 @@ def alert(connection: socket.socket) -> None:
     """As OpenSSL answers what is not TLS."""
     connection.recv(65536)
     connection.sendall(b"\x15\x03\x01\x00\x02\x02\x46")
+    ends(connection)
 
 
 def plain(connection: socket.socket) -> None:
     connection.recv(65536)
     connection.sendall(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+    ends(connection)
+
+
+def ends(connection: socket.socket) -> None:
+    """Says no more, and hears all: what is not read when it closes would take the answer back, by a reset."""
+    connection.shutdown(socket.SHUT_WR)
+    hanging(connection)
 
 
 def hanging(connection: socket.socket) -> None:
