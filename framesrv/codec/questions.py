@@ -24,6 +24,7 @@ from framesrv.codec.h265_sets import (
 from framesrv.codec.trial import CodedPicture, Trial
 
 BEGINNING, DOUBTED = 25, 1500  # pictures that are tried: at first, and after damage, a second and a minute at 25/s
+KEYS = 2  # of these that are tried at first where nothing else is decoded: they are large, and come seldom
 
 
 class Questions:

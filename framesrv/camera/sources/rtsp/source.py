@@ -87,10 +87,11 @@ class Rtsp:
         codec = self._codec(session.track.codec)
         asks = codec.name == "hevc" and not codec.is_hwaccel  # a device's cannot be asked
         if asks and self._questions is None:
-            from framesrv.codec.questions import Questions  # which the other codecs do not need
+            from framesrv.codec.questions import BEGINNING, KEYS, Questions  # which the other codecs do not need
             from framesrv.codec.trial import Trial
 
-            self._questions = Questions(Trial(self._limit.options))
+            doubted = KEYS if self._policy.keyframes else BEGINNING
+            self._questions = Questions(Trial(self._limit.options), doubted=doubted)
         questions = self._questions if asks else None
         decoding = Decoding(codec, self._camera.presentation, self._policy, damage, sink, questions, self._history)
         stream = Stream(session.track, keeps_order=session.transport in ORDERED)
