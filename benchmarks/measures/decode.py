@@ -1,8 +1,8 @@
 """What a camera costs by decode policy, in CPU time and memory, beside other ways to the same stream.
 
 Those that are compared run at once, each on a connection of its own to the same server, so that noise falls on all;
-in two rounds, so that they do not take the cores from each other: ``all`` beside what else decodes every frame, and
-what decodes less beside ``all``.
+in rounds, so that they do not take the cores from each other: ``all`` beside the bare loop alone; beside all that
+decodes every frame; and what decodes less beside ``all``.
 """
 
 import time
@@ -59,6 +59,7 @@ class Comparison:
 
 
 ROUNDS = (
+    (Comparison("all", "PyAV loop, decode and copy", Goal("ratio", 1.05)),),
     (
         Comparison("all", "PyAV loop, decode and copy", Goal("ratio", 1.10)),
         Comparison("all", "cv2.VideoCapture, read and copy", Goal("ratio", 1)),
@@ -127,11 +128,13 @@ def _round(host: Host, comparisons: tuple[Comparison, ...], seconds: float, name
         lost = [party for party, code in codes.items() if host.status(code).reconnects]
         if lost:
             raise BenchmarkError(f"{name}: {', '.join(lost)} lost the stream while CPU time was measured")
-        figures = [_cpu(name.partition(",")[0], one, shares) for one in comparisons]
-        figures += _memory(name.partition(",")[0], pids)
+        codec = name.partition(",")[0]
+        is_pair = len(parties) == 2
+        figures = [_cpu(codec, one, shares, ", these two alone" if is_pair else "") for one in comparisons]
+        figures += [] if is_pair else _memory(codec, pids)
         if ASKED in parties:
             wait(f"{name}: nobody asks any more", RESTING)
-            figures.append(_rested(name.partition(",")[0], pids))
+            figures.append(_rested(codec, pids))
         note = (
             f"{name}: {len(parties)} at once for {meter.seconds:.0f} s after {SETTLING:g} s to settle, the machine's "
             f"cores {meter.busy:.0f} % busy, the RTSP server at {shares['server']:.1f} % of a core; cv2 is "
@@ -168,8 +171,8 @@ def _ask(host: Host, label: str, seconds: float) -> None:
             time.sleep(TICK)
 
 
-def _cpu(codec: str, one: Comparison, shares: Mapping[str, float]) -> Figure:
-    return Figure(f"{codec}, {one.ours}", shares[one.ours], "%", one.beside, shares[one.beside], one.target)
+def _cpu(codec: str, one: Comparison, shares: Mapping[str, float], how: str) -> Figure:
+    return Figure(f"{codec}, {one.ours}{how}", shares[one.ours], "%", one.beside, shares[one.beside], one.target)
 
 
 def _memory(codec: str, pids: Mapping[str, int]) -> list[Figure]:
