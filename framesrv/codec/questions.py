@@ -22,6 +22,7 @@ from framesrv.codec.h265_sets import (
     sequence_set,
 )
 from framesrv.codec.trial import CodedPicture, Trial
+from framesrv.process import heap
 
 BEGINNING, DOUBTED = 25, 1500  # pictures that are tried: at first, and after damage, a second and a minute at 25/s
 KEYS = 2  # of these that are tried at first where nothing else is decoded: they are large, and come seldom
@@ -88,19 +89,21 @@ class Questions:
 
     def _passes(self, slices: list[bytes], sets: h265.Sets, damage: Damage, *, key: bool, hurried: bool) -> bool:
         """Whether the picture passes its trial, or has none."""
-        doubted = self._doubted > 0
-        self._doubted -= doubted
         if self._trial is None:
             return True
+        doubted = self._doubted > 0
+        self._doubted -= doubted
+        passes = True
+        if (doubted and not hurried) or (self._keys and key):
+            parameters = b"".join(START + self._parameters[name] for name in sorted(self._parameters))
+            try:
+                passes = self._trial.passes(CodedPicture(parameters, slices, sets), damage)
+            except ValueError:
+                passes = False
         if doubted and not self._doubted:
             self._trial.rest()
-        if not ((self._doubted and not hurried) or (self._keys and key)):
-            return True
-        parameters = b"".join(START + self._parameters[name] for name in sorted(self._parameters))
-        try:
-            return self._trial.passes(CodedPicture(parameters, slices, sets), damage)
-        except ValueError:
-            return False
+            heap.give_back()
+        return passes
 
     def _parts(self, packet: Packet) -> tuple[list[bytes], list[bytes], list[bytes]]:
         """Its slices, and what stands before the last of them, and after it; takes note of parameter sets."""

@@ -24,7 +24,6 @@ from numpy.typing import NDArray
 from framesrv.codec import h265
 from framesrv.codec.damage import REFUSED, Damage
 from framesrv.codec.h265_sets import SequenceSet, slice_address
-from framesrv.process import heap
 from framesrv.segment.layout import Pixels
 
 CHANGES = (0x5A, 0xA7, 0x33, 0x6C, 0xD1, 0x1E, 0x95, 0x4B)  # of the bits of each byte, one after the other
@@ -67,10 +66,8 @@ class Trial:
         self._filling = 0
 
     def rest(self) -> None:
-        """Gives its memory back: no picture is tried for a while."""
-        if self._codecs:
-            self._codecs.clear()
-            heap.give_back()
+        """Lets its codecs go: no picture is tried for a while."""
+        self._codecs.clear()
 
     def passes(self, picture: CodedPicture, damage: Damage) -> bool:
         """Whether each slice needs its last bytes, and nothing behind them.
