@@ -96,18 +96,18 @@ def until_lost(source: Source, writer: FrameWriter, server: RtspServer, prefix: 
 
 
 def test_ls_says_that_a_key_frame_is_waited_for_and_since_when(tmp_path: Path, prefix: str) -> None:
-    """The key frames of this camera are ten seconds apart; packets are lost in between."""
-    video = footage(frames=250, gop=250, number=3, **SIZE)
+    """The key frames of this camera are a minute apart; packets are lost in between."""
+    video = footage(frames=1500, gop=1500, number=3, **SIZE)
     with (
         RtspServer({"cam": video}, tmp_path) as server,
         FrameWriter("cam", 0, 0, "yuv420p", prefix=prefix) as writer,
     ):
         source = source_of(server.url("cam"), timeout=4.0)
         shown, reasons, words = until_lost(source, writer, server, prefix)
-        assert re.search(r"waits for a key frame, the last one came [4-9] s ago: it is opened anew", words)
+        assert re.search(r"waits for a key frame, the last one came \d+ s ago: it is opened anew", words)
         assert reasons
         assert all("waits for a key frame, the last one came" in reason for reason in reasons)
-        assert 10 <= shown < 240
+        assert 10 <= shown < 1400
         picture = next(picture for picture in source.frames(writer) if picture is not None)
         assert read_code(gray(picture)) is not None
 
