@@ -13,7 +13,7 @@ from framesrv.codec.deinterlacing import Deinterlacer
 from framesrv.codec.orientation import AS_IT_IS, Orientation, orientation
 from framesrv.codec.picture import SourceFrame
 from framesrv.codec.presentation import Presentation
-from framesrv.codec.ticks import nanoseconds
+from framesrv.codec.ticks import Tick
 from framesrv.segment import colour
 from framesrv.segment.layout import Matrix, PixelFormat
 from framesrv.segment.stamp import SQUARE, Stamp, usual_matrix
@@ -51,7 +51,7 @@ class Conversion:
         *,
         codec: str = "",
         exif: Orientation | None = None,
-        base: Fraction | None = None,
+        tick: Tick | None = None,
     ) -> SourceFrame:
         """The frame in the pixel format that is wanted; without a copy where it has it already.
 
@@ -61,7 +61,7 @@ class Conversion:
             sample_aspect_ratio: as the stream tells it; None where it does not.
             codec: FFmpeg's name of it.
             exif: how the picture is to be turned by its own Exif, see `codec.exif`; None where it can have none.
-            base: seconds of a tick of the stream's clock; None: as the frame has it, which PyAV makes anew each time.
+            tick: of the stream's clock; None: as the frame has it, which PyAV makes anew each time.
         """
         # between two pictures decoding empties the caches: each call and each look-up here costs microseconds
         ratio = SQUARE if sample_aspect_ratio in (None, 0, 1) else sample_aspect_ratio
@@ -73,9 +73,11 @@ class Conversion:
         name = form.name
         full_range = (frame.color_range == FULL or name.startswith("yuvj")) and not form.is_rgb
         matrix = MATRICES.get(frame.colorspace) or usual_matrix(frame.height)
-        ticks, base = frame.pts, base or frame.time_base
+        pts = frame.pts
+        if tick is None and frame.time_base:
+            tick = Tick.of(frame.time_base)
         stamp = Stamp(
-            None if ticks is None or base is None else nanoseconds(ticks, base),
+            None if pts is None or tick is None else tick.nanoseconds(pts),
             arrival.captured_ns,
             arrival.monotonic,
             matrix,

@@ -90,14 +90,15 @@ class Damage:
             return False
         refused, found = 0, False
         for level, name, message in self._messages:
+            if name == decoder and message.startswith(REFUSED):  # as of most pictures
+                refused += 1
+                continue
             if match := _OVERSIZED.match(message):
                 self.oversized = match[1]
             if message.startswith(MISSED):
                 found = True
             elif name != decoder:
                 continue
-            elif message.startswith(REFUSED):
-                refused += 1
             elif level <= av.logging.ERROR and not HARMLESS.match(message):
                 if (asked and message.startswith(UNASKED)) or (beginning and BEFORE.match(message)):
                     continue

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from framesrv.codec.questions import Questions
     from framesrv.codec.sublayers import SubLayers
 
-HURRIED = 200_000_000  # ns after its arrival from which a packet is not tried: of a backlog, or on a busy host
 FLAGGED = ("h264", "hevc")  # whose key frames are known to be flagged; of another codec it shows with the first one
 
 Decoded: TypeAlias = list[tuple[av.VideoFrame, Arrival]]
@@ -84,7 +83,8 @@ class IntactDecoder:
             self._count("corrupt", 1)
             return []
         packet.opaque = arrival
-        self._leave_out(packet)
+        if self._sparing or self._leaving_out or self._layers:
+            self._leave_out(packet)
         began = time.perf_counter_ns()
         try:
             frames = self.codec.decode(packet if packet.size else None)
@@ -103,7 +103,7 @@ class IntactDecoder:
             self.intact = self._clean = arrival.whole = True
         self._count("decode", time.perf_counter_ns() - began)
         self._beginning = self._beginning and not frames
-        return [(frame, its) for frame in frames if self._is_intact(frame, its := _arrival_of(frame, arrival))]
+        return self._sound(frames, arrival)
 
     def _use(self, codec: VideoCodecContext) -> None:
         codec.thread_count = 1  # threads hold frames back
@@ -120,6 +120,20 @@ class IntactDecoder:
             self.codec.skip_frame = "NONREF" if yes else "DEFAULT"
             self._leaving_out = yes
 
+    def _sound(self, frames: list[av.VideoFrame], arrival: Arrival) -> Decoded:
+        """Those of the frames that are intact, each with the arrival of its own packet, as far as that is known."""
+        sound: Decoded = []
+        for frame in frames:
+            its = frame.opaque
+            its = its if isinstance(its, Arrival) else arrival
+            if frame.is_corrupt:
+                self.intact = self._clean = False
+            if its.whole and self._clean:
+                sound.append((frame, its))
+            else:
+                self._count("corrupt", 1)
+        return sound
+
     def _begun(self, packet: Packet, arrival: Arrival) -> tuple[Packet, int]:
         """The packet as the codec is to have it, and how often that is asked; `intact` tells of it now."""
         if arrival.lost:
@@ -134,8 +148,7 @@ class IntactDecoder:
         self.intact = arrival.whole = self.intact and arrival.whole
         if not (self.intact and self._questions and packet.size):
             return packet, 0
-        hurried = time.monotonic_ns() - arrival.monotonic > HURRIED
-        packet, asked, sound = self._questions.asked(packet, self._damage, hurried=hurried)
+        packet, asked, sound = self._questions.asked(packet, self._damage, arrival.monotonic)
         if not sound:
             self.intact = arrival.whole = False
             self._doubt()
@@ -145,14 +158,6 @@ class IntactDecoder:
         """Something was damaged, as the decoder has found out."""
         if self._questions:
             self._questions.damaged()
-
-    def _is_intact(self, frame: av.VideoFrame, arrival: Arrival) -> bool:
-        if frame.is_corrupt:
-            self.intact = self._clean = False
-        if arrival.whole and self._clean:
-            return True
-        self._count("corrupt", 1)
-        return False
 
 
 def _fresh(codec: VideoCodecContext) -> VideoCodecContext:
@@ -169,9 +174,3 @@ def _layers(codec: VideoCodecContext) -> "SubLayers":
     from framesrv.codec.sublayers import SubLayers  # which the other codecs do not need
 
     return SubLayers(codec.extradata)
-
-
-def _arrival_of(frame: av.VideoFrame, otherwise: Arrival) -> Arrival:
-    """That of the frame's own packet, which need not be the one that completed it."""
-    its = frame.opaque
-    return its if isinstance(its, Arrival) else otherwise

@@ -4,10 +4,8 @@ A picture comes after those that it refers to, be they shown before it or after.
 is shown: what came soonest after its own time on the stream's clock says how far that clock is from the host's.
 """
 
-from fractions import Fraction
-
 from framesrv.codec.arrival import Arrival, Packet
-from framesrv.codec.ticks import nanoseconds
+from framesrv.codec.ticks import Tick
 
 JUMP = 2_000_000_000  # ns by which the two clocks part where the stream's begins anew, or has stood still
 DRIFT = 1000  # ns, of which clocks run apart by one at most: what came soonest counts less and less
@@ -20,17 +18,18 @@ class Presented:
         self._ahead: int | None = None  # of the stream's clock, the host's
         self._arrived = self._newest = 0
         self._reordered = False
-        self._base: Fraction | None = None  # of the stream; a packet makes it anew each time
+        self._tick: Tick | None = None  # of the stream; a packet makes it anew each time
 
     def note(self, packet: Packet, arrival: Arrival) -> None:
         """Looks at a packet, and tells its arrival."""
         pts = packet.pts
         if pts is None or arrival.captured is not None:
             return
-        self._base = self._base or packet.time_base
-        if not self._base:
-            return
-        at = nanoseconds(pts, self._base)
+        if self._tick is None:
+            if not packet.time_base:
+                return
+            self._tick = Tick.of(packet.time_base)
+        at = self._tick.nanoseconds(pts)
         ahead = arrival.unix - at
         if self._ahead is None or not -JUMP < ahead - self._ahead < JUMP:
             self._ahead, self._newest = ahead, at

@@ -1,7 +1,7 @@
 """The questions to the H.265 decoder, see `codec.h265`, put into the pictures of one stream."""
 
-from fractions import Fraction
-from typing import cast
+import time
+from typing import Any
 
 import av
 
@@ -21,9 +21,11 @@ from framesrv.codec.h265_sets import (
     picture_set,
     sequence_set,
 )
+from framesrv.codec.ticks import Tick
 from framesrv.codec.trial import CodedPicture, Trial
 from framesrv.process import heap
 
+HURRIED = 200_000_000  # ns after its arrival from which a picture is not tried: of a backlog, or on a busy host
 BEGINNING, DOUBTED = 25, 1500  # pictures that are tried: at first, and after damage, a second and a minute at 25/s
 KEYS = 2  # of these that are tried at first where nothing else is decoded: they are large, and come seldom
 
@@ -46,15 +48,15 @@ class Questions:
         self._parameters: dict[tuple[int, int], bytes] = {}  # by their kind and number
         self._sequences: dict[int, SequenceSet] = {}
         self._pictures: dict[int, PictureSet] = {}
-        self._base: Fraction | None = None
+        self._tick: Tick | None = None  # of the stream; a packet makes it anew each time
 
-    def asked(self, packet: Packet, damage: Damage, *, hurried: bool = False) -> tuple[Packet, int, bool]:
+    def asked(self, packet: Packet, damage: Damage, arrived: int) -> tuple[Packet, int, bool]:
         """The packet with the questions, and how many they are.
 
         Args:
             packet: whole, NAL units each with a start code of four bytes.
             damage: that listens.
-            hurried: there is no time to try what is doubted.
+            arrived: monotonic nanoseconds; where it is long ago there is no time to try what is doubted.
 
         Returns:
             Also whether it may be decoded: a slice has a header that can be read, the picture passes its trial.
@@ -67,15 +69,17 @@ class Questions:
             asking, count = h265.asking(slices, sets)
         except ValueError:
             return packet, 0, False
-        if not self._passes(slices, sets, damage, key=packet.is_keyframe, hurried=hurried):
+        key = packet.is_keyframe
+        if (self._doubted or (self._keys and key)) and not self._passes(slices, sets, damage, arrived, key=key):
             return packet, 0, False
         if before or after:
             asking = b"".join([*(START + nal for nal in before), asking, *(START + nal for nal in after)])
-        changed = cast(Packet, av.Packet(asking))
-        if packet.is_keyframe or self._base is None:
-            self._base = packet.time_base  # PyAV makes it anew each time
-        changed.pts, changed.dts, changed.time_base = packet.pts, packet.dts, self._base
-        changed.is_keyframe = packet.is_keyframe
+        changed: Any = av.Packet(asking)
+        if (key or self._tick is None) and packet.time_base is not None:
+            self._tick = Tick.of(packet.time_base)
+        changed.pts, changed.dts, changed.is_keyframe = packet.pts, packet.dts, key
+        if self._tick is not None:
+            changed.time_base = self._tick
         return changed, count, True
 
     def rest(self) -> None:
@@ -87,10 +91,11 @@ class Questions:
         """Something of the stream was, and no sequence number has told of it."""
         self._doubted = DOUBTED
 
-    def _passes(self, slices: list[bytes], sets: h265.Sets, damage: Damage, *, key: bool, hurried: bool) -> bool:
+    def _passes(self, slices: list[bytes], sets: h265.Sets, damage: Damage, arrived: int, *, key: bool) -> bool:
         """Whether the picture passes its trial, or has none."""
         if self._trial is None:
             return True
+        hurried = time.monotonic_ns() - arrived > HURRIED
         doubted = self._doubted > 0
         self._doubted -= doubted
         passes = True

@@ -1,9 +1,31 @@
 """Times on a stream's clock."""
 
-from fractions import Fraction
+from typing import NamedTuple, Protocol
 
 
-def nanoseconds(ticks: int, base: Fraction) -> int:
-    """So many ticks of so many seconds; by numbers alone, as fractions are slow."""
-    numerator, denominator = base.as_integer_ratio()
-    return ticks * 10**9 * numerator // denominator
+class Ratio(Protocol):
+    """A number as two others, as `fractions.Fraction`."""
+
+    @property
+    def numerator(self) -> int:
+        """Of it."""
+
+    @property
+    def denominator(self) -> int:
+        """Of it."""
+
+
+class Tick(NamedTuple):
+    """Seconds of a tick, for those who need it with each picture: a fraction computes both parts at each look."""
+
+    numerator: int
+    denominator: int
+
+    @classmethod
+    def of(cls, ratio: Ratio) -> "Tick":
+        """The same number."""
+        return cls(ratio.numerator, ratio.denominator)
+
+    def nanoseconds(self, ticks: int) -> int:
+        """So many of them."""
+        return ticks * 10**9 * self[0] // self[1]

@@ -11,6 +11,8 @@ from framesrv.segment.frame import Frame
 from framesrv.segment.mapping import Segment, State
 from framesrv.segment.stamp import read_record
 
+ATTEMPTS = 8  # to find a segment that is not replaced at that moment
+
 _NEWEST, _RETIRED = (layout.OFFSETS[name] // 4 for name in ("newest", "retired"))
 
 
@@ -196,14 +198,8 @@ class Attacher:
                 self._detach()
             if self._closed:
                 raise ValueError(f"the reader of camera {self.code} is closed")
-            try:
-                segment = Segment.attach(self.path, self.owner)
-            except (FileNotFoundError, HalfMadeError):
-                return None
-            if segment.retired:  # its writer is between marking and unlinking it
-                segment.close()
-                return None
-            self._attachment = Attachment(segment, self.path)
+            segment = self._found()
+            self._attachment = None if segment is None else Attachment(segment, self.path)
             return self._attachment
 
     def look_for_another(self, attachment: Attachment) -> None:
@@ -222,6 +218,21 @@ class Attacher:
         """Leaves the segment to the parent, in a child of fork(2)."""
         self._mutex = threading.Lock()
         self._attachment = None
+
+    def _found(self) -> Segment | None:
+        """The segment of that name; None where there is none, or its writer is about to take the name from it."""
+        for _ in range(ATTEMPTS):
+            try:
+                segment = Segment.attach(self.path, self.owner)
+            except (FileNotFoundError, HalfMadeError):
+                return None
+            if not segment.retired:
+                return segment
+            replaced = not same_file(segment.fd, self.path)
+            segment.close()
+            if not replaced:
+                return None
+        return None
 
     def _detach(self) -> None:
         if self._attachment is not None:

@@ -44,12 +44,11 @@ class Patience:
         self._damaged = False  # the newest one
         self._said = 0.0
 
-    def came(self, *, key: bool, whole: bool) -> None:
-        """A picture came; `whole`: as far as its packets tell."""
-        if key:
-            now = time.monotonic()
-            self._group = None if self._key is None else now - self._key
-            self._key, self._damaged = now, not whole
+    def key_came(self, *, whole: bool) -> None:
+        """A key frame came; `whole`: as far as its packets tell."""
+        now = time.monotonic()
+        self._group = None if self._key is None else now - self._key
+        self._key, self._damaged = now, not whole
 
     def look(self, sink: Sink, *, intact: bool, complaint: str) -> None:
         """Tells why there is nothing to show, and gives up after a while.

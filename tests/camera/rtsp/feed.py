@@ -116,8 +116,8 @@ class Counting(Questions):
 
     count = 0
 
-    def asked(self, packet: Packet, damage: Damage, *, hurried: bool = False) -> tuple[Packet, int, bool]:
-        found = super().asked(packet, damage, hurried=hurried)
+    def asked(self, packet: Packet, damage: Damage, arrived: int) -> tuple[Packet, int, bool]:
+        found = super().asked(packet, damage, arrived)
         self.count += found[1]
         return found
 

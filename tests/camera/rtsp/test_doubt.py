@@ -1,5 +1,6 @@
 """When pictures of H.265 are tried: while damage is thought of, and there is time."""
 
+import time
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
@@ -51,11 +52,11 @@ def test_pictures_are_tried_at_first_and_again_after_damage(monkeypatch: pytest.
     trial, packets = Counting({}), pictures(BEGINNING + 20)
     asking = Questions(trial)
     with Damage() as damage:
-        assert all(asking.asked(packet, damage)[2] for packet in packets[: BEGINNING + 10])
+        assert all(asking.asked(packet, damage, time.monotonic_ns())[2] for packet in packets[: BEGINNING + 10])
         assert (trial.tried, trial.rested, trial._codecs) == (BEGINNING, 1, {})
         asking.damaged()
         for packet in packets[BEGINNING + 10 :]:
-            asking.asked(packet, damage)
+            asking.asked(packet, damage, time.monotonic_ns())
     assert (trial.tried, trial.rested, trial._codecs) == (BEGINNING + 5, 2, {})
 
 
@@ -63,7 +64,7 @@ def test_picture_that_comes_late_is_not_tried() -> None:
     trial, packets = Counting({}), pictures(5)
     asking = Questions(trial)
     with Damage() as damage:
-        assert all(asking.asked(packet, damage, hurried=True)[2] for packet in packets)
+        assert all(asking.asked(packet, damage, 0)[2] for packet in packets)
     assert trial.tried == 0
 
 
@@ -79,7 +80,7 @@ def test_of_key_pictures_alone_few_are_tried_at_first(
         tries += 1
         return passes(trial, picture, damage)
 
-    monkeypatch.setattr("framesrv.codec.intact.HURRIED", 10**12)
+    monkeypatch.setattr("framesrv.codec.questions.HURRIED", 10**12)
     monkeypatch.setattr(Trial, "passes", noted)
     video = footage("hevc", 640, 360, frames=100, gop=5)
     with RtspServer({"cam": video}, tmp_path) as server:

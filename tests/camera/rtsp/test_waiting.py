@@ -148,7 +148,7 @@ def test_connections_that_bring_no_key_frame_are_given_ever_more_time(watch: Wat
         took.append(waits(one, watch, sink))
     assert took == pytest.approx([10, 20, 40, 80, 160, 320, 600, 600], abs=1.0)
     one.begin()
-    one.came(key=True, whole=True)
+    one.key_came(whole=True)
     one.look(sink, intact=True, complaint="")
     one.begin()
     assert waits(one, watch, sink) == pytest.approx(10, abs=1.0)
@@ -162,7 +162,7 @@ def test_new_connection_is_tried_soon_where_the_next_key_frame_is_far_away(
     one.begin()
     for passed in (0.1, group):
         watch.now += passed
-        one.came(key=True, whole=True)
+        one.key_came(whole=True)
         one.look(sink, intact=True, complaint="")
     assert waits(one, watch, sink) == pytest.approx(expected, abs=1.0)
 
@@ -173,7 +173,7 @@ def test_what_is_waited_for_is_said_while_it_lasts(watch: Watch) -> None:
     watch.now += 2
     one.look(sink, intact=False, complaint="")
     assert sink.waiting == "waits for a key frame, none has come yet"
-    one.came(key=True, whole=False)
+    one.key_came(whole=False)
     watch.now += 3
     one.look(sink, intact=False, complaint="error while decoding MB 1 2")
     assert sink.waiting.startswith('its pictures come damaged: its decoder says "error while decoding MB 1 2"; waits')

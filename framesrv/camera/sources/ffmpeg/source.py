@@ -216,7 +216,8 @@ class FFmpeg:
     ) -> None:
         """Sees to a stream of which nothing can be shown. Raises SourceError where it is to be opened anew."""
         if not packets.recorded:
-            self._patience.came(key=packet.is_keyframe, whole=arrival.whole)
+            if packet.is_keyframe:
+                self._patience.key_came(whole=arrival.whole)
             self._patience.look(sink, intact=decoding.intact, complaint=damage.complaint)
 
     def _watched(self, packets: Packets, sink: Sink) -> Iterator[tuple[Packet, Arrival]]:

@@ -57,7 +57,7 @@ class Motion:
                     decoding.size = size and self._limit.checked(*size)
                 packet = cast(Packet, av.Packet(image.data))
                 packet.is_keyframe = True
-                self._patience.came(key=True, whole=True)
+                self._patience.key_came(whole=True)
                 frames = decoding.frames(packet, Arrival(image.monotonic, image.unix))
                 for frame, its in frames:
                     yield self._conversion.source_frame(frame, its, exif=orientation_in(image.data) or AS_IT_IS)

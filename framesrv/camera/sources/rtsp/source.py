@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 ORDERED = ("tcp", "http")  # transports in which packets come as they were sent
 TURN = 1_000_000_000  # ns after which whoever follows has his turn, although no picture has come
+CALM = 200_000_000  # ns in which nothing is to be seen to besides, as one good picture comes after the other
 
 
 class Rtsp:
@@ -104,25 +105,29 @@ class Rtsp:
 
     def _play(self, session: Session, damage: Damage, sink: Sink) -> Iterator[SourceFrame | None]:
         stream, decoding = self._begun(session, damage, sink)
-        turn = 0
+        turn, calm = 0, False
         for received in session.packets():
             came = given = False
             if received is not None:
                 is_rtcp, packets, arrived = received
                 for packet, arrival in stream.take(packets, arrived, is_rtcp=is_rtcp):
                     came, behind = True, arrived < session.newest
-                    self._patience.came(key=packet.is_keyframe, whole=arrival.whole)
-                    if packet.is_keyframe and stream.size != decoding.size:
-                        decoding.size = stream.size and self._limit.checked(*stream.size)
+                    if packet.is_keyframe:
+                        self._patience.key_came(whole=arrival.whole)
+                        if stream.size != decoding.size:
+                            decoding.size = stream.size and self._limit.checked(*stream.size)
                     given |= yield from self._given(decoding.frames(packet, arrival, behind=behind), decoding, stream)
                     if damage.oversized:
                         raise self._limit.exceeded(damage.oversized)
-                if (not came and arrived - turn < TURN) or arrived < session.newest:
+                if (arrived - turn < CALM and given and calm) or (not came and arrived - turn < TURN):
+                    continue
+                if arrived < session.newest:
                     continue
                 turn = arrived
             else:
                 given |= yield from self._given(decoding.left_behind(), decoding, stream)
             intact = decoding.intact and not stream.strange
+            calm = intact and not decoding.idle
             self._gather(session, sink, idle=intact and decoding.idle)
             self._patience.look(sink, intact=intact, complaint=stream.strange or damage.complaint)
             self._report(session, stream, sink, wants_key=not intact)
@@ -134,7 +139,7 @@ class Rtsp:
         codec = decoding.codec
         for frame, its in frames:
             ratio = codec.sample_aspect_ratio
-            yield self._conversion.source_frame(frame, its, ratio, codec=codec.name, base=stream.base)
+            yield self._conversion.source_frame(frame, its, ratio, codec=codec.name, tick=stream.tick)
         return bool(frames)
 
     def _gather(self, session: Session, sink: Sink, *, idle: bool) -> None:

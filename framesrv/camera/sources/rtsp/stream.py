@@ -4,7 +4,6 @@ import base64
 import binascii
 import time
 from collections.abc import Iterator, Sequence
-from fractions import Fraction
 from typing import Any
 
 import av
@@ -15,6 +14,7 @@ from framesrv.camera.sources.rtsp.description import Track
 from framesrv.camera.sources.rtsp.middle import Middle
 from framesrv.camera.sources.rtsp.unit import AccessUnit, Assembly, Payload
 from framesrv.codec.arrival import Arrival, Packet
+from framesrv.codec.ticks import Tick
 from framesrv.errors import SourceError
 
 REPORT_EVERY = 5.0  # s (RFC 3550, 6.2)
@@ -32,7 +32,7 @@ class Stream:
 
     Attributes:
         clock: the camera's.
-        base: seconds of a tick of its packets.
+        tick: of its packets.
     """
 
     def __init__(self, track: Track, *, keeps_order: bool) -> None:
@@ -40,7 +40,7 @@ class Stream:
         self._order = rtp.Order(keeps=keeps_order)
         self._payload = _payload(track)
         self._assembly = Assembly(self._payload)
-        self.base = Fraction(1, track.clock_rate)
+        self.tick = Tick(1, track.clock_rate)
         self._missing = self._without = 0
         self._report: rtcp.SenderReport | None = None
         self._report_at = self._reported = self._asked = 0.0
@@ -134,7 +134,7 @@ class Stream:
         data: Any = unit.data  # any buffer will do
         packet: Any = av.Packet(data)
         packet.pts = unit.ticks
-        packet.time_base = self.base
+        packet.time_base = self.tick
         packet.is_keyframe = unit.key
         unix = time.time_ns() - (time.monotonic_ns() - unit.arrived)
         captured = self.clock.captured(unit.timestamp)
