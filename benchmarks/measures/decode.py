@@ -1,9 +1,9 @@
 """What a camera costs by decode policy, in CPU time and memory, beside other ways to the same stream.
 
 Those that are compared run at once, each on a connection of its own to the same server, so that noise falls on all;
-in rounds, so that they do not take the cores from each other: ``all`` beside the bare loop alone, in several trials, as
-each start decides anew which of the two decodes first and leaves the caches to the other; beside all that decodes every
-frame; and what decodes less beside ``all``.
+in rounds, so that they do not take the cores from each other: ``all`` beside the bare loop alone; beside all that
+decodes every frame; and what decodes less beside ``all``. The first round has several trials, as each start decides
+anew which of the two decodes first, and leaves the caches to the other.
 """
 
 import time
