@@ -47,22 +47,6 @@ class Bits:
         self.at = self._size - left
         return (rest >> left) - 1
 
-    def numbers(self, count: int) -> list[int]:
-        """So many unsigned numbers. Raises ValueError beyond the end."""
-        left = self._size - self.at
-        rest = self._value & ((1 << left) - 1)
-        found = []
-        for _ in range(count):
-            zeros = left - rest.bit_length()
-            left -= 2 * zeros + 1
-            if zeros > 32 or left < 0:
-                raise ValueError("a number has too many bits, or ends too soon")
-            number = rest >> left
-            found.append(number - 1)
-            rest -= number << left
-        self.at = self._size - left
-        return found
-
     def signed(self) -> int:
         """A signed number in that code, ``se(v)``. Raises ValueError beyond the end."""
         number = self.number()

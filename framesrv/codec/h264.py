@@ -94,13 +94,12 @@ class FrameNumbers:
             ValueError: it is none.
         """
         bits = Bits(nal[1:HEAD])
-        first, kind, number = bits.numbers(3)
+        first, kind, number = bits.number(), bits.number(), bits.number()
         sequence = self._sequences.get(self._sets.get(number, -1))
         if sequence is None:
             return SliceHead(first, kind in INTRA, None)
         self._modulus, self._gaps = 1 << sequence.bits, sequence.gaps
-        if sequence.separate:
-            bits.take(2)
+        bits.take(2 * sequence.separate)
         frame_num = bits.take(sequence.bits)
         is_field = sequence.fields and bits.flag()
         return SliceHead(first, kind in INTRA, frame_num, bits.flag() if is_field else None)

@@ -1,30 +1,19 @@
 """Times on a stream's clock."""
 
-from typing import NamedTuple, Protocol
-
-
-class Ratio(Protocol):
-    """A number as two others, as `fractions.Fraction`."""
-
-    @property
-    def numerator(self) -> int:
-        """Of it."""
-
-    @property
-    def denominator(self) -> int:
-        """Of it."""
+from fractions import Fraction
+from typing import NamedTuple
 
 
 class Tick(NamedTuple):
-    """Seconds of a tick, for those who need it with each picture: a fraction computes both parts at each look."""
+    """Seconds of a tick, for use with each picture, by PyAV too: a fraction makes its parts anew at each look."""
 
     numerator: int
     denominator: int
 
     @classmethod
-    def of(cls, ratio: Ratio) -> "Tick":
+    def of(cls, seconds: Fraction) -> "Tick":
         """The same number."""
-        return cls(ratio.numerator, ratio.denominator)
+        return cls(*seconds.as_integer_ratio())
 
     def nanoseconds(self, ticks: int) -> int:
         """So many of them."""
