@@ -35,7 +35,7 @@ def test_errors_come_in_time_and_full_speed_is_back_within_five_seconds(
     edge: Edge, workers: int, held_up: HeldUp
 ) -> None:
     sent: dict[str, float] = {}
-    rate = 30 if workers > 1 else 10  # what so many workers manage on a busy host as well
+    rate = 30 if workers > 1 else 5  # what so many workers manage on a busy host as well
 
     def ask_for(seconds: float) -> None:
         """Asks so many times a second for any camera."""
