@@ -112,12 +112,12 @@ def units(payload: Payload, sent: Iterable[bytes]) -> list[AccessUnit]:
 
 
 class Counting(Questions):
-    """Questions that count how many they are."""
+    """Questions that count how many they are. What is late, as this host is busy, is tried all the same."""
 
     count = 0
 
     def asked(self, packet: Packet, damage: Damage, arrived: int) -> tuple[Packet, int, bool]:
-        found = super().asked(packet, damage, arrived)
+        found = super().asked(packet, damage, time.monotonic_ns())
         self.count += found[1]
         return found
 
