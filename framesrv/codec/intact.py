@@ -83,8 +83,7 @@ class IntactDecoder:
             self._count("corrupt", 1)
             return []
         packet.opaque = arrival
-        if self._sparing or self._leaving_out or self._layers:
-            self._leave_out(packet)
+        self._leave_out(packet)
         began = time.perf_counter_ns()
         try:
             frames = self.codec.decode(packet if packet.size else None)

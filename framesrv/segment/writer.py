@@ -10,7 +10,6 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from operator import attrgetter
 from types import TracebackType
 from typing import Self
 
@@ -35,7 +34,6 @@ ATTEMPTS = 8  # at a name that other writers take and give up at the same time
 _STATE, _NEWEST = (layout.OFFSETS[name] // 4 for name in ("state", "newest"))
 _COUNTERS = {name: offset // 8 for name, offset in layout.OFFSETS.items()}
 _FRAMES, _SEQ = _COUNTERS["frames"], _COUNTERS["seq"]
-_shape = attrgetter("shape")
 _RECORDS = [layout.record_offset(slot) // 8 for slot in range(layout.MAX_SLOTS)]  # each begins with its number
 
 
@@ -253,7 +251,7 @@ class FrameWriter:
         Raises:
             ValueError: the planes are not of the segment's form; nothing is published.
         """
-        shapes = list(map(_shape, planes))
+        shapes = [plane.shape for plane in planes]
         if shapes != self._shapes:
             raise ValueError(f"planes of shapes {shapes}: expected {self._shapes}")
         # what `next` does, without an object and a generator for it: in a decoder all that is cold

@@ -11,8 +11,9 @@ import pytest
 
 from framesrv import FrameReader, FrameUnavailableError, FrameWriter, SegmentSpaceError, Stamp, camera_status
 from framesrv.segment import file, inotify
+from framesrv.segment.mapping import Segment
 from tests.segment.observing import in_thread, newest, wait_until
-from tests.support.segment_programs import HEIGHT, WIDTH, put
+from tests.support.segment_programs import HEIGHT, WIDTH, path_of, put
 
 
 def test_old_segment_has_its_name_until_the_new_one_is_whole(
@@ -29,6 +30,20 @@ def test_old_segment_has_its_name_until_the_new_one_is_whole(
     monkeypatch.setattr("framesrv.segment.shared_file.reserve", look)
     assert writer.resize(WIDTH * 2, HEIGHT, "yuv420p")
     assert seen == [(1, 1)]
+
+
+def test_segment_that_is_replaced_while_it_is_attached_is_no_reason_to_wait(
+    writer: FrameWriter, camera: FrameReader, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    met = [Segment.attach(path_of(prefix, "cam"))]
+    writer.resize(WIDTH * 2, HEIGHT, "yuv420p")
+    attach = Segment.attach
+    monkeypatch.setattr(Segment, "attach", lambda *arguments: met.pop() if met else attach(*arguments))
+    writer.resize(WIDTH * 3, HEIGHT, "yuv420p")
+    attachment = camera._attacher.attached()
+    assert not met
+    assert attachment is not None
+    assert attachment.segment.geometry.width == WIDTH * 3
 
 
 def no_room(monkeypatch: pytest.MonkeyPatch, *sizes: int) -> None:

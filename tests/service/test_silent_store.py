@@ -65,7 +65,8 @@ def test_errors_come_in_time_and_full_speed_is_back_within_five_seconds(
     assert max(took(result) for result in results) < 20
     assert len(after) > rate
     # Nobody is held by a store that might still be silent.
-    assert all(result.status == "ok" and took(result) < PROBE_PATIENCE[0] + held_up.seconds for result in after)
+    longest = PROBE_PATIENCE[0] + held_up.seconds
+    assert [(one.message, took(one)) for one in after if one.status != "ok" or took(one) >= longest] == []
     # Once COS counts as silent, nobody but one at a time is held by it.
     quick = [
         result for result in during if sent[result.request_id] > healed - 3 and took(result) < 0.5 + held_up.seconds

@@ -91,9 +91,6 @@ class Order:
 
     def put(self, packet: RtpPacket) -> list[RtpPacket]:
         """The packets that are next, now that this one has come."""
-        if packet.sequence == self._expected and packet.source == self.source and not self._waiting:
-            self.went_on(1)
-            return [packet]
         self.received += 1
         ahead = self._ahead(packet)
         if ahead == 0 and not self._waiting:
