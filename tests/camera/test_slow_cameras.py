@@ -96,10 +96,7 @@ def each_comes_at_once(tmp_path: Path, prefix: str, server: RtspServer, code: st
         assert states == {"live"}
         assert len(seen) >= 3
         server.fault("stall", code)
-        wait_for(lambda: is_stale(reader), "the next one is overdue", 10 * INTERVAL)
-        assert reader.due_after < 2 * INTERVAL + held_up.seconds
-        with reader.latest(max_age=None, timeout=0) as frame:
-            assert frame.age < reader.due_after + 1 + held_up.seconds
+        wait_for(lambda: is_stale(reader), "the next one is overdue", 2 * INTERVAL + held_up.seconds)
         assert program.stop() == 0
 
 

@@ -10,6 +10,7 @@ import select
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,6 +59,7 @@ class RtspServer:
         self.login = login
         self.rtcp = rtcp
         self._files = {name: [f] if isinstance(f, Path) else list(f) for name, f in cameras.items()}
+        self._mutex = threading.Lock()
         self._modes: dict[str, Mode] = dict.fromkeys(cameras, "run")
         self._control = directory / "rtsp-control.json"
         self._log = directory / "rtsp-sent.log"
@@ -76,10 +78,11 @@ class RtspServer:
         """Put one path, or all of them, in a mode; in effect within 0.1 s."""
         if name is not None and name not in self._modes:
             raise KeyError(name)
-        self._modes.update(dict.fromkeys([name] if name else self._modes, mode))
-        draft = self._control.with_suffix(".new")
-        draft.write_text(json.dumps(self._modes))
-        draft.replace(self._control)
+        with self._mutex:  # trials that run side by side have one server
+            self._modes.update(dict.fromkeys([name] if name else self._modes, mode))
+            draft = self._control.with_suffix(".new")
+            draft.write_text(json.dumps(self._modes))
+            draft.replace(self._control)
 
     def sent(self) -> list[Sent]:
         """Everything sent so far, over all starts of the server."""
